@@ -1,0 +1,45 @@
+"""Exact learning curves from replica theory, with the simulations that test them.
+
+Names are imported when they are first used, so that ``import replica`` stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._status import ConvergenceWarning, Status
+    from .students import LINEAR, RELU, LeakyReLU
+
+__version__ = "0.1.0"
+
+# The public names, by the module that defines them.
+_PUBLIC = {
+    "_status": ("ConvergenceWarning", "Status"),
+    "students": ("LINEAR", "RELU", "LeakyReLU"),
+}
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+_MODULES = ("students",)
+
+__all__ = [
+    "LINEAR",
+    "RELU",
+    "ConvergenceWarning",
+    "LeakyReLU",
+    "Status",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -1,0 +1,109 @@
+"""Checks of arguments, made once, at the edge of the library.
+
+Every message names the parameter, the value that was refused and the range that is allowed.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["broadcast", "choice", "integer", "real_array", "real_scalar"]
+
+
+def _interval(low: float, high: float, low_open: bool, high_open: bool) -> str:
+    return f"{'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
+
+
+def real_array(
+    name: str,
+    value: Any,
+    *,
+    low: float = -np.inf,
+    high: float = np.inf,
+    low_open: bool = False,
+    high_open: bool = False,
+    finite: bool = True,
+) -> NDArray[np.float64]:
+    """Return `value` as a float64 array after checking type, finiteness and range.
+
+    Integers and floats of any width are accepted; bool, complex, strings, objects and masked
+    arrays are refused with a ``TypeError``, values out of range with a ``ValueError``.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be a masked array; fill or compress it first")
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # ragged nested sequences
+        raise TypeError(f"{name} must be a real number or array, got {value!r}") from error
+    if array.size == 0 and array.dtype == np.float64:
+        return array
+    if array.dtype.kind not in "iuf":
+        raise TypeError(
+            f"{name} must be a real number or an array of them, "
+            f"got {_shown(value)} of type {array.dtype}"
+        )
+    array = array.astype(np.float64)
+    allowed = _interval(low, high, low_open, high_open or (finite and high == np.inf))
+    bad = np.isnan(array)
+    if finite:
+        bad |= np.isinf(array)
+    bad |= (array <= low) if low_open else (array < low)
+    bad |= (array >= high) if high_open else (array > high)
+    if bad.any():
+        culprit = float(array[bad].flat[0])
+        where = "" if array.ndim == 0 else f" (element {np.argwhere(bad)[0].tolist()})"
+        raise ValueError(f"{name} must lie in {allowed}, got {culprit!r}{where}")
+    return array
+
+
+def real_scalar(name: str, value: Any, **limits: Any) -> float:
+    """Return `value` as a float after the checks of `real_array`; arrays are refused."""
+    array = real_array(name, value, **limits)
+    if array.ndim:
+        raise TypeError(f"{name} must be a single number, got an array of shape {array.shape}")
+    return float(array)
+
+
+def integer(name: str, value: Any, *, low: int | None = None, high: int | None = None) -> int:
+    """Return `value` as an int; floats, bools and numbers out of range are refused."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer, got {_shown(value)}")
+    number = int(value)
+    if (low is not None and number < low) or (high is not None and number > high):
+        at_least = "" if low is None else f" >= {low}"
+        at_most = "" if high is None else f" <= {high}"
+        raise ValueError(f"{name} must be an integer{at_least}{at_most}, got {number}")
+    return number
+
+
+def choice(name: str, value: Any, options: Iterable[str]) -> str:
+    """Return `value` if it is one of the strings in `options`."""
+    options = tuple(options)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {options}, got {_shown(value)}")
+    if value not in options:
+        raise ValueError(f"{name} must be one of {options}, got {value!r}")
+    return value
+
+
+def broadcast(**arrays: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """Broadcast named arrays against each other; C-contiguous copies, in the order given."""
+    try:
+        shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"the shapes do not broadcast together: {shapes}") from None
+    return tuple(
+        np.ascontiguousarray(np.broadcast_to(array, shape)).reshape(shape)
+        for array in arrays.values()
+    )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
