@@ -1,0 +1,405 @@
+"""Leaky-ReLU student at zero temperature: the replica-symmetric saddle point in closed form.
+
+The scalar denoiser f(omega, y) is linear on cones, so every Gaussian average is a sum of sector
+moments and no numerical integral is left. Scalar kernels first, then the loop over an array.
+May import `_jit` and `_status` only.
+
+Coordinates. With sigma^2 = 1 + S, mu = m/sigma and tau^2 = q - mu^2, a sample with y > 0 has
+y = r sigma sin(phi), omega = r (mu sin(phi) - tau cos(phi)), 0 < phi < pi, and r^2 is chi-squared
+with two degrees of freedom; samples with y < 0 are reflected, (omega, y) -> (-omega, -y). The ray
+omega = -k y lies at tan(phi) = tau/(mu + k sigma). Three of them bound the cones:
+k = kappa (y > 0, where f jumps), k = chi and k = slope*chi (y < 0, the two ends of the kink).
+
+Unknowns. (chi, m, v) with v = q - m^2, and h = 1 - m beside m: tau^2 = v + mu^2 S and h stay
+accurate where the student meets the teacher (v -> 0, m -> 1), where q and m alone would cancel.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ._jit import jit
+from ._status import Status
+
+__all__ = [
+    "solve_piecewise",
+]
+
+_CONVERGED = int(Status.CONVERGED)
+_DIVERGENT = int(Status.DIVERGENT)
+_MAX_ITERATIONS = int(Status.MAX_ITERATIONS)
+_TWO_PI = 2.0 * math.pi
+_RESIDUAL = 1e-10
+
+
+@jit
+def _sin2(phi, s, c):
+    """Integral of sin^2 over [0, phi], with s = sin(phi), c = cos(phi)."""
+    if phi > 0.4:
+        return 0.5 * (phi - s * c)
+    # phi - s c cancels for small angles: sum its series, (2 phi)^3/3! - (2 phi)^5/5! + ...
+    x2 = 4.0 * phi * phi
+    series = 1.0 - x2 / 272.0
+    series = 1.0 - x2 / 210.0 * series
+    series = 1.0 - x2 / 156.0 * series
+    series = 1.0 - x2 / 110.0 * series
+    series = 1.0 - x2 / 72.0 * series
+    series = 1.0 - x2 / 42.0 * series
+    series = 1.0 - x2 / 20.0 * series
+    return phi * x2 / 12.0 * series
+
+
+@jit
+def _cone(k, mu, sigma, tau):
+    """Angle of the ray omega = -k y, its sine and cosine, mu + k sigma, and rho."""
+    c = mu + k * sigma
+    rho = math.sqrt(c * c + tau * tau)
+    return math.atan2(tau, c), tau / rho, c / rho, c, rho
+
+
+@jit
+def _kappa(chi, a):
+    """Where the two branches are equally good for y > 0, and its derivative in chi."""
+    A = math.sqrt(1.0 + chi)
+    B = math.sqrt(1.0 + a * a * chi)
+    kappa = chi * (B + a * A) / (A + B)
+    slope = kappa / chi - chi * (1.0 - a) * (1.0 - a * a) / (2.0 * A * B * (A + B) ** 2)
+    return kappa, slope
+
+
+@jit
+def _saddle(chi, m, h, v, S, a):
+    """Everything the saddle point needs at (chi, m, v), in closed form.
+
+    Returns X = -chi E[df/domega], Y = chi E[df/domega + df/dy], Z = chi E[df/dy] and
+    W = chi^2 E[f^2]; the derivatives of X and Z in log chi, m and log v and that of W in log chi
+    (its others follow from the symmetry of the Hessian of the free energy); the training error
+    and the fraction of dead samples.
+    """
+    sigma = math.sqrt(1.0 + S)
+    mu = m / sigma
+    tau2 = v + mu * mu * S
+    tau = math.sqrt(tau2)
+    q = v + m * m
+    A = math.sqrt(1.0 + chi)
+    B = math.sqrt(1.0 + a * a * chi)
+    n1 = 1.0 / (1.0 + chi)
+    na = 1.0 / (1.0 + a * a * chi)
+    # where the two branches are equally good for y > 0; kappa_l is the derivative in log chi
+    kappa = chi * (B + a * A) / (A + B)
+    kappa_l = kappa - chi * chi * (1.0 - a) * (1.0 - a * a) / (2.0 * A * B * (A + B) ** 2)
+    p0, s0, c0, b0, rho0 = _cone(kappa, mu, sigma, tau)
+    p1, s1, c1, b1, rho1 = _cone(chi, mu, sigma, tau)
+    pa, sa, ca, ba, rhoa = _cone(a * chi, mu, sigma, tau)
+    P1 = (math.pi - p0 + p1) / _TWO_PI
+    Pa = (math.pi + p0 - pa) / _TWO_PI
+    # the wedge between the two ends of the kink, from its own tangent: it may be very thin
+    P_pin = math.atan2((1.0 - a) * chi * sigma * tau, b1 * ba + tau2) / _TWO_PI
+    jump = chi * (1.0 - a) * math.sqrt(n1 * na) * sigma * tau / (_TWO_PI * rho0 * rho0)
+    k1 = chi * n1
+    ka = a * chi * na
+
+    X = k1 * P1 + a * ka * Pa + P_pin - jump
+    Z = k1 * P1 + ka * Pa + kappa * jump
+    Y = (1.0 - a) * ka * Pa - P_pin + (1.0 + kappa) * jump
+
+    half_pi = 0.5 * math.pi
+    i0 = _sin2(p0, s0, c0)
+    i1 = _sin2(p1, s1, c1)
+    ia = _sin2(pa, sa, ca)
+    # branch 1: [p0, pi] for y > 0 and [0, p1] for y < 0; branch a: [0, p0] and [pa, pi]
+    d1 = (S + h) / sigma  # sigma - mu
+    W1 = d1 * d1 * (half_pi - i0 + i1)
+    W1 += d1 * tau * (s1 * s1 - s0 * s0)
+    W1 += tau2 * (math.pi - p0 - (half_pi - i0) + p1 - i1)
+    da = (S + (1.0 - a) + a * h) / sigma  # sigma - a mu
+    Wa = da * da * (half_pi - ia + i0)
+    Wa += da * a * tau * (s0 * s0 - sa * sa)
+    Wa += a * a * tau2 * (math.pi - pa - (half_pi - ia) + p0 - i0)
+    # on the kink f = -omega/chi with omega = sqrt(q) r sin(t): t is the angle from omega = 0
+    t1, ta = chi * sigma * tau, a * chi * sigma * tau
+    u1, ua = mu * b1 + tau2, mu * ba + tau2
+    rho = math.sqrt(q)
+    W_pin = _sin2(math.atan2(t1, u1), t1 / (rho * rho1), u1 / (rho * rho1))
+    if a > 0.0:
+        W_pin -= _sin2(math.atan2(ta, ua), ta / (rho * rhoa), ua / (rho * rhoa))
+    W_pin *= q
+    W = (k1 * k1 * W1 + ka * ka * Wa + W_pin) / math.pi
+
+    # derivatives of the angles and of log(jump) in log chi, m (v fixed) and log v
+    mS = mu * S / sigma
+    e0, e1, ea = 1.0 / (rho0 * rho0), 1.0 / (rho1 * rho1), 1.0 / (rhoa * rhoa)
+    p0_l, p1_l, pa_l = -sigma * tau * kappa_l * e0, -sigma * tau * chi * e1, -ta * ea
+    p0_m = (b0 * mS / tau - tau / sigma) * e0
+    p1_m = (b1 * mS / tau - tau / sigma) * e1
+    pa_m = (ba * mS / tau - tau / sigma) * ea
+    w = 0.5 * v / tau
+    p0_v, p1_v, pa_v = b0 * w * e0, b1 * w * e1, ba * w * ea
+    jump_l = jump * (1.0 - 0.5 * k1 - 0.5 * a * ka - 2.0 * sigma * b0 * kappa_l * e0)
+    jump_m = jump * (mS / tau2 - 2.0 * (b0 / sigma + mS) * e0)
+    jump_v = jump * v * (0.5 / tau2 - e0)
+
+    X_l = k1 * n1 * P1 + a * ka * na * Pa - jump_l
+    X_l += (k1 * (p1_l - p0_l) + a * ka * (p0_l - pa_l) + (pa_l - p1_l)) / _TWO_PI
+    X_m = (k1 * (p1_m - p0_m) + a * ka * (p0_m - pa_m) + (pa_m - p1_m)) / _TWO_PI - jump_m
+    X_v = (k1 * (p1_v - p0_v) + a * ka * (p0_v - pa_v) + (pa_v - p1_v)) / _TWO_PI - jump_v
+    Z_l = k1 * n1 * P1 + ka * na * Pa + kappa * jump_l + kappa_l * jump
+    Z_l += (k1 * (p1_l - p0_l) + ka * (p0_l - pa_l)) / _TWO_PI
+    Z_m = (k1 * (p1_m - p0_m) + ka * (p0_m - pa_m)) / _TWO_PI + kappa * jump_m
+    Z_v = (k1 * (p1_v - p0_v) + ka * (p0_v - pa_v)) / _TWO_PI + kappa * jump_v
+    # d(chi^2 E f^2)/d log chi; the last term is the moving jump, E[y^3 delta(omega + kappa y)]
+    f1, fa = (1.0 + kappa) * k1, (1.0 + a * kappa) * ka
+    W_l = 2.0 * (n1 * k1 * k1 * W1 + na * ka * ka * Wa) / math.pi
+    W_l += kappa_l * (f1 * f1 - fa * fa) * (sigma * tau * e0) ** 2 * sigma * tau / math.pi
+
+    train = (n1 * n1 * W1 + na * na * Wa + sigma * sigma * (ia - i1)) / math.pi
+    return X, Y, Z, W, X_l, X_m, X_v, Z_l, Z_m, Z_v, W_l, train, p0 / _TWO_PI
+
+
+@jit
+def _start(alpha, S, zeta, a):
+    """A first guess: every sample on the branch of its label's sign, as in a linear fit."""
+    chi = 1.0 / (zeta + 0.5 * alpha * (1.0 + a * a))
+    for _ in range(20):
+        n1, na = 1.0 / (1.0 + chi), 1.0 / (1.0 + a * a * chi)
+        gap = 1.0 - zeta * chi - 0.5 * alpha * chi * (n1 + a * a * na)
+        step = gap / (zeta + 0.5 * alpha * (n1 * n1 + (a * na) ** 2))
+        chi += step
+        if not step > 0.01 * chi or chi > 1e12:
+            break
+    n1, na = 1.0 / (1.0 + chi), 1.0 / (1.0 + a * a * chi)
+    m = 0.5 * alpha * chi * (n1 + a * na)
+    w1, wa = 0.5 * alpha * (chi * n1) ** 2, 0.5 * alpha * (a * chi * na) ** 2
+    v = w1 * ((1.0 - m) ** 2 + S) + wa * ((1.0 - a * m) ** 2 + S)
+    return chi, m, v / max(1.0 - w1 - a * a * wa, 0.05)
+
+
+@jit
+def _newton(alpha, S, zeta, a, chi, m, v, max_iter):
+    """Damped Newton iteration on (log chi, m, log v) from a given start.
+
+    It ends when a full step was below 1e-7 in every variable (so that, convergence being
+    quadratic, the next is below rounding) and the residual at the point it led to is small.
+    """
+    h = 1.0 - m
+    chi0, m0, h0, v0 = chi, m, h, v  # the last accepted point
+    norm0 = math.inf
+    d_chi = d_m = d_v = 0.0
+    size = math.inf
+    damping = 1.0
+    train = dead = math.nan
+    for n_iter in range(max_iter):
+        X, Y, Z, W, X_l, X_m, X_v, Z_l, Z_m, Z_v, W_l, train, dead = _saddle(chi, m, h, v, S, a)
+        near = m > 0.5
+        r1 = zeta * chi + alpha * X - 1.0
+        if near:  # m near 1: the same equation for h, free of cancellation
+            scale = max(abs(h), math.sqrt(v))
+            r2 = (h - zeta * chi + alpha * Y) / scale
+        else:
+            scale = abs(m)
+            r2 = (m - alpha * Z) / scale
+        ratio = alpha * W / v
+        r3 = 1.0 - ratio
+        norm = max(abs(r1), abs(r2), abs(r3))
+        if size < 1e-7 and norm < _RESIDUAL:
+            return chi, m, h, v, n_iter, norm, train, dead
+        if not norm < 10.0 * norm0:
+            if damping < 1e-6:
+                break
+            damping *= 0.25
+            chi = chi0 * math.exp(damping * d_chi)
+            m, h = m0 + damping * d_m, h0 - damping * d_m
+            v = v0 * math.exp(damping * d_v)
+            continue
+        norm0 = norm
+        chi0, m0, h0, v0 = chi, m, h, v
+        # rows r1, r2, r3; columns log chi, m/scale, log v
+        a11, a12, a13 = zeta * chi + alpha * X_l, alpha * X_m * scale, alpha * X_v
+        if near:
+            a21 = (alpha * (Z_l - X_l) - zeta * chi) / scale
+            a22 = alpha * (Z_m - X_m) - 1.0
+            a23 = alpha * (Z_v - X_v) / scale
+        else:
+            a21 = -alpha * Z_l / scale
+            a22 = 1.0 - alpha * Z_m
+            a23 = -alpha * Z_v / scale
+        a31 = -alpha * W_l / v
+        a32 = -2.0 * alpha * (Z_l - Z + m * (X - X_l)) * scale / v
+        a33 = ratio - alpha * (X - X_l)
+        q1 = a22 * a33 - a23 * a32
+        q2 = a23 * a31 - a21 * a33
+        q3 = a21 * a32 - a22 * a31
+        det = a11 * q1 + a12 * q2 + a13 * q3
+        d_chi = -(q1 * r1 + (a13 * a32 - a12 * a33) * r2 + (a12 * a23 - a13 * a22) * r3) / det
+        d_m = -(q2 * r1 + (a11 * a33 - a13 * a31) * r2 + (a13 * a21 - a11 * a23) * r3) / det
+        d_v = -(q3 * r1 + (a12 * a31 - a11 * a32) * r2 + (a11 * a22 - a12 * a21) * r3) / det
+        size = max(abs(d_chi), abs(d_m), abs(d_v))
+        if not size < math.inf:
+            break
+        d_m *= scale
+        damping = min(1.0, 2.0 / size)
+        chi = chi0 * math.exp(damping * d_chi)
+        m, h = m0 + damping * d_m, h0 - damping * d_m
+        v = v0 * math.exp(damping * d_v)
+    return chi, m, h, v, -max_iter, norm0, train, dead
+
+
+@jit
+def _regularised(alpha, S, zeta, a):
+    """Finite chi: Newton from a guess, else follow the solution down from a large zeta."""
+    chi, m, v = _start(alpha, S, zeta, a)
+    point = _newton(alpha, S, zeta, a, chi, m, v, 40)
+    if point[4] > 0:
+        return point
+    total = 40
+    z = max(1.0, 10.0 * zeta)
+    chi, m, v = _start(alpha, S, z, a)
+    factor = 0.1
+    z_good = math.inf
+    while total < 4000:
+        point = _newton(alpha, S, z, a, chi, m, v, 30)
+        total += abs(point[4])
+        if point[4] > 0:
+            chi, m, v = point[0], point[1], point[3]
+            if z == zeta:
+                return (*point[:4], total, *point[5:])
+            z_good = z
+            factor = max(factor * factor, 1e-3)
+        else:
+            factor = math.sqrt(factor)
+            if factor > 0.999:
+                break
+        z = z_good * factor
+        # the last step goes to zeta itself, be it 0: zeta no longer matters well below alpha
+        if z < zeta or z < 1e-15 * alpha / (1.0 + chi):
+            z = zeta
+    return (*point[:4], -total, *point[5:])
+
+
+@jit
+def _relu_ridgeless(alpha, S):
+    """ReLU at zeta = 0 below its interpolation threshold: every sample with y > 0 is fitted.
+
+    One equation in T = tau/mu is left. It has one root between T = sqrt(S), where v = 0, and the
+    point where the susceptibility diverges.
+    """
+    sigma2 = 1.0 + S
+    low = math.sqrt(S)
+    high = _TWO_PI * sigma2 / alpha
+    if alpha > 4.0 / 3.0:
+        high = min(high, math.tan(math.pi * (2.0 - alpha) / alpha))
+    T = min(high, math.sqrt(S + 2.0 * sigma2 * sigma2 / alpha))
+    norm = math.inf
+    for n_iter in range(1, 200):
+        phi = math.atan(T)
+        r = 2.0 * sigma2 / alpha - T / math.pi  # sigma/mu
+        c2 = 1.0 / (1.0 + T * T)
+        v = 0.5 * ((r - 1.0) ** 2 + T * T) + _sin2(phi, T * math.sqrt(c2), math.sqrt(c2)) / (
+            math.pi * c2
+        )
+        v *= alpha  # in units of mu^2
+        gap = T * T - S - v
+        norm = abs(gap) / (T * T + S)
+        if gap < 0.0:
+            low = T
+        else:
+            high = T
+        slope = 2.0 * T + alpha * ((r - 1.0) / math.pi - T - T * phi / math.pi)
+        step = gap / slope
+        if abs(step) <= 1e-15 * T or high - low <= 1e-15 * T:
+            break
+        T -= step
+        if not low < T < high:
+            T = 0.5 * (low + high)
+    mu = math.sqrt(sigma2) / r
+    return mu * math.sqrt(sigma2), mu * mu * v, n_iter, norm
+
+
+@jit
+def relu_interpolates(alpha, S):
+    """Can ReLU at zeta = 0 fit every sample with y > 0 and silence the others?"""
+    if alpha <= 4.0 / 3.0:
+        return True
+    if alpha >= 2.0:
+        return alpha == 2.0 and S == 0.0
+    phi = math.pi * (2.0 - alpha) / alpha
+    return _tan_minus_angle(phi) >= S * (math.pi + phi)
+
+
+@jit
+def _tan_minus_angle(phi):
+    if phi > 0.1:
+        return math.tan(phi) - phi
+    p2 = phi * phi
+    series = 1.0 / 3.0 + p2 * (2.0 / 15.0 + p2 * (17.0 / 315.0 + p2 * (62.0 / 2835.0)))
+    return phi * p2 * (series + p2**4 * (1382.0 / 155925.0))
+
+
+@jit
+def piecewise_point(alpha, S, zeta, a):
+    """Equilibrium at one point, for slope a < 1.
+
+    Returns gamma, R, chi, gen_error, train_error, energy, dead_fraction, residual, n_iter, status.
+    """
+    residual = 0.0
+    n_iter = 0
+    dead = 0.0
+    floor = 0.5 * (1.0 - a) ** 2 / (1.0 + a * a)  # of a student aligned with the teacher
+    if zeta == 0.0 and a > 0.0 and alpha <= 1.0:
+        # every sample is fitted exactly: least norm at the targets g^-1(y), here times a
+        chi = math.inf
+        train = 0.0
+        c1 = 0.5 * (1.0 + a)
+        c2 = 0.5 * (1.0 + a * a)
+        am = alpha * c1
+        av = alpha * ((1.0 + S) * c2 - alpha * (2.0 - alpha) * c1 * c1)
+        if alpha == 1.0:
+            return (
+                math.inf, 0.0, chi, math.inf, train, 0.0, dead, residual, n_iter, _DIVERGENT,
+            )  # fmt: skip
+        av /= 1.0 - alpha
+        m = am / a
+        h = 1.0 - m
+        v = av / a / a
+        gamma = math.sqrt(av + am * am) / a
+        R = am / math.sqrt(av + am * am)
+    elif zeta == 0.0 and a == 0.0 and S == 0.0 and alpha >= 2.0:
+        # noise-free and enough samples: the student is the teacher
+        chi = 2.0 / (alpha - 2.0)
+        m, h, v, gamma, R, train = 1.0, 0.0, 0.0, 1.0, 1.0, 0.5
+    elif zeta == 0.0 and a == 0.0 and relu_interpolates(alpha, S):
+        chi = math.inf
+        m, v, n_iter, residual = _relu_ridgeless(alpha, S)
+        h = 1.0 - m
+        train = 0.5 * (1.0 + S)
+        gamma = math.sqrt(v + m * m)
+        R = m / gamma
+    else:
+        chi, m, h, v, n_iter, residual, train, dead = _regularised(alpha, S, zeta, a)
+        gamma = math.sqrt(v + m * m)
+        R = m / gamma
+    d = h + a * (1.0 - a) / (1.0 + a * a)
+    eps = floor + 0.5 * (1.0 + a * a) * (v + d * d)
+    energy = 0.5 * (alpha * train + zeta * gamma * gamma)
+    status = _CONVERGED
+    if n_iter < 0 or not residual <= _RESIDUAL:
+        status = _MAX_ITERATIONS
+        gamma = R = chi = eps = train = energy = dead = math.nan
+    elif not eps < math.inf:
+        status = _DIVERGENT
+    return gamma, R, chi, eps, train, energy, dead, residual, abs(n_iter), status
+
+
+@jit
+def solve_piecewise(alpha, S, zeta, a, out, n_iter, status, start, stop):
+    """Fill ``out[:, start:stop]`` with the eight quantities of `piecewise_point` per point."""
+    for i in range(start, stop):
+        gamma, R, chi, eps, train, energy, dead, residual, n, ended = piecewise_point(
+            alpha[i], S[i], zeta[i], a
+        )
+        out[0, i], out[1, i], out[2, i], out[3, i] = gamma, R, chi, eps
+        out[4, i], out[5, i], out[6, i], out[7, i] = train, energy, dead, residual
+        n_iter[i] = n
+        status[i] = ended
