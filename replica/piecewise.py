@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from ._jit import jit
 from ._status import Status
 
@@ -31,6 +29,9 @@ _CONVERGED = int(Status.CONVERGED)
 _DIVERGENT = int(Status.DIVERGENT)
 _MAX_ITERATIONS = int(Status.MAX_ITERATIONS)
 _TWO_PI = 2.0 * math.pi
+# beyond these the saddle point is unique (coexistence was found up to 0.0102 and 2e-5)
+_UNIQUE_SLOPE = 0.02
+_UNIQUE_ZETA = 1e-3
 _RESIDUAL = 1e-10
 
 
@@ -74,9 +75,10 @@ def _saddle(chi, m, h, v, S, a):
     """Everything the saddle point needs at (chi, m, v), in closed form.
 
     Returns X = -chi E[df/domega], Y = chi E[df/domega + df/dy], Z = chi E[df/dy] and
-    W = chi^2 E[f^2]; the derivatives of X and Z in log chi, m and log v and that of W in log chi
-    (its others follow from the symmetry of the Hessian of the free energy); the training error
-    and the fraction of dead samples.
+    W = chi^2 E[f^2]; the derivatives of X and Z in log chi, m (v fixed) and log v, and those of Y
+    and W in log chi; the training error; the fraction of dead samples. The other derivatives of W
+    follow from the symmetry of the Hessian of the free energy: 2 (Y_l - Y - h (X - X_l)) in m and
+    X - X_l in v.
     """
     sigma = math.sqrt(1.0 + S)
     mu = m / sigma
@@ -149,18 +151,22 @@ def _saddle(chi, m, h, v, S, a):
     Z_l += (k1 * (p1_l - p0_l) + ka * (p0_l - pa_l)) / _TWO_PI
     Z_m = (k1 * (p1_m - p0_m) + ka * (p0_m - pa_m)) / _TWO_PI + kappa * jump_m
     Z_v = (k1 * (p1_v - p0_v) + ka * (p0_v - pa_v)) / _TWO_PI + kappa * jump_v
+    # of Y in log chi, without the cancellation of Z_l - X_l where slope or m is near 1
+    Y_l = (1.0 - a) * ka * na * Pa + kappa_l * jump + (1.0 + kappa) * jump_l
+    Y_l += (1.0 - a) * ka * (p0_l - pa_l) / _TWO_PI
+    Y_l -= (1.0 - a) * t1 * (q - a * (chi * sigma) ** 2) * e1 * ea / _TWO_PI
     # d(chi^2 E f^2)/d log chi; the last term is the moving jump, E[y^3 delta(omega + kappa y)]
     f1, fa = (1.0 + kappa) * k1, (1.0 + a * kappa) * ka
     W_l = 2.0 * (n1 * k1 * k1 * W1 + na * ka * ka * Wa) / math.pi
     W_l += kappa_l * (f1 * f1 - fa * fa) * (sigma * tau * e0) ** 2 * sigma * tau / math.pi
 
     train = (n1 * n1 * W1 + na * na * Wa + sigma * sigma * (ia - i1)) / math.pi
-    return X, Y, Z, W, X_l, X_m, X_v, Z_l, Z_m, Z_v, W_l, train, p0 / _TWO_PI
+    return X, Y, Z, W, X_l, X_m, X_v, Y_l, Z_l, Z_m, Z_v, W_l, train, p0 / _TWO_PI
 
 
 @jit
 def _start(alpha, S, zeta, a):
-    """A first guess: every sample on the branch of its label's sign, as in a linear fit."""
+    """A first guess (chi, m, h, v): every sample on the branch of its label's sign."""
     chi = 1.0 / (zeta + 0.5 * alpha * (1.0 + a * a))
     for _ in range(20):
         n1, na = 1.0 / (1.0 + chi), 1.0 / (1.0 + a * a * chi)
@@ -169,21 +175,24 @@ def _start(alpha, S, zeta, a):
         chi += step
         if not step > 0.01 * chi or chi > 1e12:
             break
-    n1, na = 1.0 / (1.0 + chi), 1.0 / (1.0 + a * a * chi)
-    m = 0.5 * alpha * chi * (n1 + a * na)
-    w1, wa = 0.5 * alpha * (chi * n1) ** 2, 0.5 * alpha * (a * chi * na) ** 2
-    v = w1 * ((1.0 - m) ** 2 + S) + wa * ((1.0 - a * m) ** 2 + S)
-    return chi, m, v / max(1.0 - w1 - a * a * wa, 0.05)
+    k1, ka = chi / (1.0 + chi), a * chi / (1.0 + a * a * chi)
+    m = 0.5 * alpha * (k1 + ka)
+    h = 1.0 - m
+    if m > 0.5:  # the same by the equation for chi, free of cancellation
+        h = zeta * chi - 0.5 * alpha * ka * (1.0 - a)
+        m = 1.0 - h
+    w1, wa = 0.5 * alpha * k1 * k1, 0.5 * alpha * ka * ka
+    v = w1 * (h * h + S) + wa * ((1.0 - a + a * h) ** 2 + S)
+    return chi, m, h, v / max(1.0 - w1 - a * a * wa, 0.05)
 
 
 @jit
-def _newton(alpha, S, zeta, a, chi, m, v, max_iter):
+def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
     """Damped Newton iteration on (log chi, m, log v) from a given start.
 
     It ends when a full step was below 1e-7 in every variable (so that, convergence being
     quadratic, the next is below rounding) and the residual at the point it led to is small.
     """
-    h = 1.0 - m
     chi0, m0, h0, v0 = chi, m, h, v  # the last accepted point
     norm0 = math.inf
     d_chi = d_m = d_v = 0.0
@@ -191,7 +200,9 @@ def _newton(alpha, S, zeta, a, chi, m, v, max_iter):
     damping = 1.0
     train = dead = math.nan
     for n_iter in range(max_iter):
-        X, Y, Z, W, X_l, X_m, X_v, Z_l, Z_m, Z_v, W_l, train, dead = _saddle(chi, m, h, v, S, a)
+        X, Y, Z, W, X_l, X_m, X_v, Y_l, Z_l, Z_m, Z_v, W_l, train, dead = _saddle(
+            chi, m, h, v, S, a
+        )
         near = m > 0.5
         r1 = zeta * chi + alpha * X - 1.0
         if near:  # m near 1: the same equation for h, free of cancellation
@@ -218,7 +229,7 @@ def _newton(alpha, S, zeta, a, chi, m, v, max_iter):
         # rows r1, r2, r3; columns log chi, m/scale, log v
         a11, a12, a13 = zeta * chi + alpha * X_l, alpha * X_m * scale, alpha * X_v
         if near:
-            a21 = (alpha * (Z_l - X_l) - zeta * chi) / scale
+            a21 = (alpha * Y_l - zeta * chi) / scale
             a22 = alpha * (Z_m - X_m) - 1.0
             a23 = alpha * (Z_v - X_v) / scale
         else:
@@ -226,7 +237,7 @@ def _newton(alpha, S, zeta, a, chi, m, v, max_iter):
             a22 = 1.0 - alpha * Z_m
             a23 = -alpha * Z_v / scale
         a31 = -alpha * W_l / v
-        a32 = -2.0 * alpha * (Z_l - Z + m * (X - X_l)) * scale / v
+        a32 = -2.0 * alpha * (Y_l - Y - h * (X - X_l)) * scale / v
         a33 = ratio - alpha * (X - X_l)
         q1 = a22 * a33 - a23 * a32
         q2 = a23 * a31 - a21 * a33
@@ -247,35 +258,101 @@ def _newton(alpha, S, zeta, a, chi, m, v, max_iter):
 
 
 @jit
-def _regularised(alpha, S, zeta, a):
-    """Finite chi: Newton from a guess, else follow the solution down from a large zeta."""
-    chi, m, v = _start(alpha, S, zeta, a)
-    point = _newton(alpha, S, zeta, a, chi, m, v, 40)
-    if point[4] > 0:
-        return point
-    total = 40
+def _follow_zeta(alpha, S, zeta, a):
+    """Follow the solution down from a large zeta; n_iter < 0 where its branch ends before."""
     z = max(1.0, 10.0 * zeta)
-    chi, m, v = _start(alpha, S, z, a)
+    chi, m, h, v = _start(alpha, S, z, a)
+    point = _newton(alpha, S, z, a, chi, m, h, v, 40)
+    total = abs(point[4])
     factor = 0.1
-    z_good = math.inf
-    while total < 4000:
-        point = _newton(alpha, S, z, a, chi, m, v, 30)
+    l_chi = l_m = l_h = l_v = 0.0  # logarithmic derivatives in zeta, for the prediction
+    while z > zeta and 1e-300 < factor < 0.999:
+        if point[4] > 0:
+            chi, m, h, v = point[:4]
+        z_next = max(z * factor, zeta)
+        if max(abs(l_chi), abs(l_v)) < 0.01 and z * chi < 1e-3:
+            z_next = zeta  # zeta no longer matters: go straight to it, be it 0
+            point = _newton(alpha, S, z_next, a, chi, m, h, v, 30)
+        else:
+            w = math.log(z_next / z)
+            if abs(h) < 0.1:
+                h_next = h * math.exp(l_h * w)
+                m_next = 1.0 - h_next
+            else:
+                m_next = m * math.exp(l_m * w)
+                h_next = 1.0 - m_next
+            chi_next, v_next = chi * math.exp(l_chi * w), v * math.exp(l_v * w)
+            point = _newton(alpha, S, z_next, a, chi_next, m_next, h_next, v_next, 30)
         total += abs(point[4])
         if point[4] > 0:
-            chi, m, v = point[0], point[1], point[3]
-            if z == zeta:
-                return (*point[:4], total, *point[5:])
-            z_good = z
+            if z_next > 0.0:
+                w = math.log(z_next / z)
+                l_chi, l_v = math.log(point[0] / chi) / w, math.log(point[3] / v) / w
+                l_m = math.log(point[1] / m) / w if m > 0.0 and point[1] > 0.0 else 0.0
+                l_h = math.log(point[2] / h) / w if h * point[2] > 0.0 else 0.0
+            z = z_next
             factor = max(factor * factor, 1e-3)
         else:
             factor = math.sqrt(factor)
-            if factor > 0.999:
-                break
-        z = z_good * factor
-        # the last step goes to zeta itself, be it 0: zeta no longer matters well below alpha
-        if z < zeta or z < 1e-15 * alpha / (1.0 + chi):
-            z = zeta
-    return (*point[:4], -total, *point[5:])
+    return _with_count(point, total)
+
+
+@jit
+def _follow_load(alpha_from, alpha, S, zeta, a):
+    """Follow the solution from another load; n_iter < 0 where its branch ends before."""
+    chi, m, h, v = _start(alpha_from, S, zeta, a)
+    point = _newton(alpha_from, S, zeta, a, chi, m, h, v, 40)
+    total = abs(point[4])
+    if point[4] < 0:
+        point = _follow_zeta(alpha_from, S, zeta, a)
+        total += abs(point[4])
+    now = alpha_from
+    step = 0.25 * (alpha - alpha_from)
+    while now != alpha and abs(step) > 1e-6:
+        if point[4] > 0:
+            chi, m, h, v = point[:4]
+        then = alpha if abs(alpha - now) <= abs(step) else now + step
+        point = _newton(then, S, zeta, a, chi, m, h, v, 30)
+        total += abs(point[4])
+        if point[4] > 0:
+            now = then
+            step *= 1.5
+        else:
+            step *= 0.3
+    return _with_count(point, total)
+
+
+@jit
+def _with_count(point, total):
+    """The same point with the iterations of the whole way; negative if it failed."""
+    chi, m, h, v, n_iter, residual, train, dead = point
+    return chi, m, h, v, total if n_iter > 0 else -total, residual, train, dead
+
+
+@jit
+def _energy(point, alpha, zeta):
+    if point[4] < 0:
+        return math.inf
+    return alpha * point[6] + zeta * (point[3] + point[1] ** 2)
+
+
+@jit
+def _regularised(alpha, S, zeta, a):
+    """The saddle point of finite chi; of several, the one of least energy.
+
+    Small slopes at small zeta have two stable solutions for loads between 4/3 and 2, the limits of
+    the ReLU threshold: one fits the samples with y < 0 by weights of order 1/slope, the other gives
+    them up as ReLU does. The first is reached from lower loads, the second from higher ones.
+    """
+    if 0.0 < a < _UNIQUE_SLOPE and zeta < _UNIQUE_ZETA and 4.0 / 3.0 < alpha < 2.0:
+        below = _follow_load(4.0 / 3.0, alpha, S, zeta, a)
+        above = _follow_load(2.0, alpha, S, zeta, a)
+        return above if _energy(above, alpha, zeta) < _energy(below, alpha, zeta) else below
+    chi, m, h, v = _start(alpha, S, zeta, a)
+    point = _newton(alpha, S, zeta, a, chi, m, h, v, 40)
+    if point[4] > 0:
+        return point
+    return _follow_zeta(alpha, S, zeta, a)
 
 
 @jit
