@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._status import ConvergenceWarning, Status
+    from .equilibrium import Equilibrium, interpolation_threshold, solve_equilibrium
+    from .generalization import gen_error, gen_error_from_overlaps, optimal_zeta, zeta_from_mean
+    from .ridge import EarlyStopping, early_stopping
     from .students import LINEAR, RELU, LeakyReLU
 
 __version__ = "0.1.0"
@@ -17,17 +20,29 @@ __version__ = "0.1.0"
 # The public names, by the module that defines them.
 _PUBLIC = {
     "_status": ("ConvergenceWarning", "Status"),
+    "equilibrium": ("Equilibrium", "interpolation_threshold", "solve_equilibrium"),
+    "generalization": ("gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_mean"),
+    "ridge": ("EarlyStopping", "early_stopping"),
     "students": ("LINEAR", "RELU", "LeakyReLU"),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
-_MODULES = ("students",)
+_MODULES = ("published",)
 
 __all__ = [
     "LINEAR",
     "RELU",
     "ConvergenceWarning",
+    "EarlyStopping",
+    "Equilibrium",
     "LeakyReLU",
     "Status",
+    "early_stopping",
+    "gen_error",
+    "gen_error_from_overlaps",
+    "interpolation_threshold",
+    "optimal_zeta",
+    "solve_equilibrium",
+    "zeta_from_mean",
 ]
 
 

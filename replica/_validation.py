@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["broadcast", "choice", "integer", "real_array", "real_scalar"]
+__all__ = ["broadcast", "choice", "integer", "problem", "real_array", "real_scalar"]
 
 
 def _interval(low: float, high: float, low_open: bool, high_open: bool) -> str:
@@ -40,23 +40,27 @@ def real_array(
         array = np.asarray(value)
     except ValueError as error:  # ragged nested sequences
         raise TypeError(f"{name} must be a real number or array, got {value!r}") from error
-    if array.size == 0 and array.dtype == np.float64:
-        return array
     if array.dtype.kind not in "iuf":
         raise TypeError(
             f"{name} must be a real number or an array of them, "
             f"got {_shown(value)} of type {array.dtype}"
         )
     array = array.astype(np.float64)
-    allowed = _interval(low, high, low_open, high_open or (finite and high == np.inf))
-    bad = np.isnan(array)
-    if finite:
-        bad |= np.isinf(array)
-    bad |= (array <= low) if low_open else (array < low)
-    bad |= (array >= high) if high_open else (array > high)
-    if bad.any():
+    if array.size == 0:
+        return array
+    # two passes in the good case: min and max are NaN if any element is
+    least, most = array.min(), array.max()
+    inside = (least > low if low_open else least >= low) and (
+        most < high if high_open else most <= high
+    )
+    if not inside or (finite and (least == -np.inf or most == np.inf)):
+        bad = np.isnan(array) | (array <= low if low_open else array < low)
+        bad |= array >= high if high_open else array > high
+        if finite:
+            bad |= np.isinf(array)
         culprit = float(array[bad].flat[0])
         where = "" if array.ndim == 0 else f" (element {np.argwhere(bad)[0].tolist()})"
+        allowed = _interval(low, high, low_open, high_open or (finite and high == np.inf))
         raise ValueError(f"{name} must lie in {allowed}, got {culprit!r}{where}")
     return array
 
@@ -101,6 +105,15 @@ def broadcast(**arrays: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
     return tuple(
         np.ascontiguousarray(np.broadcast_to(array, shape)).reshape(shape)
         for array in arrays.values()
+    )
+
+
+def problem(alpha: Any, S: Any, zeta: Any) -> tuple[NDArray[np.float64], ...]:
+    """Check load, noise variance and decay and broadcast them against each other."""
+    return broadcast(
+        alpha=real_array("alpha", alpha, low=0.0, low_open=True),
+        S=real_array("S", S, low=0.0),
+        zeta=real_array("zeta", zeta, low=0.0),
     )
 
 

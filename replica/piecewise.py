@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ._jit import jit
 from ._status import Status
 
-__all__ = [
-    "solve_piecewise",
-]
+__all__ = ["optimal_zeta_piecewise", "relu_interpolates", "relu_threshold", "solve_piecewise"]
 
 _CONVERGED = int(Status.CONVERGED)
 _DIVERGENT = int(Status.DIVERGENT)
@@ -368,8 +369,10 @@ def _relu_ridgeless(alpha, S):
     if alpha > 4.0 / 3.0:
         high = min(high, math.tan(math.pi * (2.0 - alpha) / alpha))
     T = min(high, math.sqrt(S + 2.0 * sigma2 * sigma2 / alpha))
-    norm = math.inf
-    for n_iter in range(1, 200):
+    norm = r = v = math.inf
+    n_iter = 0
+    while n_iter < 200:
+        n_iter += 1
         phi = math.atan(T)
         r = 2.0 * sigma2 / alpha - T / math.pi  # sigma/mu
         c2 = 1.0 / (1.0 + T * T)
@@ -406,6 +409,30 @@ def relu_interpolates(alpha, S):
 
 
 @jit
+def _relu_threshold_array(S, threshold):
+    """Newton from the right in T = tan(phi), where the equation is convex: it cannot overshoot."""
+    for i in range(S.size):
+        T = 0.5 * math.pi * (1.0 + 3.0 * S[i])
+        for _ in range(200):
+            phi = math.atan(T)
+            gap = _tan_minus_angle(phi) - S[i] * (math.pi + phi)
+            step = gap * (1.0 + T * T) / (T * T - S[i])
+            if not step > 1e-15 * T:
+                break
+            T -= step
+        threshold[i] = _TWO_PI / (math.pi + math.atan(T))
+
+
+def relu_threshold(S: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Interpolation threshold of ReLU: alpha = 2 pi/(pi + phi), S = (tan phi - phi)/(pi + phi)."""
+    flat = np.ascontiguousarray(S).reshape(-1)
+    threshold = np.empty_like(flat)
+    _relu_threshold_array(flat, threshold)
+    threshold[flat == 0.0] = 2.0
+    return threshold.reshape(S.shape)
+
+
+@jit
 def _tan_minus_angle(phi):
     if phi > 0.1:
         return math.tan(phi) - phi
@@ -415,68 +442,116 @@ def _tan_minus_angle(phi):
 
 
 @jit
+def _order_parameters(alpha, S, zeta, a):
+    """The saddle point, whichever branch it is on: chi, m, h, sqrt(v), n_iter (< 0: failed),
+    residual, training error, dead fraction."""
+    if zeta == 0.0 and a > 0.0 and alpha <= 1.0:
+        # every sample is fitted exactly: least norm at the targets g^-1(y), here times a
+        if alpha == 1.0:
+            return math.inf, 0.0, 1.0, math.inf, 0, 0.0, 0.0, 0.0
+        c1 = 0.5 * (1.0 + a)
+        c2 = 0.5 * (1.0 + a * a)
+        m = alpha * c1 / a
+        root_v = math.sqrt(
+            alpha / (1.0 - alpha) * ((1.0 + S) * c2 - alpha * (2.0 - alpha) * c1 * c1)
+        )
+        return math.inf, m, 1.0 - m, root_v / a, 0, 0.0, 0.0, 0.0
+    if zeta == 0.0 and a == 0.0 and relu_interpolates(alpha, S):
+        if alpha == 2.0:
+            return math.inf, 1.0, 0.0, 0.0, 0, 0.0, 0.5, 0.0
+        m, v, n_iter, residual = _relu_ridgeless(alpha, S)
+        return math.inf, m, 1.0 - m, math.sqrt(v), n_iter, residual, 0.5 * (1.0 + S), 0.0
+    if zeta == 0.0 and a == 0.0 and S == 0.0 and alpha > 2.0:
+        # noise-free and enough samples: the student is the teacher
+        return 2.0 / (alpha - 2.0), 1.0, 0.0, 0.0, 0, 0.0, 0.5, 0.0
+    chi, m, h, v, n_iter, residual, train, dead = _regularised(alpha, S, zeta, a)
+    return chi, m, h, math.sqrt(v), n_iter, residual, train, dead
+
+
+@jit
+def _excess(m, h, root_v, a):
+    """Generalisation error above that of the best student of this slope, free of cancellation."""
+    d = h + a * (1.0 - a) / (1.0 + a * a)
+    return 0.5 * (1.0 + a * a) * (root_v * root_v + d * d)
+
+
+@jit
 def piecewise_point(alpha, S, zeta, a):
     """Equilibrium at one point, for slope a < 1.
 
     Returns gamma, R, chi, gen_error, train_error, energy, dead_fraction, residual, n_iter, status.
     """
-    residual = 0.0
-    n_iter = 0
-    dead = 0.0
-    floor = 0.5 * (1.0 - a) ** 2 / (1.0 + a * a)  # of a student aligned with the teacher
-    if zeta == 0.0 and a > 0.0 and alpha <= 1.0:
-        # every sample is fitted exactly: least norm at the targets g^-1(y), here times a
-        chi = math.inf
-        train = 0.0
-        c1 = 0.5 * (1.0 + a)
-        c2 = 0.5 * (1.0 + a * a)
-        am = alpha * c1
-        av = alpha * ((1.0 + S) * c2 - alpha * (2.0 - alpha) * c1 * c1)
-        if alpha == 1.0:
-            return (
-                math.inf, 0.0, chi, math.inf, train, 0.0, dead, residual, n_iter, _DIVERGENT,
-            )  # fmt: skip
-        av /= 1.0 - alpha
-        m = am / a
-        h = 1.0 - m
-        v = av / a / a
-        gamma = math.sqrt(av + am * am) / a
-        R = am / math.sqrt(av + am * am)
-    elif zeta == 0.0 and a == 0.0 and S == 0.0 and alpha >= 2.0:
-        # noise-free and enough samples: the student is the teacher
-        chi = 2.0 / (alpha - 2.0)
-        m, h, v, gamma, R, train = 1.0, 0.0, 0.0, 1.0, 1.0, 0.5
-    elif zeta == 0.0 and a == 0.0 and relu_interpolates(alpha, S):
-        chi = math.inf
-        m, v, n_iter, residual = _relu_ridgeless(alpha, S)
-        h = 1.0 - m
-        train = 0.5 * (1.0 + S)
-        gamma = math.sqrt(v + m * m)
-        R = m / gamma
-    else:
-        chi, m, h, v, n_iter, residual, train, dead = _regularised(alpha, S, zeta, a)
-        gamma = math.sqrt(v + m * m)
-        R = m / gamma
-    d = h + a * (1.0 - a) / (1.0 + a * a)
-    eps = floor + 0.5 * (1.0 + a * a) * (v + d * d)
-    energy = 0.5 * (alpha * train + zeta * gamma * gamma)
-    status = _CONVERGED
+    chi, m, h, root_v, n_iter, residual, train, dead = _order_parameters(alpha, S, zeta, a)
     if n_iter < 0 or not residual <= _RESIDUAL:
-        status = _MAX_ITERATIONS
-        gamma = R = chi = eps = train = energy = dead = math.nan
-    elif not eps < math.inf:
-        status = _DIVERGENT
-    return gamma, R, chi, eps, train, energy, dead, residual, abs(n_iter), status
+        nan = math.nan
+        return nan, nan, nan, nan, nan, nan, nan, residual, abs(n_iter), _MAX_ITERATIONS
+    gamma = math.hypot(root_v, m)
+    R = min(m / gamma, 1.0)
+    eps = 0.5 * (1.0 - a) ** 2 / (1.0 + a * a) + _excess(m, h, root_v, a)
+    energy = 0.5 * alpha * train
+    if zeta > 0.0:
+        energy += 0.5 * zeta * gamma * gamma
+    status = _CONVERGED if eps < math.inf else _DIVERGENT
+    return gamma, R, chi, eps, train, energy, dead, residual, n_iter, status
 
 
 @jit
 def solve_piecewise(alpha, S, zeta, a, out, n_iter, status, start, stop):
-    """Fill ``out[:, start:stop]`` with the eight quantities of `piecewise_point` per point."""
+    """Fill ``out[:, start:stop]`` with the quantities of `piecewise_point` and the replicon."""
     for i in range(start, stop):
         gamma, R, chi, eps, train, energy, dead, residual, n, ended = piecewise_point(
             alpha[i], S[i], zeta[i], a
         )
         out[0, i], out[1, i], out[2, i], out[3, i] = gamma, R, chi, eps
         out[4, i], out[5, i], out[6, i], out[7, i] = train, energy, dead, residual
+        out[8, i] = -math.inf  # replicon: f jumps, and the square of a delta function diverges
         n_iter[i] = n
         status[i] = ended
+
+
+@jit
+def _objective(alpha, S, log_zeta, a, small):
+    """What orders gen_error without losing digits: its excess if `small`, else gen_error - 1."""
+    _, m, h, root_v, n_iter, _, _, _ = _order_parameters(alpha, S, math.exp(log_zeta), a)
+    if n_iter < 0:
+        return math.inf
+    if small:
+        return _excess(m, h, root_v, a)
+    return 0.5 * (1.0 + a * a) * (root_v * root_v + m * m) - (1.0 + a) * m
+
+
+@jit
+def optimal_zeta_piecewise(alpha, S, a, best, start, stop):
+    """Fill ``best[start:stop]`` with the decay of least error: scan of log zeta, golden section."""
+    golden = 0.5 * (math.sqrt(5.0) - 1.0)
+    for i in range(start, stop):
+        low, high = math.log(1e-14), math.log(1e3 * (1.0 + S[i]))
+        count = 100
+        width = (high - low) / (count - 1)
+        small = True
+        x = low
+        f = math.inf
+        for k in range(count):
+            trial = _objective(alpha[i], S[i], low + k * width, a, True)
+            if trial < f:
+                x, f = low + k * width, trial
+        if f > 0.25 * (1.0 + a) ** 2 / (1.0 + a * a):
+            small = False
+        left, right = x - width, x + width
+        x1, x2 = right - golden * (right - left), left + golden * (right - left)
+        f1 = _objective(alpha[i], S[i], x1, a, small)
+        f2 = _objective(alpha[i], S[i], x2, a, small)
+        while right - left > 1e-9:
+            if f1 <= f2:
+                right, x2, f2 = x2, x1, f1
+                x1 = right - golden * (right - left)
+                f1 = _objective(alpha[i], S[i], x1, a, small)
+            else:
+                left, x1, f1 = x1, x2, f2
+                x2 = left + golden * (right - left)
+                f2 = _objective(alpha[i], S[i], x2, a, small)
+        x = 0.5 * (left + right)
+        f = _objective(alpha[i], S[i], x, a, small)
+        best[i] = math.exp(x)
+        if _objective(alpha[i], S[i], -math.inf, a, small) <= f:
+            best[i] = 0.0

@@ -1,0 +1,260 @@
+"""The equilibrium (gamma, R) of training to the end, and which solver serves which problem.
+
+May import the solvers (`ridge`, `piecewise`), `students` and the underscored modules.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._jit import for_each_chunk
+from ._repr import summary
+from ._status import ConvergenceWarning, Status
+from ._validation import choice, problem, real_array
+from .piecewise import relu_threshold, solve_piecewise
+from .ridge import solve_ridge
+from .students import LINEAR, RELU, LeakyReLU, as_student
+
+__all__ = ["THEORIES", "Equilibrium", "interpolation_threshold", "solve_equilibrium"]
+
+THEORIES = ("replica", "published")
+
+
+@dataclass(frozen=True, repr=False)
+class Equilibrium:
+    """Order parameters and errors of the trained student; see `solve_equilibrium`.
+
+    All arrays have the broadcast shape of (alpha, S, zeta).
+
+    Attributes
+    ----------
+    student, theory
+        The student solved for, and by which theory.
+    alpha, S, zeta : ndarray
+        Load, noise variance, weight decay (sum convention).
+    gamma, R : ndarray
+        Length of the student's weights, sqrt(\\|W\\|^2/N), and overlap with the teacher.
+    chi : ndarray
+        Susceptibility lim beta (Q - q); inf at zeta = 0 below the interpolation threshold.
+    gen_error : ndarray
+        Generalisation error against the noise-free teacher, E[(z - g(u))^2].
+    train_error : ndarray
+        Mean of (y - g(u))^2 over the training set, noisy labels y, decay not included.
+    energy : ndarray
+        Ground-state energy per N: alpha train_error/2 + zeta gamma^2/2.
+    dead_fraction : ndarray
+        Fraction of the samples with y > 0 and student field u < 0.
+    interpolating : ndarray of bool
+        Whether every sample that can be fitted is fitted exactly. ReLU cannot fit y <= 0: there
+        it means that all y > 0 are fitted and no sample with y <= 0 is active.
+    replicon : ndarray
+        De Almeida-Thouless eigenvalue 1 - alpha chi^2 E[(df/domega)^2]; -inf where f jumps.
+    rs_stable : ndarray of bool
+        Whether replica symmetry is locally stable (replicon >= 0). For slope < 1 it never is:
+        the switch between the two branches for y > 0 is a jump of f, and its square diverges.
+    residual : ndarray
+        Largest relative residual of the saddle-point equations (undamped).
+    n_iter : ndarray of int
+        Newton iterations; 0 where the solution is a closed form.
+    status : ndarray of int
+        A `Status` per element; `messages` says it in words.
+    """
+
+    student: LeakyReLU
+    theory: str
+    alpha: NDArray[np.float64]
+    S: NDArray[np.float64]
+    zeta: NDArray[np.float64]
+    gamma: NDArray[np.float64]
+    R: NDArray[np.float64]
+    chi: NDArray[np.float64]
+    gen_error: NDArray[np.float64]
+    train_error: NDArray[np.float64]
+    energy: NDArray[np.float64]
+    dead_fraction: NDArray[np.float64]
+    interpolating: NDArray[np.bool_]
+    replicon: NDArray[np.float64]
+    rs_stable: NDArray[np.bool_]
+    residual: NDArray[np.float64]
+    n_iter: NDArray[np.int64]
+    status: NDArray[np.int8]
+
+    @property
+    def messages(self) -> NDArray[np.object_]:
+        """The status of every element in words."""
+        text = np.empty(self.status.shape, dtype=object)
+        for index in np.ndindex(self.status.shape):
+            text[index] = Status(int(self.status[index])).message
+        return text
+
+    def __repr__(self) -> str:
+        return summary(self, "Equilibrium")
+
+
+def solve_equilibrium(
+    alpha: ArrayLike,
+    S: ArrayLike,
+    zeta: ArrayLike = 0.0,
+    *,
+    student: str | LeakyReLU = "linear",
+    theory: str = "replica",
+) -> Equilibrium:
+    """Solve for the equilibrium of a student trained to the end on P = alpha N noisy samples.
+
+    Parameters
+    ----------
+    alpha : array_like
+        Load P/N, positive and finite.
+    S : array_like
+        Variance of the label noise, >= 0.
+    zeta : array_like
+        Weight decay, >= 0, in the sum convention: the energy is
+        sum_j (y_j - g(W.x_j))^2/2 + zeta |W|^2/2. 0 means exactly 0, the limit of vanishing decay.
+        See `zeta_from_mean` for a loss that is averaged over samples.
+    student : {"linear", "relu"} or LeakyReLU
+        The student's activation.
+    theory : {"replica", "published"}
+        "replica": the replica-symmetric saddle point of the true loss, exact for the linear
+        student. "published": the closed forms of Luo et al. (2019), for "linear" (the same) and
+        "relu" (Prop. 5, continued to alpha > 2 and zeta > 0), which treats samples with y <= 0 as
+        a constant: a linear student at half the load.
+
+    Returns
+    -------
+    Equilibrium
+        Frozen, with arrays of the broadcast shape.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type, out of range, or the shapes do not broadcast.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If an element did not converge; its values are NaN and `status` says why.
+
+    Notes
+    -----
+    Converged means: a full Newton step below 1e-7 in (log chi, m, log v) followed by an undamped
+    relative residual below 1e-10 (in practice 1e-13). Where several saddle points exist (slopes
+    below 0.01 at tiny zeta), the one of least energy is returned. The equations are derived in
+    the documentation, "Theory".
+
+    Examples
+    --------
+    >>> equilibrium = solve_equilibrium([0.5, 2.0], 0.25, 1 / 64, student="relu")
+    >>> equilibrium.gen_error.round(6)
+    array([0.891687, 0.841794])
+    >>> equilibrium.messages.tolist()
+    ['converged', 'converged']
+    """
+    student = as_student(student)
+    theory = choice("theory", theory, THEORIES)
+    if theory == "published" and student not in (LINEAR, RELU):
+        raise ValueError(
+            f"theory 'published' covers student 'linear' and 'relu' only, got {student.name!r}"
+        )
+    alpha_, S_, zeta_ = problem(alpha, S, zeta)
+    out = np.empty((9, alpha_.size))
+    n_iter = np.empty(alpha_.size, dtype=np.int64)
+    status = np.empty(alpha_.size, dtype=np.int8)
+    flat = [array.reshape(-1) for array in (alpha_, S_, zeta_)]
+    published_relu = theory == "published" and student == RELU
+    if student == LINEAR or published_relu:
+        if published_relu:
+            flat[0] = 0.5 * flat[0]
+        kernel = partial(solve_ridge, *flat, out, n_iter, status)
+    else:
+        kernel = partial(solve_piecewise, *flat, student.slope, out, n_iter, status)
+    for_each_chunk(kernel, alpha_.size)
+    out = out.reshape(9, *alpha_.shape)
+    n_iter, status = n_iter.reshape(alpha_.shape), status.reshape(alpha_.shape)
+    gamma, R, chi, eps, train, energy, dead, residual, replicon = out
+    if published_relu:
+        # half of the samples, y > 0, are seen by the linear student; the others add y^2 each
+        eps = 0.5 + 0.5 * eps
+        train = 0.5 * (train + 1.0 + S_)
+        energy = energy + 0.25 * alpha_ * (1.0 + S_)
+        dead = np.zeros_like(dead)
+    _warn_if_not_converged(status)
+    noise_free_teacher_found = (zeta_ == 0.0) & (S_ == 0.0) & (R == 1.0)
+    return Equilibrium(
+        student=student,
+        theory=theory,
+        alpha=alpha_,
+        S=S_,
+        zeta=zeta_,
+        gamma=gamma,
+        R=R,
+        chi=chi,
+        gen_error=eps,
+        train_error=train,
+        energy=energy,
+        dead_fraction=dead,
+        interpolating=np.asarray(np.isinf(chi) | noise_free_teacher_found),
+        replicon=replicon,
+        rs_stable=np.asarray(replicon >= 0.0),
+        residual=residual,
+        n_iter=n_iter,
+        status=status,
+    )
+
+
+def interpolation_threshold(
+    S: ArrayLike, *, student: str | LeakyReLU = "linear"
+) -> float | NDArray[np.float64]:
+    """Largest load at which training without decay fits every sample that can be fitted.
+
+    Parameters
+    ----------
+    S : array_like
+        Variance of the label noise, >= 0.
+    student : {"linear", "relu"} or LeakyReLU
+        For slope > 0 the threshold is 1 whatever the noise, since g is invertible; ReLU fits the
+        samples with y > 0 and silences the others up to a load between 4/3 and 2.
+
+    Returns
+    -------
+    float or ndarray
+        The threshold alpha_c, in the shape of `S`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `S` is not real and >= 0, or the student is unknown.
+
+    Notes
+    -----
+    Where chi diverges. For ReLU the replica-symmetric threshold is, in parametric form with
+    0 <= phi < pi/2, alpha_c = 2 pi/(pi + phi) at S = (tan(phi) - phi)/(pi + phi).
+
+    Examples
+    --------
+    >>> round(interpolation_threshold(0.25, student="relu"), 6)
+    1.464909
+    >>> interpolation_threshold([0.0, 1.0])
+    array([1., 1.])
+    """
+    student = as_student(student)
+    S_ = real_array("S", S, low=0.0)
+    threshold = np.ones_like(S_) if student.slope > 0.0 else relu_threshold(S_)
+    return float(threshold) if threshold.ndim == 0 else threshold
+
+
+def _warn_if_not_converged(status: NDArray[np.int8]) -> None:
+    failed = status > Status.DIVERGENT
+    if failed.any():
+        first = tuple(int(i) for i in np.argwhere(failed)[0])
+        where = f", first at index {first}" if first else ""
+        warnings.warn(
+            f"{int(failed.sum())} of {status.size} points did not converge{where}: "
+            f"{Status(int(status[failed].flat[0])).message}",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
