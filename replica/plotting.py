@@ -314,12 +314,12 @@ def _is_logarithmic(grid: NDArray[np.float64]) -> bool:
 # is its closed form at S = 0; the replica solution of the same problem is drawn beside it.
 _FIGURE1_S = 0.25
 _FIGURE1 = {
-    "(a) linear student": (
+    "(a) linear student, S = 0.25": (
         ("SGD, ζ = 0", {}, 0),
         ("ζ = 1/64", {"zeta": 1 / 64}, 2),
         ("ζ = 0.25", {"zeta": 0.25}, 1),
     ),
-    "(b) ReLU student": (
+    "(b) ReLU student, S = 0.25": (
         ("published, ζ = 0", {"theory": "published"}, 4),
         ("replica, ζ = 0", {}, 0),
         ("replica, ζ = 1/64", {"zeta": 1 / 64}, 2),
