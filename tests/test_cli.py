@@ -400,7 +400,8 @@ def test_as_text_aligns_columns_that_are_wider_than_their_name():
 
 
 def _environment() -> dict[str, str]:
-    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND")
+    # Without a buffer a write cut short by a closed pipe goes unnoticed, by CPython's design.
+    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND", "PYTHONUNBUFFERED")
     return {name: value for name, value in os.environ.items() if name not in hidden}
 
 
@@ -418,7 +419,8 @@ def test_module_runs_without_a_display(tmp_path):
 
 def test_module_survives_a_reader_that_goes_away():
     argv = [sys.executable, "-m", "replica", "curve", "--alpha", "0.1:4:20000", "--S", "1"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(argv, env=_environment(), **pipes) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()

@@ -140,7 +140,7 @@ def test_line_style_colours_differ_for_colour_blind_readers(reader):
     colors = {plotting.line_style(i)["color"] for i in range(7)}
     seen = [_seen(color, reader) for color in sorted(colors)]
     closest = min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2))
-    assert closest > 10.0, "a difference of 10 in CIE L*a*b* is plain to see"
+    assert closest > 15.0, "a difference of 10 in CIE L*a*b* is plain to see"
 
 
 def test_line_style_check_notices_colours_that_look_alike():
