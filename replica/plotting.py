@@ -115,6 +115,7 @@ def finish_axes(
     By default one labelled curve has no legend, a few have it inside the axes and more below.
     """
     from matplotlib import rc_context
+    from matplotlib.transforms import ScaledTranslation
 
     with rc_context(_STYLE):
         ax.set_xlabel(xlabel)
@@ -127,9 +128,12 @@ def finish_axes(
         if legend is None:
             legend = "none" if len(handles) < 2 else "inside" if len(handles) <= 3 else "below"
         # Long handles, or the line patterns cannot be told apart.
-        options = {"handlelength": 3.6, "edgecolor": "none", "framealpha": 0.92}
+        options: dict[str, Any] = {"handlelength": 3.6, "edgecolor": "none", "framealpha": 0.92}
         if legend == "below":
-            options |= {"loc": "upper center", "bbox_to_anchor": (0.5, -0.17), "ncols": 2}
+            # 34 points down, past tick labels and axis label, however tall the axes are.
+            down = ScaledTranslation(0.0, -34.0 / 72.0, ax.figure.dpi_scale_trans)
+            options |= {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "ncols": 2}
+            options["bbox_transform"] = ax.transAxes + down
         if legend != "none":
             ax.legend(**options)
     return ax
@@ -315,7 +319,7 @@ def _is_logarithmic(grid: NDArray[np.float64]) -> bool:
 _FIGURE1_S = 0.25
 _FIGURE1 = {
     "(a) linear student, S = 0.25": (
-        ("SGD, ζ = 0", {}, 0),
+        ("vanilla SGD, ζ = 0", {}, 0),
         ("ζ = 1/64", {"zeta": 1 / 64}, 2),
         ("ζ = 0.25", {"zeta": 0.25}, 1),
     ),

@@ -271,7 +271,7 @@ def test_figure_1_prints_numbers_that_are_gen_error(run, tmp_path):
     linear, relu, last = out.split("\n\n")
     assert str(tmp_path / "f.png") in last
     problems = {
-        "SGD, ζ = 0": {},
+        "vanilla SGD, ζ = 0": {},
         "ζ = 1/64": {"zeta": 1 / 64},
         "ζ = 0.25": {"zeta": 0.25},
         "published, ζ = 0": {"theory": "published"},
@@ -294,7 +294,7 @@ def test_figure_1_prints_numbers_that_are_gen_error(run, tmp_path):
             seen.add(name)
     assert seen == set(problems)
     # What the paper says in words: divergence at 1 and at 2, best decay zeta = S.
-    assert parse_table(linear.split("\n", 1)[1])["SGD, ζ = 0"].count(math.inf) == 1
+    assert parse_table(linear.split("\n", 1)[1])["vanilla SGD, ζ = 0"].count(math.inf) == 1
     assert parse_table(relu.split("\n", 1)[1])["published, ζ = 0"].count(math.inf) == 1
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import replica
 from replica.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -72,6 +73,11 @@ def test_relative_links_exist(page):
 def test_readme_has_python_and_commands_to_run():
     assert ROOT / "README.md" in with_python
     assert ROOT / "README.md" in with_commands
+
+
+def test_citation_has_the_version_of_the_package():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {replica.__version__}\n" in citation
 
 
 def test_readme_picture_is_a_small_png():

@@ -143,6 +143,7 @@ def _run_error(arguments: Namespace) -> int:
     if arguments.all:
         solution = replica.solve_equilibrium(**problem, **options)
         result = {name: getattr(solution, name).item() for name in _FIELDS}
+        result["status"] = replica.Status(solution.status.item()).message
     else:
         result = {"gen_error": replica.gen_error(**problem, **options)}
 
