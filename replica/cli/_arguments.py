@@ -1,0 +1,167 @@
+"""Parsers of single arguments, for ``add_argument(type=...)``; shared by every area.
+
+Each takes the text of one argument and returns its value or raises `ArgumentTypeError` with a
+message that says what is allowed. Physical ranges (alpha > 0, ...) are the library's business.
+May import `students`.
+"""
+
+from __future__ import annotations
+
+import math
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from replica.students import LeakyReLU
+
+__all__ = [
+    "NUMBERS",
+    "STUDENTS",
+    "number",
+    "numbers",
+    "output_path",
+    "positive_integer",
+    "student",
+    "students",
+]
+
+# How to write these arguments, for help texts.
+NUMBERS = """\
+NUMBERS is a number or a fraction (0.25, 1/64), a grid start:stop:count, a logarithmic grid
+log:start:stop:count, or several of these with commas between them (0,1/64,0.25).
+"""
+STUDENTS = "linear, relu or leaky:SLOPE with SLOPE in [0, 1]"
+
+_MAX_COUNT = 10_000_000
+
+
+def number(text: str) -> float:
+    """Return one number, which may be written as a fraction.
+
+    Examples
+    --------
+    >>> number("1/64")
+    0.015625
+    """
+    parts = text.split("/")
+    try:
+        if len(parts) == 1:
+            return float(text)
+        if len(parts) == 2:
+            return float(parts[0]) / float(parts[1])
+    except (ValueError, ZeroDivisionError):
+        pass
+    raise ArgumentTypeError(f"{text!r} is not a number (write 0.25, 2.5e-1 or 1/4)")
+
+
+def positive_integer(text: str) -> int:
+    """Return a whole number >= 1, which may be written 1e6.
+
+    Examples
+    --------
+    >>> positive_integer("1e6")
+    1000000
+    """
+    try:
+        value = int(text)
+    except ValueError:
+        as_float = number(text)
+        if not (math.isfinite(as_float) and as_float.is_integer()):
+            raise ArgumentTypeError(f"{text!r} is not a whole number") from None
+        value = int(as_float)
+    if value < 1:
+        raise ArgumentTypeError(f"must be a whole number >= 1, got {text!r}")
+    return value
+
+
+def numbers(text: str) -> NDArray[np.float64]:
+    """Return the numbers meant by `text`: a comma-separated list of numbers and grids.
+
+    A grid is ``start:stop:count`` (evenly spaced, both ends included) or
+    ``log:start:stop:count`` (evenly spaced in the logarithm).
+
+    Examples
+    --------
+    >>> numbers("0,1/64,0.25")
+    array([0.      , 0.015625, 0.25    ])
+    >>> numbers("log:0.01:100:5")
+    array([1.e-02, 1.e-01, 1.e+00, 1.e+01, 1.e+02])
+    """
+    import numpy as np
+
+    return np.concatenate([_grid(item.strip()) for item in text.split(",")])
+
+
+def _grid(item: str) -> NDArray[np.float64]:
+    import numpy as np
+
+    parts = item.split(":")
+    if len(parts) == 1:
+        return np.array([number(item)])
+    logarithmic = parts[0] == "log"
+    parts = parts[logarithmic:]
+    if len(parts) != 3:
+        raise ArgumentTypeError(
+            f"{item!r} is not a grid (write start:stop:count or log:start:stop:count)"
+        )
+    start, stop = number(parts[0]), number(parts[1])
+    count = positive_integer(parts[2])
+    if not (math.isfinite(start) and math.isfinite(stop)):
+        raise ArgumentTypeError(f"the ends of the grid {item!r} must be finite")
+    if count > _MAX_COUNT:
+        raise ArgumentTypeError(f"the grid {item!r} has more than {_MAX_COUNT:,} points")
+    if logarithmic:
+        if start <= 0 or stop <= 0:
+            raise ArgumentTypeError(f"the ends of the logarithmic grid {item!r} must be > 0")
+        return np.geomspace(start, stop, count)
+    return np.linspace(start, stop, count)
+
+
+def students(text: str) -> list[LeakyReLU]:
+    """Return the students of a comma-separated list such as "linear,relu,leaky:0.1".
+
+    Examples
+    --------
+    >>> students("relu,leaky:0.1")
+    [LeakyReLU(slope=0.0), LeakyReLU(slope=0.1)]
+    """
+    return [student(item.strip()) for item in text.split(",")]
+
+
+def student(text: str) -> LeakyReLU:
+    """Return the student called `text`: linear, relu or leaky:SLOPE."""
+    from replica.students import LeakyReLU, as_student
+
+    try:
+        if text.startswith("leaky:"):
+            return LeakyReLU(number(text.removeprefix("leaky:")))
+        return as_student(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not a student (write {STUDENTS})") from None
+
+
+def output_path(*suffixes: str) -> Callable[[str], Path]:
+    """Return a parser of paths in an existing directory whose suffix is one of `suffixes`.
+
+    Examples
+    --------
+    >>> output_path(".png", ".csv")("curve.csv").suffix
+    '.csv'
+    """
+
+    def parse(text: str) -> Path:
+        path = Path(text)
+        if path.suffix.lower() not in suffixes:
+            raise ArgumentTypeError(f"{text!r} must end in one of {', '.join(suffixes)}")
+        if not path.parent.is_dir():
+            raise ArgumentTypeError(f"there is no directory {str(path.parent)!r} to write to")
+        if path.is_dir():
+            raise ArgumentTypeError(f"{text!r} is a directory")
+        return path
+
+    return parse

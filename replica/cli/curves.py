@@ -1,0 +1,197 @@
+"""`replica error` and `replica curve`: the generalization error at a point, and over the load."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from . import _arguments as arg
+from ._output import as_csv, json_value, write_table
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+_ERROR_EPILOG = """\
+examples:
+  replica error --alpha 2 --S 0.25
+  replica error --alpha 2 --S 0.25 --zeta 1/64 --student relu --all
+  replica error --alpha 1 --S 0.25 --student relu --theory published
+  replica error --alpha 2 --S 0.25 --zeta 1/64 --zeta-mean --json
+"""
+
+_CURVE_EPILOG = f"""\
+{arg.NUMBERS}
+examples:
+  replica curve --alpha 0.1:4:200 --S 0.25 --zeta 0,1/64,0.25 --student linear,relu -o curve.png
+  replica curve --alpha log:1e-2:1e2:200 --S 0,0.25 --student leaky:0.1 -o curve.pdf
+  replica curve --alpha 0.5,1,2 --S 0.25 | column -s, -t
+  replica curve --alpha 0.1:4:200 --S 0.25 --student relu --theory published -o curve.json
+"""
+
+# What `replica error --all` shows, in this order.
+_FIELDS = (
+    "gen_error",
+    "gamma",
+    "R",
+    "chi",
+    "train_error",
+    "energy",
+    "dead_fraction",
+    "interpolating",
+    "residual",
+    "n_iter",
+)
+
+
+def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
+    """Add `error` and `curve`."""
+    error = subparsers.add_parser(
+        "error",
+        help="the generalization error at one point",
+        description="Print the generalization error of a trained student at one point.",
+        epilog=_ERROR_EPILOG,
+    )
+    error.add_argument(
+        "--alpha", type=arg.number, required=True, help="load P/N, samples per weight; > 0"
+    )
+    error.add_argument(
+        "--S", type=arg.number, required=True, help="variance of the teacher's noise; >= 0"
+    )
+    error.add_argument(
+        "--zeta", type=arg.number, default=0.0, help="strength of the decay; >= 0 (default: 0)"
+    )
+    error.add_argument(
+        "--student",
+        type=arg.student,
+        default="linear",
+        metavar="STUDENT",
+        help=f"{arg.STUDENTS} (default: linear)",
+    )
+    _add_theory(error)
+    error.add_argument(
+        "--zeta-mean",
+        action="store_true",
+        help="ZETA belongs to the mean of the squared errors, (1/P) sum + zeta gamma^2, "
+        "instead of their sum",
+    )
+    error.add_argument(
+        "--all", action="store_true", help="print the order parameters and diagnostics as well"
+    )
+    error.add_argument("--json", action="store_true", help="print a JSON object")
+    error.set_defaults(run=_run_error)
+
+    curve = subparsers.add_parser(
+        "curve",
+        help="the generalization error over the load, as a picture or a table",
+        description="Compute learning curves: one for each combination of STUDENT, S and ZETA.",
+        epilog=_CURVE_EPILOG,
+    )
+    curve.add_argument(
+        "--alpha", type=arg.numbers, required=True, metavar="NUMBERS", help="loads P/N; > 0"
+    )
+    curve.add_argument(
+        "--S",
+        type=arg.numbers,
+        required=True,
+        metavar="NUMBERS",
+        help="variance of the teacher's noise; >= 0",
+    )
+    curve.add_argument(
+        "--zeta",
+        type=arg.numbers,
+        default="0",
+        metavar="NUMBERS",
+        help="strength of the decay; >= 0 (default: 0)",
+    )
+    curve.add_argument(
+        "--student",
+        type=arg.students,
+        default="linear",
+        metavar="STUDENTS",
+        help=f"comma-separated list; each is {arg.STUDENTS} (default: linear)",
+    )
+    _add_theory(curve)
+    curve.add_argument(
+        "-o",
+        "--output",
+        type=arg.output_path(".png", ".pdf", ".csv", ".json"),
+        metavar="FILE",
+        help="where to write: .png, .pdf, .csv or .json (default: CSV on standard output)",
+    )
+    curve.set_defaults(run=_run_curve)
+
+
+def _add_theory(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--theory",
+        choices=("replica", "published"),
+        default="replica",
+        help="the replica-symmetric solution of the loss itself, or the closed forms as published "
+        "(default: replica)",
+    )
+
+
+def _run_error(arguments: Namespace) -> int:
+    import replica
+
+    problem = {"alpha": arguments.alpha, "S": arguments.S, "zeta": arguments.zeta}
+    if arguments.zeta_mean:
+        problem["zeta"] = replica.zeta_from_mean(arguments.zeta, arguments.alpha)
+    options = {"student": arguments.student, "theory": arguments.theory}
+    if arguments.all:
+        solution = replica.solve_equilibrium(**problem, **options)
+        result = {name: getattr(solution, name).item() for name in _FIELDS}
+        result["status"] = replica.Status(solution.status.item()).message
+    else:
+        result = {"gen_error": replica.gen_error(**problem, **options)}
+
+    if arguments.json:
+        named = problem | {"student": arguments.student.name, "theory": arguments.theory} | result
+        print(json.dumps({name: json_value(value) for name, value in named.items()}))
+    elif arguments.all:
+        width = max(map(len, result))
+        for name, value in result.items():
+            print(f"{name:<{width}}  {value!r}")
+    else:
+        print(repr(result["gen_error"]))
+    return 1 if result["gen_error"] != result["gen_error"] else 0  # NaN: there is no answer
+
+
+def _run_curve(arguments: Namespace) -> None:
+    output = arguments.output
+    if output is None:
+        sys.stdout.write(as_csv(_tabulate(arguments)))
+        return
+    if output.suffix.lower() in (".csv", ".json"):
+        write_table(output, _tabulate(arguments))
+    else:
+        from replica.plotting import plot_curve, save_figure
+
+        axes = plot_curve(
+            arguments.alpha,
+            arguments.S,
+            arguments.zeta,
+            student=arguments.student,
+            theory=arguments.theory,
+        )
+        save_figure(axes.get_figure(), output)
+    print(f"wrote {output}")
+
+
+def _tabulate(arguments: Namespace) -> dict[str, list[Any]]:
+    """One row per point, curve after curve."""
+    import replica
+
+    alpha, theory = arguments.alpha, arguments.theory
+    names = ("student", "theory", "S", "zeta", "alpha", "gen_error")
+    table: dict[str, list[Any]] = {name: [] for name in names}
+    curves = product(arguments.student, arguments.S.tolist(), arguments.zeta.tolist())
+    for student, S, zeta in curves:
+        errors = replica.gen_error(alpha, S, zeta, student=student, theory=theory)
+        rows = ((student.name, theory, S, zeta, *row) for row in zip(alpha, errors, strict=True))
+        for row in rows:
+            for name, value in zip(names, row, strict=True):
+                table[name].append(value)
+    return table

@@ -1,0 +1,440 @@
+"""The command line, mostly in-process: what a user types, sees and gets back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+import warnings
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+import replica
+from replica.cli import _arguments, _output, build_parser, main
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command; return (exit code, stdout, stderr)."""
+
+    def call(*argv: str) -> tuple[int, str, str]:
+        code = main(argv)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def assert_one_line_error(result, *words: str, code: int = 2) -> None:
+    got, out, err = result
+    assert got == code
+    assert out == ""
+    assert err.startswith("replica: error: ")
+    assert err.count("\n") == 1, err
+    for word in words:
+        assert word in err
+
+
+# --- numbers, students, paths -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.25", [0.25]),
+        ("1/64", [0.015625]),
+        ("0,0.0156,0.25", [0, 0.0156, 0.25]),
+        ("0:1:5", [0, 0.25, 0.5, 0.75, 1]),
+        ("1:0:3", [1, 0.5, 0]),
+        ("3:7:1", [3]),
+        ("log:1e-3:1e3:3", [1e-3, 1, 1e3]),
+        ("0, 1/4 ,1:2:2", [0, 0.25, 1, 2]),
+        ("inf", [math.inf]),
+    ],
+)
+def test_numbers_reads_lists_and_grids(text, expected):
+    np.testing.assert_allclose(_arguments.numbers(text), expected, rtol=1e-15)
+
+
+def test_numbers_grid_has_exact_ends():
+    grid = _arguments.numbers("log:1e-3:1e3:50")
+    assert (grid[0], grid[-1], grid.size) == (1e-3, 1e3, 50)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "word"),
+    [
+        ("", "not a number"),
+        ("1,,2", "not a number"),
+        ("one", "not a number"),
+        ("1/0", "not a number"),
+        ("1/2/3", "not a number"),
+        ("0.1:4", "not a grid"),
+        ("0.1:4:10:2", "not a grid"),
+        ("lin:1:4:10", "not a grid"),
+        ("0.1:4:0", ">= 1"),
+        ("0.1:4:-3", ">= 1"),
+        ("0.1:4:2.5", "whole number"),
+        ("0.1:4:nan", "whole number"),
+        ("0.1:inf:5", "finite"),
+        ("0.1:4:1e12", "more than"),
+        ("log:0:1:3", "> 0"),
+        ("log:-1:1:3", "> 0"),
+    ],
+)
+def test_curve_bad_numbers_are_refused_in_one_line(run, alpha, word):
+    assert_one_line_error(run("curve", f"--alpha={alpha}", "--S", "1"), "--alpha", word)
+
+
+@pytest.mark.parametrize("student", ["tanh", "leaky", "leaky:2", "leaky:x", "linear,", "RELU"])
+def test_curve_bad_student_is_refused_in_one_line(run, student):
+    result = run("curve", "--alpha", "1", "--S", "1", "--student", student)
+    assert_one_line_error(result, "--student")
+
+
+def test_students_reads_names_and_slopes():
+    assert _arguments.students("linear,relu,leaky:1/4") == [
+        replica.LINEAR,
+        replica.RELU,
+        replica.LeakyReLU(0.25),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("curve.gif", "must end in one of .png, .pdf, .csv, .json"),
+        ("curve", "must end in"),
+        ("nowhere/curve.png", "no directory"),
+        ("folder.csv", "is a directory"),
+    ],
+)
+def test_curve_bad_output_is_refused_before_anything_is_computed(run, tmp_path, name, word):
+    (tmp_path / "folder.csv").mkdir()
+    # alpha = 0 would be refused by the library: the path is looked at first.
+    result = run("curve", "--alpha", "0", "--S", "1", "-o", str(tmp_path / name))
+    assert_one_line_error(result, "--output", word)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a file that is always full")
+def test_curve_failing_write_is_one_line(run, tmp_path):
+    path = tmp_path / "curve.csv"
+    path.symlink_to("/dev/full")
+    result = run("curve", "--alpha", "1.5,2", "--S", "1", "-o", str(path))
+    assert_one_line_error(result, "No space left")
+
+
+# --- replica error ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("student", ["linear", "relu", "leaky:0.1"])
+@pytest.mark.parametrize("theory", ["replica", "published"])
+def test_error_prints_gen_error_with_all_digits(run, student, theory):
+    if theory == "published" and student.startswith("leaky"):
+        pytest.skip("the paper has no formula for it")
+    code, out, err = run(
+        *("error", "--alpha", "2.5", "--S", "1/4", "--zeta", "1/64"),
+        *("--student", student, "--theory", theory),
+    )
+    expected = replica.gen_error(
+        2.5, 0.25, 1 / 64, student=_arguments.student(student), theory=theory
+    )
+    assert (code, err) == (0, "")
+    assert float(out) == expected
+
+
+def test_error_prints_inf_at_the_divergence(run):
+    assert run("error", "--alpha", "1", "--S", "0.25") == (0, "inf\n", "")
+
+
+def test_error_zeta_mean_converts_the_strength(run):
+    _, out, _ = run("error", "--alpha", "2", "--S", "0.25", "--zeta", "0.1", "--zeta-mean")
+    assert float(out) == replica.gen_error(2.0, 0.25, 0.2)
+
+
+def test_error_json_is_strict_and_echoes_the_problem(run):
+    code, out, _ = run("error", "--alpha", "1", "--S", "0.25", "--json")
+    assert code == 0
+    assert json.loads(out, parse_constant=pytest.fail) == {
+        "alpha": 1.0,
+        "S": 0.25,
+        "zeta": 0.0,
+        "student": "linear",
+        "theory": "replica",
+        "gen_error": "inf",
+    }
+
+
+def test_error_all_shows_the_order_parameters(run):
+    argv = ("error", "--alpha", "2", "--S", "0.25", "--zeta", "1/64", "--student", "relu", "--all")
+    solution = replica.solve_equilibrium(2.0, 0.25, 1 / 64, student="relu")
+    code, out, _ = run(*argv)
+    shown = dict(line.split() for line in out.splitlines())
+    assert code == 0
+    for name in ("gamma", "R", "chi", "gen_error", "train_error", "energy", "dead_fraction"):
+        assert float(shown[name]) == getattr(solution, name)
+    in_json = json.loads(run(*argv, "--json")[1])
+    assert in_json["R"] == solution.R
+    assert in_json["interpolating"] is False
+
+
+@pytest.mark.parametrize(
+    ("problem", "word"),
+    [
+        (("--alpha", "0", "--S", "1"), "alpha"),
+        (("--alpha", "-2", "--S", "1"), "alpha"),
+        (("--alpha", "nan", "--S", "1"), "alpha"),
+        (("--alpha", "2", "--S", "-1"), "S must"),
+        (("--alpha", "2", "--S", "1", "--zeta", "-1"), "zeta"),
+        (("--alpha", "2"), "--S"),
+        (("--alpha", "2", "--S", "1", "--theory", "exact"), "--theory"),
+        (("--alpha", "2", "--S", "1", "--alfa", "3"), "--alfa"),
+    ],
+)
+def test_error_bad_input_is_one_line_and_code_2(run, problem, word):
+    assert_one_line_error(run("error", *problem), word)
+
+
+# --- replica curve ------------------------------------------------------------------------------
+
+CURVES = ("curve", "--alpha", "0.5:2:4", "--S", "1/4", "--zeta", "0,1/64", "--student")
+
+
+def expected_rows(students=("linear", "relu")):
+    return [
+        (
+            student,
+            "replica",
+            0.25,
+            zeta,
+            alpha,
+            replica.gen_error(alpha, 0.25, zeta, student=student),
+        )
+        for student in students
+        for zeta in (0.0, 1 / 64)
+        for alpha in (0.5, 1.0, 1.5, 2.0)
+    ]
+
+
+def read_csv(text: str):
+    header, *rows = csv.reader(io.StringIO(text))
+    assert header == ["student", "theory", "S", "zeta", "alpha", "gen_error"]
+    return [(s, t, *map(float, numbers)) for s, t, *numbers in rows]
+
+
+def test_curve_without_output_prints_csv(run):
+    code, out, err = run(*CURVES, "linear,relu")
+    assert (code, err) == (0, "")
+    assert read_csv(out) == expected_rows()
+
+
+def test_curve_writes_csv_and_json_with_the_same_numbers(run, tmp_path):
+    for suffix in ("csv", "json"):
+        code, out, _ = run(*CURVES, "linear,relu", "-o", str(tmp_path / f"curve.{suffix}"))
+        assert code == 0
+        assert f"curve.{suffix}" in out
+    assert read_csv((tmp_path / "curve.csv").read_text()) == expected_rows()
+    records = json.loads((tmp_path / "curve.json").read_text(), parse_constant=pytest.fail)
+    assert records[1]["gen_error"] == "inf"
+    rows = [(*list(r.values())[:-1], float(r["gen_error"])) for r in records]
+    assert rows == expected_rows()
+
+
+def test_curve_writes_pictures(run, tmp_path):
+    for suffix, magic in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
+        path = tmp_path / f"curve.{suffix}"
+        assert run(*CURVES, "linear", "-o", str(path))[0] == 0
+        assert path.read_bytes().startswith(magic)
+    image = matplotlib.image.imread(tmp_path / "curve.png")
+    assert image[..., :3].min() < 0.5, "the picture is blank"
+
+
+# --- replica figure -----------------------------------------------------------------------------
+
+
+def parse_table(text: str) -> dict[str, list[float]]:
+    """Columns of an aligned table; names may hold single spaces, columns are two apart."""
+    lines = [[cell for cell in line.strip().split("  ") if cell] for line in text.splitlines()]
+    names, *rows = [[cell.strip() for cell in line] for line in lines]
+    return {n: [float(row[i]) for row in rows] for i, n in enumerate(names)}
+
+
+def test_figure_1_prints_numbers_that_are_gen_error(run, tmp_path):
+    code, out, err = run("figure", "1", "-o", str(tmp_path / "f.png"))
+    assert (code, err) == (0, "")
+    linear, relu, last = out.split("\n\n")
+    assert str(tmp_path / "f.png") in last
+    problems = {
+        "vanilla SGD, ζ = 0": {},
+        "ζ = 1/64": {"zeta": 1 / 64},
+        "ζ = 0.25": {"zeta": 0.25},
+        "published, ζ = 0": {"theory": "published"},
+        "replica, ζ = 0": {},
+        "replica, ζ = 1/64": {"zeta": 1 / 64},
+        "replica, ζ = 0.25": {"zeta": 0.25},
+        "published, S = 0": {"theory": "published", "S": 0.0},
+        "replica, S = 0": {"S": 0.0},
+    }
+    seen = set()
+    for student, text in (("linear", linear), ("relu", relu)):
+        title, table = text.split("\n", 1)
+        assert student in title.lower()
+        columns = parse_table(table)
+        alpha = np.array(columns.pop("alpha"))
+        for name, values in columns.items():
+            problem = {"S": 0.25} | problems[name]
+            expected = replica.gen_error(alpha, **problem, student=student)
+            np.testing.assert_allclose(values, expected, atol=0.5001e-4, err_msg=name)
+            seen.add(name)
+    assert seen == set(problems)
+    # What the paper says in words: divergence at 1 and at 2, best decay zeta = S.
+    assert parse_table(linear.split("\n", 1)[1])["vanilla SGD, ζ = 0"].count(math.inf) == 1
+    assert parse_table(relu.split("\n", 1)[1])["published, ζ = 0"].count(math.inf) == 1
+
+
+def test_figure_1_default_output_is_in_the_working_directory(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("figure", "1")[0] == 0
+    assert (tmp_path / "figure1.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("number", ["0", "7", "one", "1.5"])
+def test_figure_unknown_number_is_refused_in_one_line(run, number):
+    assert_one_line_error(run("figure", number), "NUMBER")
+
+
+def test_figure_bad_suffix_is_refused_in_one_line(run):
+    assert_one_line_error(run("figure", "1", "-o", "figure.docx"), ".png, .pdf")
+
+
+# --- the command as a whole ---------------------------------------------------------------------
+
+
+def subcommands() -> list[str]:
+    actions = build_parser()._subparsers._group_actions  # type: ignore[union-attr]
+    return list(actions[0].choices)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("command", subcommands())
+def test_help_has_examples_that_parse(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    examples = [
+        line.strip().split("|")[0].split()
+        for line in out.split("examples:", 1)[1].splitlines()
+        if line.strip().startswith("replica ")
+    ]
+    assert examples
+    for _, *argv in examples:
+        assert build_parser().parse_args(argv).command == command
+
+
+def test_help_lists_every_command(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    for command in subcommands():
+        assert f"\n    {command} " in out
+
+
+def test_main_without_command_is_one_line(run):
+    assert_one_line_error(run(), "COMMAND")
+
+
+def test_main_unknown_command_is_one_line(run):
+    assert_one_line_error(run("solve"), "solve")
+
+
+def _replace_gen_error(monkeypatch, function) -> None:
+    monkeypatch.setattr(replica, "gen_error", function, raising=False)
+
+
+def test_main_shows_convergence_warning_in_one_line_and_code_1(run, monkeypatch):
+    def fail(*args, **options):
+        warnings.warn("1 of 1 elements\nfailed", replica.ConvergenceWarning, stacklevel=2)
+        return math.nan
+
+    _replace_gen_error(monkeypatch, fail)
+    code, out, err = run("error", "--alpha", "1", "--S", "1")
+    assert (code, out) == (1, "nan\n")
+    assert err == "replica: warning: 1 of 1 elements failed\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError("Unable to allocate 7 TiB"), 2, "Unable to allocate"),
+        (TypeError("S must be real"), 2, "S must be real"),
+        (OSError(28, "No space left on device", "/x"), 2, "/x: No space left on device"),
+    ],
+)
+def test_main_turns_exceptions_into_one_line(run, monkeypatch, error, code, message):
+    def fail(*args, **options):
+        raise error
+
+    _replace_gen_error(monkeypatch, fail)
+    assert_one_line_error(run("error", "--alpha", "1", "--S", "1"), message, code=code)
+
+
+def test_main_does_not_hide_defects(run, monkeypatch):
+    def fail(*args, **options):
+        raise ZeroDivisionError
+
+    _replace_gen_error(monkeypatch, fail)
+    with pytest.raises(ZeroDivisionError):
+        run("error", "--alpha", "1", "--S", "1")
+
+
+def test_as_text_aligns_columns_that_are_wider_than_their_name():
+    text = _output.as_text({"n": [1000000, 2], "value": [0.5, math.nan]}, digits=2)
+    assert text.splitlines() == ["      n  value", "1000000   0.50", "      2    nan"]
+
+
+# --- in a process of its own --------------------------------------------------------------------
+
+
+def _environment() -> dict[str, str]:
+    # Without a buffer a write cut short by a closed pipe goes unnoticed, by CPython's design.
+    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND", "PYTHONUNBUFFERED")
+    return {name: value for name, value in os.environ.items() if name not in hidden}
+
+
+def test_module_runs_without_a_display(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "replica", "figure", "1", "-o", str(tmp_path / "f.pdf")],
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (tmp_path / "f.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_module_survives_a_reader_that_goes_away():
+    argv = [sys.executable, "-m", "replica", "curve", "--alpha", "0.1:4:20000", "--S", "1"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(argv, env=_environment(), **pipes) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        stderr = process.stderr.read()
+    assert (process.returncode, stderr) == (141, b"")
+
+
+def test_help_does_not_load_the_numerical_libraries():
+    code = (
+        "import sys; from replica.cli import main; main(['--help']);"
+        "sys.exit(' '.join({'numpy', 'numba', 'scipy', 'matplotlib'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.stderr.strip() == ""
