@@ -1,0 +1,1 @@
+"""High-precision reference values and the scripts that make them; imports nothing from `replica`."""
