@@ -1,1 +1,1 @@
-"""High-precision reference values and the scripts that make them; imports nothing from `replica`."""
+"""High-precision reference values and their scripts; imports nothing from `replica`."""

@@ -1,18 +1,20 @@
 """Replica-symmetric zero-temperature solution of the (leaky-)ReLU student to 30 digits.
 
-Imports nothing from `replica`. The field pair is written as y = sigma n1, omega = (m/sigma) n1 + tau n2
-with independent standard normal n1, n2, so that the unknowns (chi, m, tau) stay of their own
-size where the student's covariance with the teacher becomes singular.
+Imports nothing from `replica`. The field pair is written as y = sigma n1,
+omega = (m/sigma) n1 + tau n2 with independent standard normal n1, n2, so that the unknowns
+(chi, m, tau) keep their own size where the covariance of (omega, y) becomes singular.
 """
 
 from __future__ import annotations
 
 import random
+from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
-from mpmath import matrix, mp, mpf
+from mpmath import inf, matrix, mp, mpf
 
-from .tables import exact, log_uniform, main, text
+from .tables import FOLDER, exact, log_uniform, main, read, text
 
 __all__ = ["Moments", "Solution", "moments", "solve"]
 
@@ -111,7 +113,7 @@ class Solution(NamedTuple):
     dead_fraction: mpf
 
 
-def residuals(x, alpha, S, zeta, slope):
+def residuals(alpha, S, zeta, slope, x):
     """Saddle-point equations, each divided by its own size, in the logarithms of (chi, m, tau)."""
     chi, m, tau = (mp.exp(value) for value in x)
     sigma = mp.sqrt(1 + S)
@@ -172,54 +174,57 @@ def relax(x, alpha, S, zeta, slope, n_iter):
     return [mp.log(chi), mp.log(m), mp.log(tau)]
 
 
-def continue_in_zeta(alpha, S, zeta, slope):
-    """Coarse solution at zeta, followed from strong decay, where the iteration contracts."""
+def follow(equations_at, x, start, goal):
+    """Carry a solution of equations_at(parameter) from parameter = start to goal (both positive).
+
+    Steps are uniform in the logarithm and shrink until Newton's method converges.
+    """
     tolerance = mpf(10) ** -20
-    here = mp.log(max(zeta, 100 * (1 + alpha)))
-    goal = mp.log(zeta)
-
-    def solve_at(log_zeta, start):
-        return newton(lambda x: residuals(x, alpha, S, mp.exp(log_zeta), slope), start, tolerance)
-
-    strong = mp.exp(here)
-    start = [mp.log(1 / strong), mp.log(alpha / strong), mp.log(mp.sqrt(alpha * (1 + S)) / strong)]
-    x = solve_at(here, relax(start, alpha, S, strong, slope, 60))
-    velocity = [mpf(-1)] * 3
-    previous = None
-    step = mpf(2)
-    while here > goal:
-        there = max(here - step, goal)
-        length = here - there
-        guess = [x[i] - velocity[i] * length for i in range(3)]
-        guesses = [guess]
-        if previous:  # m may approach its limit linearly in zeta while chi and tau follow powers
-            ratio = (mp.exp(here) - mp.exp(there)) / (mp.exp(previous[0]) - mp.exp(here))
+    here, goal = mp.log(start), mp.log(goal)
+    x = newton(equations_at(mp.exp(here)), x, tolerance, 100)
+    velocity, previous = [mpf(0)] * len(x), None
+    step = mpf(1)
+    while here != goal:
+        length = min(step, abs(goal - here))
+        there = goal if length == abs(goal - here) else here + length * mp.sign(goal - here)
+        equations = equations_at(mp.exp(there))
+        guesses = [[x[i] + velocity[i] * (there - here) for i in range(len(x))]]
+        if previous:  # m may approach a limit linearly while the other unknowns follow powers
+            ratio = mp.expm1(there - here) / -mp.expm1(previous[0] - here)
             m = mp.exp(x[1]) + (mp.exp(x[1]) - mp.exp(previous[1])) * ratio
             if m > 0:
-                guesses.append([guess[0], mp.log(m), guess[2]])
-        guess = min(
-            guesses,
-            key=lambda g: max(map(abs, residuals(g, alpha, S, mp.exp(there), slope))),  # noqa: B023
-        )
+                guesses.append([guesses[0][0], mp.log(m), *guesses[0][2:]])
+        guess = min(guesses, key=lambda x: max(map(abs, equations(x))))
         try:
-            x_new = solve_at(there, guess)
+            x_new = newton(equations, guess, tolerance)
         except NoConvergenceError:
             step = length / 2
             if step < 1e-3:
                 raise
             continue
         previous = (here, x[1])
-        velocity = [(x[i] - x_new[i]) / length for i in range(3)]
-        x, here = x_new, there
-        step = min(2 * step, mpf(3))
+        velocity = [(x_new[i] - x[i]) / (there - here) for i in range(len(x))]
+        x, here, step = x_new, there, min(2 * step, mpf(3))
     return x
+
+
+def from_strong_decay(alpha, S, zeta, slope):
+    """Coarse solution followed from a large zeta, where the plain iteration contracts."""
+    strong = max(zeta, 100 * (1 + alpha))
+    x = [mp.log(1 / strong), mp.log(alpha / strong), mp.log(mp.sqrt(alpha * (1 + S)) / strong)]
+    x = relax(x, alpha, S, strong, slope, 60)
+    return follow(lambda zeta: partial(residuals, alpha, S, zeta, slope), x, strong, zeta)
+
+
+def from_large_slope(alpha, S, zeta, slope):
+    """Coarse solution followed from slope 1/2: the one of large norm where there are several."""
+    x = from_strong_decay(alpha, S, zeta, mpf(0.5))
+    return follow(lambda slope: partial(residuals, alpha, S, zeta, slope), x, mpf(0.5), slope)
 
 
 def polish(x, alpha, S, zeta, slope):
     """Newton at full precision."""
-    return newton(
-        lambda x: residuals(x, alpha, S, zeta, slope), x, mpf(10) ** -75, max_iter=20
-    )
+    return newton(partial(residuals, alpha, S, zeta, slope), x, mpf(10) ** -75)
 
 
 def outputs(x, alpha, S, zeta, slope) -> Solution:
@@ -249,24 +254,44 @@ def other_starts(alpha, S, zeta, slope, count):
         start = [mp.log(chi), mp.log(size), mp.log(size) + draw.uniform(-2, 1)]
         try:
             x = relax(start, alpha, S, zeta, slope, draw.choice([5, 40]))
-            yield newton(
-                lambda x: residuals(x, alpha, S, zeta, slope), x, mpf(10) ** -20
-            )
+            yield newton(partial(residuals, alpha, S, zeta, slope), x, mpf(10) ** -20)
         except (ArithmeticError, ValueError):
             continue
 
 
-def solve(alpha, S, zeta, slope, starts=0):
+def several_possible(slope) -> bool:
+    """Whether a solution of norm 1/slope may compete with one like that of the ReLU student."""
+    return 0 < slope < 0.2
+
+
+def solve(alpha, S, zeta, slope):
     """Logarithms of (chi, m, tau) of every solution found, lowest energy first."""
     mp.dps = COARSE_DIGITS
-    found = []
-    coarse = [continue_in_zeta(alpha, S, zeta, slope)]
-    for x in [*coarse, *other_starts(alpha, S, zeta, slope, starts)]:
-        if all(max(abs(x[i] - old[i]) for i in range(3)) > 1e-6 for old in found):
-            found.append(x)
+    routes = (
+        [from_strong_decay, from_large_slope] if several_possible(slope) else [from_strong_decay]
+    )
+    coarse = []
+    for route in routes:
+        try:
+            coarse.append(route(alpha, S, zeta, slope))
+        except NoConvergenceError:  # the branch ends in a fold
+            continue
+    coarse += other_starts(alpha, S, zeta, slope, 6 if several_possible(slope) else 3)
+    found = distinct(coarse)
     mp.dps = DIGITS
     found = [polish(x, alpha, S, zeta, slope) for x in found]
     return sorted(found, key=lambda x: outputs(x, alpha, S, zeta, slope).energy)
+
+
+def distinct(solutions):
+    """The solutions without repetitions; none at all is an error."""
+    found = []
+    for x in solutions:
+        if all(max(abs(a - b) for a, b in zip(x, old, strict=True)) > 1e-6 for old in found):
+            found.append(x)
+    if not found:
+        raise NoConvergenceError("no solution found")
+    return found
 
 
 def condition(evaluate, inputs):
@@ -287,8 +312,7 @@ def condition(evaluate, inputs):
 def regular_row(inputs):
     """One row of piecewise.csv."""
     exact_inputs = [exact(value) for value in inputs]
-    slope = exact_inputs[3]
-    found = solve(*exact_inputs, starts=12 if 0 < slope < 0.2 else 3)
+    found = solve(*exact_inputs)
     x = found[0]
     solution = outputs(x, *exact_inputs)
     number = condition(lambda values: outputs(polish(x, *values), *values), exact_inputs)
@@ -333,6 +357,15 @@ def regular_inputs():
             (100.0, 1e3, 1.0),
         )
     ]
+    # several solutions: large norm and near-ReLU ones around the transition between them
+    points += [
+        (1.4, 0.25, 1e-14, 1e-6),
+        (1.5, 0.25, 1e-10, 1e-4),
+        (1.6, 0.25, 1e-10, 1e-6),
+        (1.8, 0.25, 1e-14, 1e-6),
+        (1.5, 0.0, 1e-14, 1e-6),
+        (1.9, 0.0, 1e-14, 1e-6),
+    ]
     draw = random.Random(20260102)
     while len(points) < 250:
         alpha = log_uniform(draw, 1e-3, 1e3) if draw.random() < 0.5 else log_uniform(draw, 0.3, 5)
@@ -342,13 +375,303 @@ def regular_inputs():
     return points
 
 
-NAMES = [
-    "alpha", "S", "zeta", "slope", "gamma", "R", "chi", "gen_error", "train_error", "energy",
-    "dead_fraction", "condition",
-]
+def limit_moments(m, tau, sigma, slope) -> Moments:
+    """Averages of F = chi f for chi -> inf: samples are fitted exactly wherever the branch allows.
+
+    The train error of a ReLU student is what its negative labels leave.
+    """
+    m_squared = n1_f = n2_f = mpf(0)
+    for (omega, y), _, (e11, e12, e22) in sectors([(1, 0), (-1, 0), (0, -1)], m, tau, sigma):
+        if y > 0:
+            along_omega, along_y = mpf(-1), mpf(1)
+        elif slope > 0:
+            along_omega, along_y = mpf(-1), 1 / slope
+        else:
+            along_omega, along_y = mpf(-1 if omega > 0 else 0), mpf(0)
+        p, r = along_y * sigma + along_omega * m / sigma, along_omega * tau
+        m_squared += p * p * e11 + 2 * p * r * e12 + r * r * e22
+        n1_f += p * e11 + r * e12
+        n2_f += p * e12 + r * e22
+    g0 = n2_f / tau
+    train = sigma**2 / 2 if slope == 0 else mpf(0)
+    return Moments(m_squared, g0, (n1_f - m / sigma * g0) / sigma, train, mpf(0))
+
+
+def limit_residuals(alpha, S, slope, x):
+    """Equations of the interpolating solution at zeta = 0 in the logarithms of (m, tau)."""
+    m, tau = (mp.exp(value) for value in x)
+    sigma = mp.sqrt(1 + S)
+    at = limit_moments(m, tau, sigma, slope)
+    return [
+        alpha * at.g1 / m - 1,
+        (m**2 * S / sigma**2 + alpha * at.f_squared) / tau**2 - 1,
+    ]
+
+
+def solve_threshold(S) -> dict[str, mpf]:
+    """Interpolation threshold of the ReLU student, -alpha g0 = 1 on the solution, and its peak."""
+    mp.dps = COARSE_DIGITS
+
+    def equations_at(S):
+        def equations(x):
+            alpha, m, tau = (mp.exp(value) for value in x)
+            g0 = limit_moments(m, tau, mp.sqrt(1 + S), mpf(0)).g0
+            return [-alpha * g0 - 1, *limit_residuals(alpha, S, mpf(0), x[1:])]
+
+        return equations
+
+    x = follow(equations_at, [mp.log(1.4), mp.log(2), mp.log(2)], mpf(1), S)
+    x = newton(equations_at(S), x, mpf(10) ** -50)
+    alpha, m, tau = (mp.exp(value) for value in x)
+    peak = finish(inf, m, tau, (1 + S) / 2, mpf(0), alpha, S, mpf(0), mpf(0))
+    return {"alpha_c": alpha, "gamma": peak.gamma, "R": peak.R, "gen_error": peak.gen_error}
+
+
+def solve_ridgeless(alpha, S, slope):
+    """Logarithms of (chi, m, tau) of every solution at zeta = 0, lowest energy first.
+
+    chi is infinite below the interpolation threshold (1 for slope > 0).
+    """
+    threshold = 1 if slope > 0 else solve_threshold(S)["alpha_c"] if S > 0 else 2
+    if alpha < threshold:
+        mp.dps = COARSE_DIGITS
+        size = mp.log((1 + S) * mpf(0.1)) / 2 - (mp.log(slope) if slope > 0 else 0)
+        x = follow(
+            lambda alpha: partial(limit_residuals, alpha, S, slope), [size, size], mpf(0.1), alpha
+        )
+        return [polish_ridgeless([inf, *x], alpha, S, slope)]
+    nearly = mpf(10) ** -24 * (slope**2 if slope > 0 else 1)
+    starts = solve(alpha, S, nearly, slope)
+    found = distinct(polish_ridgeless(start, alpha, S, slope) for start in starts)
+    return sorted(found, key=lambda x: ridgeless_outputs(x, alpha, S, slope).energy)
+
+
+def polish_ridgeless(x, alpha, S, slope):
+    """Newton at full precision and zeta = 0."""
+    mp.dps = DIGITS
+    if mp.isinf(x[0]):
+        return [inf, *newton(partial(limit_residuals, alpha, S, slope), x[1:], mpf(10) ** -75)]
+    return polish(x, alpha, S, mpf(0), slope)
+
+
+def ridgeless_outputs(x, alpha, S, slope) -> Solution:
+    """What the table holds, from the logarithms of (chi, m, tau)."""
+    if not mp.isinf(x[0]):
+        return outputs(x, alpha, S, mpf(0), slope)
+    m, tau = mp.exp(x[1]), mp.exp(x[2])
+    train = (1 + S) / 2 if slope == 0 else mpf(0)
+    return finish(inf, m, tau, train, mpf(0), alpha, S, mpf(0), slope)
+
+
+def ridgeless_row(inputs):
+    """One row of ridgeless.csv."""
+    exact_inputs = [exact(value) for value in inputs]
+    alpha, S, slope = exact_inputs
+    if slope == 0 and S == 0 and alpha > 2:
+        # the student is the teacher: tau = 0, every positive sample fitted, chi = 1/(alpha/2 - 1)
+        solution = Solution(
+            mpf(1), mpf(1), 2 / (alpha - 2), mpf("0.5"), mpf("0.5"), alpha / 4, mpf(0)
+        )
+        return [*map(repr, inputs), *map(text, solution), text(alpha / (alpha - 2), 3), 1]
+    if slope > 0 and alpha == 1:  # infinite norm at the threshold
+        solution = Solution(inf, mpf(0), inf, inf, mpf(0), mpf(0), mpf(0))
+        return [*map(repr, inputs), *map(text, solution), "inf", 1]
+    found = solve_ridgeless(*exact_inputs)
+    x = found[0]
+    solution = ridgeless_outputs(x, *exact_inputs)
+    number = condition(
+        lambda values: ridgeless_outputs(polish_ridgeless(x, *values), *values), exact_inputs
+    )
+    return [*map(repr, inputs), *map(text, solution), text(number, 3), len(found)]
+
+
+def ridgeless_inputs():
+    """(alpha, S, slope)."""
+    relu = [
+        (alpha, S, 0.0)
+        for S in (0.0, 1e-4, 0.25, 1.0, 30.0, 1e3)
+        for alpha in (1e-3, 0.5, 1.0, 1.3, 1.5, 1.9, 2.1, 3.0, 10.0, 1e3)
+    ]
+    near = [(alpha, 0.25, 0.0) for alpha in (1.4, 1.46, 1.4649, 1.465, 1.47, 1.6)]
+    leaky = [
+        (alpha, S, slope)
+        for slope in (1e-6, 0.01, 0.1, 0.5, 0.9, 1 - 1e-9)
+        for alpha, S in (
+            (0.1, 1.0),
+            (0.5, 0.0),
+            (0.999, 0.25),
+            (1.001, 0.25),
+            (1.3, 0.25),
+            (1.5, 0.25),
+            (2.0, 1e-4),
+            (3.0, 0.0),
+            (3.0, 30.0),
+            (100.0, 1.0),
+        )
+    ]
+    return relu + near + [(1.0, 0.0, 0.5), (1.0, 0.25, 0.1), *leaky]
+
+
+def threshold_row(inputs):
+    """One row of threshold.csv."""
+    values = solve_threshold(exact(inputs[0]))
+    return [repr(inputs[0]), *map(text, values.values())]
+
+
+def threshold_inputs():
+    """(S,)."""
+    return [
+        (S,)
+        for S in (
+            1e-8,
+            1e-6,
+            1e-4,
+            1e-3,
+            0.01,
+            0.05,
+            0.1,
+            0.25,
+            0.5,
+            1.0,
+            2.0,
+            4.0,
+            10.0,
+            30.0,
+            100.0,
+            1e3,
+            1e6,
+        )
+    ]
+
+
+def threshold_closed_form(alpha, S):
+    """Zero at the interpolation threshold of the ReLU student."""
+    return alpha * mp.tan(mp.pi * (2 - alpha) / alpha) - mp.pi * (2 * (1 + S) - alpha)
+
+
+def direct_averages(chi, m, tau, sigma, slope):
+    """E[f^2], E[omega f], E[y f], E[(y - g)^2] by two-dimensional quadrature of the proximal point.
+
+    The edges in the angle are bisected from the branch that holds the minimum, without any formula.
+    """
+    mp.dps = 20
+
+    def fields(t):
+        return m / sigma * mp.cos(t) + tau * mp.sin(t), sigma * mp.cos(t)
+
+    def proximal(omega, y):
+        b = branch(omega, y, chi, slope)
+        if b is None:
+            return mpf(0), mpf(0)
+        u = (omega + b * chi * y) / (1 + b**2 * chi)
+        return u, b * u
+
+    def label(t):
+        omega, y = fields(t)
+        b = branch(omega, y, chi, slope)
+        return (-1 if b is None else b, y > 0)
+
+    edges = []
+    grid = [2 * mp.pi * (k + mpf(1) / 7) / 200 for k in range(201)]
+    for low, high in pairwise(grid):
+        if label(low) != label(high):
+            first = label(low)
+            for _ in range(70):
+                middle = (low + high) / 2
+                low, high = (middle, high) if label(middle) == first else (low, middle)
+            edges.append(low)
+    edges.append(edges[0] + 2 * mp.pi)
+
+    def average(function):
+        def integrand(r, t):
+            omega, y = (r * field for field in fields(t))
+            u, g = proximal(omega, y)
+            return r * mp.exp(-(r**2) / 2) * function(omega, y, (u - omega) / chi, g)
+
+        return sum(
+            mp.quad(integrand, [0, 4, 12], [t1, t2], method="gauss-legendre", maxdegree=4)
+            for t1, t2 in pairwise(edges)
+        ) / (2 * mp.pi)
+
+    return [
+        average(lambda omega, y, f, g: f**2),
+        average(lambda omega, y, f, g: omega * f),
+        average(lambda omega, y, f, g: y * f),
+        average(lambda omega, y, f, g: (y - g) ** 2),
+    ]
+
+
+def energy_gradient(x, alpha, S, zeta, slope):
+    """Gradient of the energy -(q - m^2)/(2 chi) + zeta q/2 + alpha E[min] in (chi, q, m).
+
+    It vanishes at a saddle point; no derivative of f, Stein identity or jump enters.
+    """
+
+    def energy(chi, q, m):
+        at = moments(chi, m, mp.sqrt(q - m**2 / (1 + S)), mp.sqrt(1 + S), slope)
+        minimum = chi * at.f_squared / 2 + at.train_error / 2
+        return -(q - m**2) / (2 * chi) + zeta * q / 2 + alpha * minimum
+
+    chi, m, tau = (mp.exp(value) for value in x)
+    point = [chi, tau**2 + m**2 / (1 + S), m]
+    step = mpf(10) ** -45
+    gradient = []
+    for i in range(3):
+        shifts = [
+            [p * (1 + sign * step * (i == j)) for j, p in enumerate(point)] for sign in (1, -1)
+        ]
+        gradient.append((energy(*shifts[0]) - energy(*shifts[1])) / (2 * step))
+    return [value / energy(*point) for value in gradient]
+
+
+def verify() -> None:
+    """Print the largest relative differences between independent routes."""
+    worst = mpf(0)
+    for row in read(FOLDER / "leaky_relu_rs.csv"):
+        mp.dps = DIGITS
+        values = [mpf(row[name]) for name in ("alpha", "S", "lam", "slope")]  # decimal, not float64
+        solution = outputs(solve(*values)[0], *values)
+        for name in ("gamma", "R", "chi", "gen_error"):
+            worst = max(worst, abs(mpf(row[name]) / getattr(solution, name) - 1))
+    print("leaky_relu_rs.csv (25 digits):", mp.nstr(worst, 3))
+    worst_average = worst_gradient = mpf(0)
+    for inputs in [(1.5, 0.25, 0.015625, 0.0), (0.7, 0.0, 0.25, 0.3), (3.0, 1.0, 1e-3, 0.01)]:
+        values = [exact(value) for value in inputs]
+        alpha, S, _, slope = values
+        x = solve(*values)[0]
+        worst_gradient = max(worst_gradient, *map(abs, energy_gradient(x, *values)))
+        chi, m, tau = (mp.exp(value) for value in x)
+        sigma = mp.sqrt(1 + S)
+        at = moments(chi, m, tau, sigma, slope)
+        q = tau**2 + m**2 / (1 + S)
+        sector = [at.f_squared, q * at.g0 + m * at.g1, m * at.g0 + sigma**2 * at.g1, at.train_error]
+        direct = direct_averages(chi, m, tau, sigma, slope)
+        worst_average = max(
+            worst_average, *(abs(a / b - 1) for a, b in zip(direct, sector, strict=True))
+        )
+        print("moments against two-dimensional quadrature:", mp.nstr(worst_average, 3), flush=True)
+    print("gradient of the energy at the solution:", mp.nstr(worst_gradient, 3))
+    worst = mpf(0)
+    for (S,) in threshold_inputs():
+        alpha = solve_threshold(exact(S))["alpha_c"]
+        worst = max(worst, abs(threshold_closed_form(alpha, exact(S))))
+    print("threshold, closed form at the numerical root:", mp.nstr(worst, 3))
+
+
+SOLUTION = list(Solution._fields)
 TABLES = {
-    "piecewise": (regular_row, regular_inputs, [*NAMES, "n_solutions"]),
+    "piecewise": (
+        regular_row,
+        regular_inputs,
+        ["alpha", "S", "zeta", "slope", *SOLUTION, "condition", "n_solutions"],
+    ),
+    "ridgeless": (
+        ridgeless_row,
+        ridgeless_inputs,
+        ["alpha", "S", "slope", *SOLUTION, "condition", "n_solutions"],
+    ),
+    "threshold": (threshold_row, threshold_inputs, ["S", "alpha_c", "gamma", "R", "gen_error"]),
 }
 
 if __name__ == "__main__":
-    main(__doc__, TABLES, None)
+    main(__doc__, TABLES, verify)

@@ -51,7 +51,7 @@ def equilibrium(alpha, S, zeta) -> dict[str, mpf]:
 def spectral_average(function, alpha, t):
     """Integral of function(x) over the continuous part of the Marchenko-Pastur law.
 
-    The function may vary over distances of order 1/t from the lower edge; the interval is cut there.
+    The function may vary over distances of order 1/t from the lower edge: cuts are put there.
     """
     low, high = (1 - mp.sqrt(alpha)) ** 2, (1 + mp.sqrt(alpha)) ** 2
     width = high - low
@@ -166,7 +166,9 @@ def moment_series(alpha, S, t):
     n_terms = 100 + int(8 * t * (1 + mp.sqrt(alpha)) ** 2)
 
     def moment(k):
-        return sum(mp.binomial(k, j) * mp.binomial(k, j - 1) * alpha**j / k for j in range(1, k + 1))
+        return sum(
+            mp.binomial(k, j) * mp.binomial(k, j - 1) * alpha**j / k for j in range(1, k + 1)
+        )
 
     total, power = mpf(1), mpf(1)
     previous = moment(1)
@@ -201,7 +203,9 @@ TABLES = {
     "ridge": (equilibrium_row, equilibrium_inputs, ["alpha", "S", "zeta", *NAMES]),
     "early_stopping": (early_stopping_row, early_stopping_inputs, ["alpha", "S", "t", "gen_error"]),
     "optimal_stopping": (
-        optimal_stopping_row, optimal_stopping_inputs, ["alpha", "S", "t", "gen_error"]
+        optimal_stopping_row,
+        optimal_stopping_inputs,
+        ["alpha", "S", "t", "gen_error"],
     ),
 }
 
