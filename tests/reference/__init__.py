@@ -1,0 +1,1 @@
+"""High-precision reference values and their scripts; imports nothing from `replica`."""

@@ -1,0 +1,59 @@
+"""Reading and writing of the reference tables; imports only the standard library and mpmath."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import sys
+from multiprocessing import Pool
+from pathlib import Path
+
+from mpmath import mp, mpf
+
+__all__ = ["FOLDER", "exact", "log_uniform", "main", "read", "text"]
+
+FOLDER = Path(__file__).parent
+
+
+def exact(value: str | float) -> mpf:
+    """The float64 number that a table's text reads to, as an exact high-precision number."""
+    return mpf(float(value))
+
+
+def text(value, digits: int = 30) -> str:
+    """A number as decimal text; infinities in the spelling that `float` reads."""
+    if mp.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return mp.nstr(value, digits, strip_zeros=True)
+
+
+def read(path: str | Path) -> list[dict[str, str]]:
+    """Rows of a table, every entry as text."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def main(description: str, tables: dict, verify) -> None:
+    """Command line of a script: `--verify`, or the name of a table and where to write it."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("table", nargs="?", choices=tables, help="which table to compute")
+    parser.add_argument("-o", "--output", help="file to write (default: standard output)")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--verify", action="store_true", help="compare with independent routes")
+    options = parser.parse_args()
+    if options.verify:
+        verify()
+    if options.table:
+        make_row, inputs, names = tables[options.table]
+        with Pool(options.processes) as pool:
+            rows = pool.map(make_row, inputs(), chunksize=1)
+        with open(options.output, "w", newline="") if options.output else sys.stdout as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(names)
+            table.writerows(rows)
+
+
+def log_uniform(draw, low: float, high: float) -> float:
+    """A log-uniform draw rounded to six significant digits, so that the table stays readable."""
+    return float(f"{math.exp(draw.uniform(math.log(low), math.log(high))):.6g}")
