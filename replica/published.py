@@ -54,7 +54,7 @@ def linear_decay_error(alpha: ArrayLike, S: ArrayLike, zeta: ArrayLike) -> NDArr
     root = np.sqrt((zeta_ + (1 + np.sqrt(alpha_)) ** 2) * (zeta_ + (1 - np.sqrt(alpha_)) ** 2))
     G = (1 - alpha_ - zeta_ + root) / (2 * zeta_)
     G_zeta = ((zeta_ + 1 + alpha_) / root - 1 - 2 * G) / (2 * zeta_)
-    return np.asarray(S_ * (G + zeta_ * G_zeta) - zeta_**2 * G_zeta
+    return np.asarray(S_ * (G + zeta_ * G_zeta) - zeta_**2 * G_zeta)
 
 
 def relu_sgd_error(alpha: ArrayLike, S: ArrayLike) -> NDArray[np.float64]:
