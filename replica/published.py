@@ -43,8 +43,8 @@ def linear_decay_error(alpha: ArrayLike, S: ArrayLike, zeta: ArrayLike) -> NDArr
 
     Examples
     --------
-    >>> linear_decay_error(2.0, 0.25, 0.25).round(6)
-    array(0.175391)
+    >>> round(float(linear_decay_error(2.0, 0.25, 0.25)), 6)
+    0.175391
     """
     alpha_, S_, zeta_ = broadcast(
         alpha=real_array("alpha", alpha, low=0.0, low_open=True),

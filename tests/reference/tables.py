@@ -57,3 +57,11 @@ def main(description: str, tables: dict, verify) -> None:
 def log_uniform(draw, low: float, high: float) -> float:
     """A log-uniform draw rounded to six significant digits, so that the table stays readable."""
     return float(f"{math.exp(draw.uniform(math.log(low), math.log(high))):.6g}")
+
+
+def columns(name: str) -> dict:
+    """The columns of ``name.csv`` as float64 arrays."""
+    import numpy as np
+
+    rows = read(FOLDER / f"{name}.csv")
+    return {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
