@@ -65,7 +65,7 @@ def spectral_average(function, alpha, t):
         if 0 < scale < width:
             cuts.add(2 * mp.asin(mp.sqrt(scale / width)))
     value, error = quad(integrand, sorted(cuts), error=True, maxdegree=10)
-    if error > max(mpf(1), abs(value)) * mpf(10) ** -32:
+    if error > max(mpf(1), abs(value)) * mpf(10) ** (8 - mp.dps):
         raise ArithmeticError(f"integral at alpha={alpha}, t={t}: error {mp.nstr(error, 3)}")
     return value
 
@@ -85,8 +85,7 @@ def gen_error_at_time(alpha, S, t) -> mpf:
 
 def optimal_time(alpha, S) -> mpf:
     """The time at which the error of gradient flow is stationary, S > 0."""
-    mp.dps = 40
-
+    mp.dps = 42
     edge = (1 - mp.sqrt(alpha)) ** 2
 
     def half_derivative(log_t):  # of the error in t, without the factor exp(-edge t)
@@ -95,10 +94,14 @@ def optimal_time(alpha, S) -> mpf:
             lambda x: mp.exp(-(x - edge) * t) * (S - (x + S) * mp.exp(-x * t)), alpha, t
         )
 
+    mp.dps = 18
     low, high = mpf(-20), mpf(-3) - mp.log(1 + alpha)
     while half_derivative(high) < 0:
         low, high = high, high + 1
-    return mp.exp(findroot(half_derivative, (low, high), solver="anderson", tol=mpf(10) ** -64))
+    rough = findroot(half_derivative, (low, high), solver="anderson", tol=mpf(10) ** -24)
+    mp.dps = 42
+    start = (rough, rough + mpf(10) ** -12)
+    return mp.exp(findroot(half_derivative, start, solver="secant", tol=mpf(10) ** -70))
 
 
 def equilibrium_row(inputs):
