@@ -33,6 +33,8 @@ _TWO_PI = 2.0 * math.pi
 # beyond these the saddle point is unique (coexistence was found up to 0.0102 and 2e-5)
 _UNIQUE_SLOPE = 0.02
 _UNIQUE_ZETA = 1e-3
+# smaller slopes give the same numbers, or scale with them, and their squares would underflow
+_TINY_SLOPE = 1e-100
 _RESIDUAL = 1e-10
 
 
@@ -464,7 +466,12 @@ def _order_parameters(alpha, S, zeta, a):
     if zeta == 0.0 and a == 0.0 and S == 0.0 and alpha > 2.0:
         # noise-free and enough samples: the student is the teacher
         return 2.0 / (alpha - 2.0), 1.0, 0.0, 0.0, 0, 0.0, 0.5, 0.0
-    chi, m, h, v, n_iter, residual, train, dead = _regularised(alpha, S, zeta, a)
+    b = max(a, _TINY_SLOPE) if a > 0.0 else 0.0
+    chi, m, h, v, n_iter, residual, train, dead = _regularised(alpha, S, zeta, b)
+    if b > a and zeta == 0.0 and b * b * chi > 1e-9:
+        # the branch whose weights grow like 1/slope: scale them from the slope solved at
+        c = b / a
+        return chi * c * c, m * c, 1.0 - m * c, math.sqrt(v) * c, n_iter, residual, train, dead
     return chi, m, h, math.sqrt(v), n_iter, residual, train, dead
 
 

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from reference.tables import columns
 
 import replica
-from reference.tables import columns
 from replica import LeakyReLU, Status, piecewise
 
 PIECEWISE = columns("piecewise")
@@ -70,21 +70,28 @@ def test_interpolation_threshold_matches_reference_and_limits():
 def test_interpolation_threshold_is_where_interpolation_ends():
     S = np.array([1e-6, 0.25, 30.0])
     threshold = replica.interpolation_threshold(S, student="relu")
-    below = replica.solve_equilibrium(threshold - 1e-9, S, student="relu")
-    above = replica.solve_equilibrium(threshold + 1e-9, S, student="relu")
-    assert below.interpolating.all()
-    assert not above.interpolating.any()
-    assert np.isinf(below.chi).all()
-    assert np.isfinite(above.chi).all()
     # the peak of the error is finite: 1 + q/2 - m with m = 1 + S, q = (1 + S)/cos(phi)^2
     phi = math.pi * (2 - threshold) / threshold
     peak = 1 + 0.5 * (1 + S) / np.cos(phi) ** 2 - (1 + S)
-    np.testing.assert_allclose(below.gen_error, peak, rtol=1e-3)
-    np.testing.assert_allclose(above.gen_error, peak, rtol=1e-3)
+    gaps = []
+    for distance in (1e-9, 1e-11):
+        below = replica.solve_equilibrium(threshold - distance, S, student="relu")
+        above = replica.solve_equilibrium(threshold + distance, S, student="relu")
+        assert below.interpolating.all()
+        assert not above.interpolating.any()
+        assert np.isinf(below.chi).all()
+        assert np.isfinite(above.chi).all()
+        gaps.append([below.gen_error / peak - 1, above.gen_error / peak - 1])
+    gaps = np.abs(gaps)
+    # from both sides it is approached like the square root of the distance
+    np.testing.assert_allclose(gaps[0] / gaps[1], 10.0, rtol=0.2)
+    assert gaps[1].max() < 2e-3
 
 
 @pytest.mark.parametrize("a", [0.0, 0.3, 0.95])
-@pytest.mark.parametrize("point", [(2.3, 0.6, 0.2, 0.3), (0.05, 0.02, 1e-3, 2.0), (40.0, 1.1, 3.0, 0.0)])
+@pytest.mark.parametrize(
+    "point", [(2.3, 0.6, 0.2, 0.3), (0.05, 0.02, 1e-3, 2.0), (40.0, 1.1, 3.0, 0.0)]
+)
 def test_saddle_derivatives_match_finite_differences(a, point):
     chi, m, v, S = point
 
@@ -272,3 +279,13 @@ def test_leaky_with_vanishing_slope_does_not_overflow_before_its_answer_does():
     assert solved.gamma == pytest.approx(1e200 * math.sqrt(0.25**2 + 0.5 / 0.5 * (0.625 - 0.1875)))
     assert 0.0 < solved.R < 1.0
     assert solved.status == Status.DIVERGENT  # gen_error ~ 1e400
+
+
+def test_vanishing_slopes_scale_like_small_ones_where_both_signs_are_fitted():
+    small = replica.solve_equilibrium(1.2, 0.25, student=LeakyReLU(1e-60))
+    tiny = replica.solve_equilibrium(1.2, 0.25, student=LeakyReLU(1e-130))
+    assert tiny.gamma == pytest.approx(1e70 * float(small.gamma), rel=1e-12)
+    assert pytest.approx(float(small.R), rel=1e-12) == tiny.R
+    relu = replica.solve_equilibrium([2.5, 2.5, 3.0], [0.0, 0.25, 0.25], student="relu")
+    least = replica.solve_equilibrium([2.5, 2.5, 3.0], [0.0, 0.25, 0.25], student=LeakyReLU(5e-324))
+    np.testing.assert_allclose(least.gen_error, relu.gen_error, rtol=1e-13)

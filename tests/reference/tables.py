@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mpmath import mp, mpf
 
-__all__ = ["FOLDER", "exact", "log_uniform", "main", "read", "text"]
+__all__ = ["FOLDER", "columns", "exact", "log_uniform", "main", "read", "text"]
 
 FOLDER = Path(__file__).parent
 
