@@ -13,9 +13,9 @@ TABLES = ridge.TABLES | piecewise.TABLES
 ROWS = {
     "ridge": (1, 70, 149),
     "early_stopping": (1, 40, 88),
-    "optimal_stopping": (4, 7, 13),
-    "piecewise": (0, 33, 60),
-    "ridgeless": (1, 22, 66),
+    "optimal_stopping": (2, 4, 16),
+    "piecewise": (0, 36, 45),
+    "ridgeless": (1, 24, 99),
     "threshold": (7, 9, 11),
 }
 
