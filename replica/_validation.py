@@ -60,7 +60,12 @@ def real_array(
             bad |= np.isinf(array)
         culprit = float(array[bad].flat[0])
         where = "" if array.ndim == 0 else f" (element {np.argwhere(bad)[0].tolist()})"
-        allowed = _interval(low, high, low_open, high_open or (finite and high == np.inf))
+        allowed = _interval(
+            low,
+            high,
+            low_open or (finite and low == -np.inf),
+            high_open or (finite and high == np.inf),
+        )
         raise ValueError(f"{name} must lie in {allowed}, got {culprit!r}{where}")
     return array
 

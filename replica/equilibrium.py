@@ -175,7 +175,9 @@ def solve_equilibrium(
     for_each_chunk(kernel, alpha_.size)
     out = out.reshape(9, *alpha_.shape)
     n_iter, status = n_iter.reshape(alpha_.shape), status.reshape(alpha_.shape)
-    gamma, R, chi, eps, train, energy, dead, residual, replicon = out
+    # rows as arrays, 0-d ones included
+    rows = (out[k, ...] for k in range(9))
+    gamma, R, chi, eps, train, energy, dead, residual, replicon = rows
     if published_relu:
         # half of the samples, y > 0, are seen by the linear student; the others add y^2 each
         eps = 0.5 + 0.5 * eps

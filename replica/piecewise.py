@@ -33,8 +33,8 @@ _TWO_PI = 2.0 * math.pi
 # beyond these the saddle point is unique (coexistence was found up to 0.0102 and 2e-5)
 _UNIQUE_SLOPE = 0.02
 _UNIQUE_ZETA = 1e-3
-# smaller slopes give the same numbers, or scale with them, and their squares would underflow
-_TINY_SLOPE = 1e-100
+# smaller slopes give the same numbers, or scale with them, and their squares may underflow
+_TINY_SLOPE = 1e-30
 _RESIDUAL = 1e-10
 
 
@@ -171,12 +171,12 @@ def _saddle(chi, m, h, v, S, a):
 def _start(alpha, S, zeta, a):
     """A first guess (chi, m, h, v): every sample on the branch of its label's sign."""
     chi = 1.0 / (zeta + 0.5 * alpha * (1.0 + a * a))
-    for _ in range(20):
+    for _ in range(60):
         n1, na = 1.0 / (1.0 + chi), 1.0 / (1.0 + a * a * chi)
         gap = 1.0 - zeta * chi - 0.5 * alpha * chi * (n1 + a * a * na)
         step = gap / (zeta + 0.5 * alpha * (n1 * n1 + (a * na) ** 2))
         chi += step
-        if not step > 0.01 * chi or chi > 1e12:
+        if not step > 0.01 * chi or (a == 0.0 and chi > 1e12):
             break
     k1, ka = chi / (1.0 + chi), a * chi / (1.0 + a * a * chi)
     m = 0.5 * alpha * (k1 + ka)
@@ -463,8 +463,8 @@ def _order_parameters(alpha, S, zeta, a):
             return math.inf, 1.0, 0.0, 0.0, 0, 0.0, 0.5, 0.0
         m, v, n_iter, residual = _relu_ridgeless(alpha, S)
         return math.inf, m, 1.0 - m, math.sqrt(v), n_iter, residual, 0.5 * (1.0 + S), 0.0
-    if zeta == 0.0 and a == 0.0 and S == 0.0 and alpha > 2.0:
-        # noise-free and enough samples: the student is the teacher
+    if S < 1e-100 and alpha > 2.0 and zeta < 1e-100 and a < _TINY_SLOPE:
+        # noise-free and enough samples: the student is the teacher, to the last digit
         return 2.0 / (alpha - 2.0), 1.0, 0.0, 0.0, 0, 0.0, 0.5, 0.0
     b = max(a, _TINY_SLOPE) if a > 0.0 else 0.0
     chi, m, h, v, n_iter, residual, train, dead = _regularised(alpha, S, zeta, b)
