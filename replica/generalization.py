@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._jit import for_each_chunk
-from ._validation import broadcast, real_array
-from .equilibrium import solve_equilibrium
+from ._validation import broadcast, problem, real_array
+from .equilibrium import THEORIES, solve_equilibrium
 from .piecewise import optimal_zeta_piecewise
-from .students import LeakyReLU, as_student
+from .ridge import ridge_errors
+from .students import LINEAR, LeakyReLU, as_student
 
 __all__ = ["gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_mean"]
 
@@ -87,7 +88,13 @@ def gen_error(
     >>> gen_error([0.5, 1.0, 2.0], 0.25, 1 / 64, student="relu").round(6)
     array([0.891687, 0.821235, 0.841794])
     """
-    error = solve_equilibrium(alpha, S, zeta, student=student, theory=theory).gen_error
+    if as_student(student) == LINEAR and theory in THEORIES:  # cheap enough to be worth a short cut
+        problems = problem(alpha, S, zeta)
+        error = np.empty_like(problems[0])
+        flat = (array.reshape(-1) for array in (*problems, error))
+        for_each_chunk(partial(ridge_errors, *flat), error.size)
+    else:
+        error = solve_equilibrium(alpha, S, zeta, student=student, theory=theory).gen_error
     return float(error) if error.ndim == 0 else error
 
 

@@ -18,10 +18,31 @@ from ._repr import summary
 from ._status import Status
 from ._validation import broadcast, real_array
 
-__all__ = ["EarlyStopping", "early_stopping", "solve_ridge"]
+__all__ = ["EarlyStopping", "early_stopping", "ridge_errors", "solve_ridge"]
 
 _CONVERGED = int(Status.CONVERGED)
 _DIVERGENT = int(Status.DIVERGENT)
+
+
+@jit
+def _response(alpha, S, zeta):
+    """chi, h = 1 - m, chi/(1 + chi), the replicon 1 - alpha (chi/(1 + chi))^2, and gen_error."""
+    a1 = alpha - 1.0
+    root = math.sqrt(alpha)
+    sqrt_D = math.sqrt((zeta + (1.0 + root) ** 2) * (zeta + (a1 / (1.0 + root)) ** 2))
+    if a1 + zeta < 0.0:
+        h = 0.5 * (sqrt_D - a1 - zeta)
+        chi = h / zeta if zeta > 0.0 else math.inf
+    else:
+        chi = 2.0 / (sqrt_D + a1 + zeta) if sqrt_D + a1 + zeta > 0.0 else math.inf
+        h = zeta * chi if zeta > 0.0 else 0.0
+    share = chi / (1.0 + chi) if chi < math.inf else 1.0
+    replicon = 2.0 * sqrt_D / (zeta + 1.0 + alpha + sqrt_D)
+    if replicon > 0.0:
+        eps = (h * h + alpha * share * share * S) / replicon
+    else:  # alpha = 1, zeta = 0: the noise is amplified without bound
+        eps = math.inf if S > 0.0 else 0.0
+    return chi, h, share, replicon, eps
 
 
 @jit
@@ -31,44 +52,30 @@ def ridge_point(alpha, S, zeta):
     Returns gamma, R, chi, gen_error, train_error, energy, dead_fraction, residual, replicon and
     status.
     """
-    a1 = alpha - 1.0
-    root = math.sqrt(alpha)
-    D = (zeta + (1.0 + root) ** 2) * (zeta + (a1 / (1.0 + root)) ** 2)
-    sqrt_D = math.sqrt(D)
-    if a1 + zeta < 0.0:
-        h = 0.5 * (sqrt_D - a1 - zeta)
-        chi = h / zeta if zeta > 0.0 else math.inf
-    else:
-        chi = 2.0 / (sqrt_D + a1 + zeta) if sqrt_D + a1 + zeta > 0.0 else math.inf
-        h = zeta * chi if zeta > 0.0 else 0.0
-    share = chi / (1.0 + chi) if chi < math.inf else 1.0
+    chi, h, share, replicon, eps = _response(alpha, S, zeta)
+    if eps == math.inf:
+        return math.inf, 0.0, chi, eps, 0.0, 0.0, 0.0, 0.0, replicon, _DIVERGENT
     m = alpha * share
-    # 1 - k is the replicon: k = alpha share^2
-    k = m * share
-    total = zeta + 1.0 + alpha + sqrt_D
-    replicon = 2.0 * sqrt_D / total
-    status = _CONVERGED
-    if replicon > 0.0:
-        v = k * (S + h * h) / replicon
-        eps = 0.5 * total / sqrt_D * h * h + k / replicon * S
-    elif S > 0.0:
-        # alpha = 1, zeta = 0: the noise is amplified without bound
-        return math.inf, 0.0, chi, math.inf, 0.0, 0.0, 0.0, 0.0, 0.0, _DIVERGENT
-    else:
-        v = 0.0
-        eps = 0.0
+    v = m * share * (S + h * h) / replicon if replicon > 0.0 else 0.0
     q = m * m + v
     gamma = math.sqrt(q)
     R = min(m / gamma, 1.0)
     train = (S + h * h + v) / (1.0 + chi) ** 2
     energy = 0.5 * (alpha * train + zeta * q)
-    sigma = math.sqrt(1.0 + S)
-    mu = m / sigma
     dead = 0.0
     if chi < math.inf:
+        sigma = math.sqrt(1.0 + S)
+        mu = m / sigma
         dead = math.atan2(math.sqrt(v + mu * mu * S), mu + chi * sigma) / (2.0 * math.pi)
     residual = abs(zeta * chi + alpha * share - 1.0) if zeta > 0.0 or alpha > 1.0 else 0.0
-    return gamma, R, chi, eps, train, energy, dead, residual, replicon, status
+    return gamma, R, chi, eps, train, energy, dead, residual, replicon, _CONVERGED
+
+
+@jit
+def ridge_errors(alpha, S, zeta, eps, start, stop):
+    """Fill ``eps[start:stop]`` with the generalisation error alone."""
+    for i in range(start, stop):
+        eps[i] = _response(alpha[i], S[i], zeta[i])[4]
 
 
 @jit
