@@ -2,6 +2,10 @@
 #   make demo            draw figure 1 of the paper and print its numbers
 #   make test            the whole test suite
 #   make lint            style and types
+#   make format          repair what can be repaired of the style
+#   make bench           speed, as ratios measured in the same run
+#   make lock            renew requirements/ci.txt
+#   make clean           remove .venv and everything that was built
 # PYTHON=python3.13 chooses the interpreter, CI=true the exact versions of requirements/ci.txt,
 # PYTEST_ARGS="-k ridge" the tests.
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ._status import ConvergenceWarning, Status
     from .equilibrium import Equilibrium, interpolation_threshold, solve_equilibrium
     from .generalization import gen_error, gen_error_from_overlaps, optimal_zeta, zeta_from_mean
+    from .plotting import plot_curve
     from .ridge import EarlyStopping, early_stopping
     from .students import LINEAR, RELU, LeakyReLU
 
@@ -22,11 +23,12 @@ _PUBLIC = {
     "_status": ("ConvergenceWarning", "Status"),
     "equilibrium": ("Equilibrium", "interpolation_threshold", "solve_equilibrium"),
     "generalization": ("gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_mean"),
+    "plotting": ("plot_curve",),
     "ridge": ("EarlyStopping", "early_stopping"),
     "students": ("LINEAR", "RELU", "LeakyReLU"),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
-_MODULES = ("published",)
+_MODULES = ("plotting", "published")
 
 __all__ = [
     "LINEAR",
@@ -41,6 +43,7 @@ __all__ = [
     "gen_error_from_overlaps",
     "interpolation_threshold",
     "optimal_zeta",
+    "plot_curve",
     "solve_equilibrium",
     "zeta_from_mean",
 ]

@@ -163,20 +163,32 @@ def draw_curve(
     if infinite.any():
         ax.plot(
             x[infinite],
-            np.ones(infinite.sum()),
+            np.full(infinite.sum(), _MARK_HEIGHT),
             linestyle="none",
             marker="^",
-            markersize=8,
+            markersize=7,
             color=style["color"],
             transform=ax.get_xaxis_transform(),  # x in data, y in axes: 1 is the upper edge
-            clip_on=False,
             zorder=5,
             gid=_DIVERGENCE,
         )
+        for position in x[infinite]:
+            ax.annotate(
+                "∞",
+                (position, _MARK_HEIGHT),
+                xytext=(0.0, -10.0),
+                xycoords=ax.get_xaxis_transform(),
+                textcoords="offset points",
+                ha="center",
+                va="center",
+                color=style["color"],
+                annotation_clip=False,
+            )
     _limit_peaks(ax)
 
 
 _DIVERGENCE = "divergence"
+_MARK_HEIGHT = 0.965  # of the axes: just below the upper edge
 
 
 def _sparse(size: int, index: int) -> list[int]:
@@ -355,8 +367,13 @@ def plot_figure1() -> Figure:
     --------
     >>> save_figure(plot_figure1(), "figure1.pdf")  # doctest: +SKIP
     """
+    from .equilibrium import interpolation_threshold
+    from .generalization import gen_error
+
     # In hundredths, so that the divergences at 1 and 2 are points of the grid.
     alpha = np.arange(2, 401) / 100.0
+    peak_load = float(interpolation_threshold(_FIGURE1_S, student="relu"))
+    peak = gen_error(peak_load, _FIGURE1_S, student="relu")
     figure, axes = new_axes(2, height=4.2)
     for ax, (panel, curves), definitions in zip(
         axes, figure1_curves(alpha).items(), _FIGURE1.values(), strict=True
@@ -364,4 +381,15 @@ def plot_figure1() -> Figure:
         for (name, values), (_, _, index) in zip(curves.items(), definitions, strict=True):
             draw_curve(ax, alpha, values, index=index, label=name)
         finish_axes(ax, xlabel=LOAD_LABEL, ylabel=ERROR_LABEL, title=panel, legend="below")
+    axes[1].annotate(
+        f"peak {peak:.2f}",
+        (peak_load, _MARK_HEIGHT),
+        xytext=(-7.0, 0.0),
+        xycoords=axes[1].get_xaxis_transform(),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        color=line_style(0)["color"],
+        fontsize=8.5,
+    )
     return figure

@@ -182,6 +182,8 @@ def _run_curve(arguments: Namespace) -> None:
 
 def _tabulate(arguments: Namespace) -> dict[str, list[Any]]:
     """One row per point, curve after curve."""
+    import numpy as np
+
     import replica
 
     alpha, theory = arguments.alpha, arguments.theory
@@ -189,7 +191,7 @@ def _tabulate(arguments: Namespace) -> dict[str, list[Any]]:
     table: dict[str, list[Any]] = {name: [] for name in names}
     curves = product(arguments.student, arguments.S.tolist(), arguments.zeta.tolist())
     for student, S, zeta in curves:
-        errors = replica.gen_error(alpha, S, zeta, student=student, theory=theory)
+        errors = np.asarray(replica.gen_error(alpha, S, zeta, student=student, theory=theory))
         rows = ((student.name, theory, S, zeta, *row) for row in zip(alpha, errors, strict=True))
         for row in rows:
             for name, value in zip(names, row, strict=True):
