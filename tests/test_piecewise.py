@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from reference.tables import columns
 
 import replica
+from reference.tables import columns
 from replica import LeakyReLU, Status, piecewise
 
 PIECEWISE = columns("piecewise")

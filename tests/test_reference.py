@@ -6,6 +6,7 @@ Three rows per table are recomputed. They are the cheap ones (no search for seve
 
 import pytest
 from mpmath import mp, mpf
+
 from reference import piecewise, ridge
 from reference.tables import FOLDER, read
 
