@@ -66,6 +66,22 @@ def test_gen_error_of_the_linear_student_grows_with_noise(alpha, S, zeta, factor
     assert error(alpha, factor * S, zeta, 1.0) >= error(alpha, S, zeta, 1.0)
 
 
+@given(
+    loads, noises, st.floats(1.001, 10.0), st.one_of(st.just(0.0), log_range(1e-12, 1.0)), slopes
+)
+def test_gen_error_grows_with_noise_at_moderate_decay(alpha, S, factor, zeta, slope):
+    assume(slope == 0.0 or slope > 0.02)  # below, the ground state may change branch
+    less, more = error(alpha, S, zeta, slope), error(alpha, factor * S, zeta, slope)
+    assert more >= less * (1 - 1e-12)
+
+
+def test_gen_error_of_an_overregularised_relu_falls_a_little_with_noise():
+    """A property of the equations from zeta of about 50 upward; the mpmath reference confirms it."""
+    errors = replica.gen_error(1.25, [0.0, 0.5, 1.0], 100.0, student="relu")
+    assert np.all(np.diff(errors) < 0)
+    assert 1 - errors[-1] / errors[0] < 1e-4
+
+
 @given(loads, noises, positive_decays)
 def test_linear_optimum_is_at_zeta_equal_to_noise(alpha, S, zeta):
     assert error(alpha, S, S, 1.0) <= error(alpha, S, zeta, 1.0) * (1 + 1e-14)
