@@ -76,7 +76,7 @@ def test_gen_error_grows_with_noise_at_moderate_decay(alpha, S, factor, zeta, sl
 
 
 def test_gen_error_of_an_overregularised_relu_falls_a_little_with_noise():
-    """A property of the equations from zeta of about 50 upward; the mpmath reference confirms it."""
+    """A property of the equations from zeta of about 50 upward, confirmed by mpmath."""
     errors = replica.gen_error(1.25, [0.0, 0.5, 1.0], 100.0, student="relu")
     assert np.all(np.diff(errors) < 0)
     assert 1 - errors[-1] / errors[0] < 1e-4
