@@ -365,7 +365,8 @@ def plot_figure1() -> Figure:
 
     Examples
     --------
-    >>> save_figure(plot_figure1(), "figure1.pdf")  # doctest: +SKIP
+    >>> [ax.get_title(loc="left") for ax in plot_figure1().axes]
+    ['(a) linear student, S = 0.25', '(b) ReLU student, S = 0.25']
     """
     from .equilibrium import interpolation_threshold
     from .generalization import gen_error
