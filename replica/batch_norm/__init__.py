@@ -1,0 +1,54 @@
+"""Batch normalisation as a regulariser: population normalisation plus gamma decay, in theory and
+from data (section 2 and appendix C of the paper), and what it does to the teacher-student problem.
+
+`prior` holds the law of the batch statistics, `theorem` Theorem 1 and the closed forms,
+`expectation` the loss averaged over that law, `deep` multilayer networks, `teacher_student` the
+solution after training.
+"""
+
+from .deep import DeepGammaDecay, deep_gamma_decay
+from .expectation import ExpectedLoss, expected_loss, sampled_loss
+from .prior import BatchPrior, batch_prior, estimate_batch_prior
+from .teacher_student import (
+    BatchNormEquilibrium,
+    OutputPenaltyEquilibrium,
+    bn_equilibrium,
+    bn_gen_error,
+    output_penalty_strength,
+    shrinkage,
+    solve_output_penalty,
+)
+from .theorem import (
+    GLM,
+    GammaDecay,
+    as_glm,
+    gamma_decay,
+    gamma_decay_strength,
+    pn_to_wn,
+    wn_to_pn,
+)
+
+__all__ = [
+    "GLM",
+    "BatchNormEquilibrium",
+    "BatchPrior",
+    "DeepGammaDecay",
+    "ExpectedLoss",
+    "GammaDecay",
+    "OutputPenaltyEquilibrium",
+    "as_glm",
+    "batch_prior",
+    "bn_equilibrium",
+    "bn_gen_error",
+    "deep_gamma_decay",
+    "estimate_batch_prior",
+    "expected_loss",
+    "gamma_decay",
+    "gamma_decay_strength",
+    "output_penalty_strength",
+    "pn_to_wn",
+    "sampled_loss",
+    "shrinkage",
+    "solve_output_penalty",
+    "wn_to_pn",
+]

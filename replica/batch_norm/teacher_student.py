@@ -1,0 +1,398 @@
+"""Batch normalisation in the teacher-student problem, trained to convergence.
+
+May import `_validation`, `_status`, `students`, `prior`, `theorem`, and the solver `equilibrium`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from replica._validation import broadcast, choice, integer, real_array
+from replica.students import as_student
+
+from .prior import chi_moment
+from .theorem import batch_sizes
+
+__all__ = [
+    "BatchNormEquilibrium",
+    "OutputPenaltyEquilibrium",
+    "bn_equilibrium",
+    "bn_gen_error",
+    "output_penalty_strength",
+    "shrinkage",
+    "solve_output_penalty",
+]
+
+
+def shrinkage(batch_size: ArrayLike, *, mean_subtracted: bool = False) -> Any:
+    """Factor c_M = E[sigma_B]/sigma_P by which batch normalisation shrinks the trained student.
+
+    Parameters
+    ----------
+    batch_size : int or array_like of int
+        M >= 2.
+    mean_subtracted : bool
+        Whether mu_B is subtracted. Not so in the teacher-student problem, where the shift is
+        frozen at 0.
+
+    Returns
+    -------
+    float or ndarray
+        sqrt(2/M) Gamma((n + 1)/2)/Gamma(n/2), n = M or M - 1; about 1 - 1/(4 M) or 1 - 3/(4 M).
+
+    Raises
+    ------
+    TypeError, ValueError
+        For M < 2.
+
+    Notes
+    -----
+    Within a batch the normalised values have mean square exactly 1, so the noise acts on the loss
+    of the linear student only through the mean of y h/sigma_B, which is linear in 1/sigma_B.
+
+    Examples
+    --------
+    >>> [round(shrinkage(M), 4) for M in (4, 8, 32)]
+    [0.94, 0.9693, 0.9922]
+    """
+    size = batch_sizes(batch_size)
+    factor = chi_moment(size, size - bool(mean_subtracted), 1)
+    return float(factor) if size.ndim == 0 else factor
+
+
+def output_penalty_strength(batch_size: ArrayLike) -> Any:
+    """Coefficient c of the penalty (c/2) sum_j g(W.x_j)^2 that shrinks as batch norm does.
+
+    Parameters
+    ----------
+    batch_size : int or array_like of int
+        M >= 2.
+
+    Returns
+    -------
+    float or ndarray
+        c = 1/c_M - 1, about 1/(4 M), with c_M of `shrinkage`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For M < 2.
+
+    Examples
+    --------
+    >>> round(output_penalty_strength(32) * 32, 3)
+    0.25
+    """
+    return 1.0 / shrinkage(batch_size) - 1.0
+
+
+@dataclass(frozen=True)
+class BatchNormEquilibrium:
+    """Student trained with batch normalisation to convergence; see `bn_equilibrium`.
+
+    Attributes
+    ----------
+    alpha, S : ndarray
+    batch_size : int
+    student, statistics : str
+    gamma, R : ndarray
+        Length and teacher overlap of the effective weights gamma w/sigma used at test time.
+    gen_error : ndarray
+        Generalisation error against the noise-free teacher.
+    shrinkage : float
+        c_M.
+    angle : ndarray
+        Angle to the unregularised solution on the same data, in radians, to order 1/M (linear
+        student); 0 for the other students, where it is not known.
+    """
+
+    alpha: NDArray[np.float64]
+    S: NDArray[np.float64]
+    batch_size: int
+    student: str
+    statistics: str
+    gamma: NDArray[np.float64]
+    R: NDArray[np.float64]
+    gen_error: NDArray[np.float64]
+    shrinkage: float
+    angle: NDArray[np.float64]
+
+
+def bn_equilibrium(
+    alpha: ArrayLike,
+    S: ArrayLike,
+    *,
+    batch_size: int,
+    student: Any = "linear",
+    statistics: str = "training",
+) -> BatchNormEquilibrium:
+    """Order parameters of a student trained with batch normalisation until nothing changes.
+
+    Parameters
+    ----------
+    alpha, S : array_like
+        Load (> 0) and noise variance (>= 0), broadcast together.
+    batch_size : int
+        M >= 2.
+    student : {"linear", "relu"} or LeakyReLU
+    statistics : {"training", "population"}
+        Which sigma normalises at test time: the root mean square of w.x over the training set (what
+        a running average of the variance estimates) or over the population, |w|/sqrt(N).
+
+    Returns
+    -------
+    BatchNormEquilibrium
+        Arrays of the broadcast shape. gamma and gen_error are infinite at the interpolation
+        threshold alpha = 1 of the linear student with S > 0 and training-set statistics.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For parameters out of range.
+
+    Notes
+    -----
+    Linear student. The expected loss over batches is mean(y^2)/2 - gamma E[mean_B(y h)/sigma_B] +
+    gamma^2/2, because mean_B(h^2)/sigma_B^2 = 1. At the least-squares direction h and the residual
+    e = y - h are independent Gaussians, so gamma = c_M sigma_P: W = c_M W_LS. For alpha < 1 (from
+    a start in the row space) and for S = 0 the residual vanishes, the Cauchy-Schwarz bound
+    mean_B(y h)/sigma_B <= rms_B(y) is met in every batch, and this is exact for every M. For
+    alpha > 1 the loss of a sample depends on how much the sample itself moves sigma_B; the force
+    -(3/2M) e_j (h_j^2/sigma_P^2 - 1) turns W away from W_LS by
+
+        tan(angle)^2 = (9/2) S (alpha - 1) / (alpha (alpha - 1 + S) M^2),
+
+    in a direction orthogonal to teacher and W_LS. gen_error is then right to order 1/M^2.
+
+    Leaky and ReLU students. c_M times the zeta = 0 solution, i.e. the penalty of
+    `solve_output_penalty`. It assumes that the hidden values of the training set are Gaussian,
+    which they become as alpha grows. Near and below the interpolation threshold it fails: the
+    unregularised minima form a continuum, in which batch normalisation drifts towards hidden
+    values of low kurtosis instead of the solution of least norm.
+
+    Examples
+    --------
+    >>> result = bn_equilibrium(2.0, 0.25, batch_size=32)
+    >>> print(f"{result.gamma:.4f} {result.R:.4f} {result.gen_error:.4f}")
+    1.1096 0.8942 0.2467
+    """
+    a = as_student(student).slope
+    c = shrinkage(integer("batch_size", batch_size, low=2))
+    statistics = choice("statistics", statistics, ("training", "population"))
+    alpha, S = broadcast(
+        alpha=real_array("alpha", alpha, low=0.0, low_open=True),
+        S=real_array("S", S, low=0.0),
+    )
+    angle = np.zeros(alpha.shape)
+    if a == 1.0:
+        q, m, output, tangent = _least_squares(alpha, S)
+        tangent = tangent / batch_size
+        angle = np.arctan(tangent)
+    else:
+        q, m, output = _ridgeless(alpha, S, as_student(student))
+        tangent = angle
+    with np.errstate(invalid="ignore", divide="ignore"):
+        length = np.sqrt(q) / np.cos(angle)
+        R = np.where(np.isinf(q), 0.0, m / length)
+        if statistics == "training":
+            gamma = c * length
+        else:
+            # The gain of the loss at the turned direction raises the trained scale gamma.
+            gain = 0.5 * tangent**2 * q * np.maximum(alpha - 1, 0) / (output * alpha)
+            gamma = c * np.sqrt(output) * (1 + np.where(tangent > 0, gain, 0.0))
+        overlap = np.where(np.isinf(gamma), 0.0, gamma * R)
+    gen_error = 1 + 0.5 * (1 + a * a) * gamma**2 - (1 + a) * overlap
+    return BatchNormEquilibrium(
+        alpha=alpha,
+        S=S,
+        batch_size=int(batch_size),
+        student=as_student(student).name,
+        statistics=statistics,
+        gamma=gamma,
+        R=R,
+        gen_error=gen_error,
+        shrinkage=c,
+        angle=angle,
+    )
+
+
+def bn_gen_error(
+    alpha: ArrayLike,
+    S: ArrayLike,
+    *,
+    batch_size: int,
+    student: Any = "linear",
+    statistics: str = "training",
+) -> Any:
+    """Generalisation error of batch normalisation trained to convergence.
+
+    Parameters
+    ----------
+    alpha, S, batch_size, student, statistics
+        As for `bn_equilibrium`.
+
+    Returns
+    -------
+    float or ndarray
+        Of the broadcast shape of `alpha` and `S`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For parameters out of range.
+
+    Examples
+    --------
+    >>> round(bn_gen_error(2.0, 0.25, batch_size=32), 4)
+    0.2467
+    """
+    error = bn_equilibrium(
+        alpha, S, batch_size=batch_size, student=student, statistics=statistics
+    ).gen_error
+    return float(error) if error.ndim == 0 else error
+
+
+def _least_squares(
+    alpha: NDArray[np.float64], S: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], ...]:
+    """q, m and mean square output of the least-squares student, and M tan(angle)."""
+    gap = np.abs(alpha - 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        noise = np.where(S > 0, np.minimum(alpha, 1) * S / gap, 0.0)
+    m = np.minimum(alpha, 1.0)
+    output = 1 + S / np.maximum(alpha, 1.0)
+    over = np.maximum(alpha - 1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        tangent = np.where(over * S > 0, np.sqrt(4.5 * S * over / (alpha * (over + S))), 0.0)
+    return m + noise, m, output, tangent
+
+
+def _ridgeless(
+    alpha: NDArray[np.float64], S: NDArray[np.float64], student: Any
+) -> tuple[NDArray[np.float64], ...]:
+    """q, m and the mean square hidden value on the training set, at zeta = 0, slope < 1."""
+    from replica.equilibrium import solve_equilibrium
+
+    solution = solve_equilibrium(alpha, S, 0.0, student=student)
+    gamma, R, chi = (np.asarray(v) for v in (solution.gamma, solution.R, solution.chi))
+    a = student.slope
+    q, m = gamma**2, gamma * R
+    # From the saddle-point equations: E[u^2] = q + (2 q zeta chi - q + m^2)/alpha.
+    output = q + (m * m - q) / alpha
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if a > 0:  # interpolation: u = g^-1(y)
+            fitted = 0.5 * (1 + S) * (1 + 1 / a**2)
+        else:  # u = y for y > 0, and min(omega, 0) for y < 0
+            r = np.clip(m / np.sqrt(q * (1 + S)), -1, 1)
+            fitted = 0.5 * (1 + S) + q * (np.pi / 2 + np.arcsin(r) + r * np.sqrt(1 - r * r)) / (
+                2 * np.pi
+            )
+    return q, m, np.where(np.isinf(chi), fitted, output)
+
+
+@dataclass(frozen=True)
+class OutputPenaltyEquilibrium:
+    """Saddle point with the penalty on the training-set output; see `solve_output_penalty`.
+
+    Attributes
+    ----------
+    alpha, S, zeta, penalty : ndarray
+    student : str
+    gamma, R, chi : ndarray
+        Order parameters.
+    gen_error, energy : ndarray
+        Generalisation error and ground-state energy per input dimension.
+    status : ndarray of int
+        `Status` of the underlying solution.
+    """
+
+    alpha: NDArray[np.float64]
+    S: NDArray[np.float64]
+    zeta: NDArray[np.float64]
+    penalty: NDArray[np.float64]
+    student: str
+    gamma: NDArray[np.float64]
+    R: NDArray[np.float64]
+    chi: NDArray[np.float64]
+    gen_error: NDArray[np.float64]
+    energy: NDArray[np.float64]
+    status: NDArray[np.int_]
+
+
+def solve_output_penalty(
+    alpha: ArrayLike,
+    S: ArrayLike,
+    zeta: ArrayLike,
+    penalty: ArrayLike,
+    *,
+    student: Any = "linear",
+) -> OutputPenaltyEquilibrium:
+    """Saddle point of (1/2) sum_j (y_j - g_j)^2 + (c/2) sum_j g_j^2 + (zeta/2) |W|^2.
+
+    Parameters
+    ----------
+    alpha, S, zeta : array_like
+        Load, noise variance and weight penalty, as for `solve_equilibrium`.
+    penalty : array_like
+        c >= 0, the penalty on the outputs g_j = g(W.x_j) of the training set; see
+        `output_penalty_strength`.
+    student : {"linear", "relu"} or LeakyReLU
+
+    Returns
+    -------
+    OutputPenaltyEquilibrium
+        Arrays of the broadcast shape of the four parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For parameters out of range.
+
+    Notes
+    -----
+    Completing the square, (y - g)^2 + c g^2 = ((1 + c) g - y)^2/(1 + c) + c y^2/(1 + c). Since g is
+    homogeneous, V = (1 + c) W turns the energy into
+
+        [ (1/2) sum_j (y_j - g(V.x_j))^2 + (zeta/(1 + c)) |V|^2/2 ]/(1 + c) + const,
+
+    the standard problem at zeta/(1 + c): no new saddle point, and at zeta = 0 nothing but the
+    factor 1/(1 + c) on the weights. gamma = gamma_V/(1 + c), R = R_V, chi = chi_V/(1 + c).
+
+    Examples
+    --------
+    >>> result = solve_output_penalty(2.0, 0.25, 0.1, 0.0)
+    >>> print(f"{result.gen_error:.6f}")
+    0.195774
+    """
+    from replica.equilibrium import solve_equilibrium
+
+    student = as_student(student)
+    alpha, S, zeta, penalty = broadcast(
+        alpha=real_array("alpha", alpha, low=0.0, low_open=True),
+        S=real_array("S", S, low=0.0),
+        zeta=real_array("zeta", zeta, low=0.0),
+        penalty=real_array("penalty", penalty, low=0.0),
+    )
+    scale = 1 + penalty
+    plain = solve_equilibrium(alpha, S, zeta / scale, student=student)
+    gamma, R = np.asarray(plain.gamma) / scale, np.asarray(plain.R)
+    a = student.slope
+    with np.errstate(invalid="ignore"):
+        gen_error = 1 + 0.5 * (1 + a * a) * gamma**2 - (1 + a) * gamma * R
+    return OutputPenaltyEquilibrium(
+        alpha=alpha,
+        S=S,
+        zeta=zeta,
+        penalty=penalty,
+        student=student.name,
+        gamma=gamma,
+        R=R,
+        chi=np.asarray(plain.chi) / scale,
+        gen_error=gen_error,
+        energy=(np.asarray(plain.energy) + 0.5 * penalty * alpha * (1 + S)) / scale,
+        status=np.asarray(plain.status),
+    )
