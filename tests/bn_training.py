@@ -12,8 +12,8 @@ import numpy as np
 
 @numba.njit(cache=True, nogil=True)
 def _train(X, y, slope, size, n_epochs, rate, seed):
-    """SGD, learning rate decaying as 1/t^0.75; returns averages of gamma and of the unit-scale w."""
-    np.random.seed(seed)
+    """SGD, learning rate decaying as 1/t^0.75; returns averages of gamma and w."""
+    np.random.seed(seed)  # noqa: NPY002 (Numba's own stream)
     P, N = X.shape
     w = X.T @ y
     w *= np.sqrt(N) / np.sqrt(w @ w)
@@ -26,7 +26,7 @@ def _train(X, y, slope, size, n_epochs, rate, seed):
     step = np.empty(N)
     for epoch in range(n_epochs):
         lr = rate / (1 + epoch / (0.02 * n_epochs)) ** 0.75
-        order = np.random.permutation(P)
+        order = np.random.permutation(P)  # noqa: NPY002
         for b in range(P // size):
             batch = order[b * size : (b + 1) * size]
             second = 0.0

@@ -89,7 +89,6 @@ class _Layer:
     gain: Array  # gamma/sigma_P
     gamma: Array
     t: Array  # (P, N_l), standardised hidden values
-    g: Array
     slope: Array
     bend: Array
     kurtosis: Array
@@ -202,9 +201,8 @@ def deep_gamma_decay(
             except ValueError as error:
                 raise ValueError(f"neuron {k} of hidden layer {i + 1}: {error}") from None
             kurtosis[k], bias[k] = prior.kurtosis, prior.inverse_bias
-        values = g(gamma * t + beta)
-        layers.append(_Layer(w, gamma / sigma, gamma, t, *values, kurtosis, bias))
-        z = values[0]
+        z, slope, bend = g(gamma * t + beta)
+        layers.append(_Layer(w, gamma / sigma, gamma, t, slope, bend, kurtosis, bias))
     output = z @ matrices[-1].T + real_array("output_bias", output_bias)
     losses, gradient, curvature = _output_loss(loss, output, y)
 

@@ -179,25 +179,36 @@ def sampled_loss(
     if glm.code[0] < 0:
         raise ValueError(f"sampled_loss needs a named activation, got the user-given {glm.name!r}")
     field = gamma * t + beta
-    A, slope = glm.A(field), glm.dA(field)
-    curvature = glm.d2A(field)
-    # All arrays of one sample side by side, since the kernels read them at random places.
+    A, slope, curvature = glm.A(field), glm.dA(field), glm.d2A(field)
+    error = slope - y
+    # All numbers of one sample side by side, since the kernels read them at random places.
     table = np.column_stack([t, y, A, slope, curvature])
     if real:
         size = integer("batch_size", batch_size, low=2, high=t.size)
-        known = 0.0
-        if control:
-            drift = -(t * (t**2 - 1) / 2 + t) / size * (t.size - size) / max(t.size - 1, 1)
-            known = gamma * float(np.mean((slope - y) * drift))
-        per_chunk = max(1, _CHUNK // size)
-        n_items = max(2, math.ceil(n_draws / size))
-        evaluations = n_items * size
+        # the last factor: drawing without replacement
+        drift = -(t * (t**2 - 1) / 2 + t) / size * (t.size - size) / (t.size - 1)
+        known = gamma * float(np.mean(error * drift))
+
+        def draw(rng: np.random.Generator, count: int) -> tuple[float, float]:
+            return _real_batches(rng, count, size, table, gamma, beta, *glm.code, control)
     else:
         prior = batch_prior(batch_size, kurtosis=kurtosis, law=law, mean_subtracted=mean_subtracted)
-        known = 0.0
-        if control:
-            known = _taylor_mean(prior, t, slope - y, curvature, gamma)
-        per_chunk, n_items, evaluations = _CHUNK, n_draws, n_draws
+        size = 1
+        known = _taylor_mean(prior, t, error, curvature, gamma)
+        law_parameters = (
+            prior.batch_size,
+            prior.dof if prior.law == "chi" else 0,
+            prior.width,
+            prior.lower,
+        )
+
+        def draw(rng: np.random.Generator, count: int) -> tuple[float, float]:
+            return _independent_noise(
+                rng, count, table, gamma, beta, *glm.code, control, *law_parameters
+            )
+
+    n_items = max(2, math.ceil(n_draws / size))
+    per_chunk = max(1, _CHUNK // size)
     n_chunks = math.ceil(n_items / per_chunk)
     if not isinstance(seed, np.random.SeedSequence):
         seed = np.random.SeedSequence(seed)
@@ -207,23 +218,7 @@ def sampled_loss(
     def run(start: int, stop: int) -> None:
         for i in range(start, stop):
             count = min(per_chunk, n_items - i * per_chunk)
-            rng = np.random.default_rng(streams[i])
-            if real:
-                sums[i] = _real_batches(rng, count, size, table, gamma, beta, *glm.code, control)
-            else:
-                sums[i] = _independent_noise(
-                    rng,
-                    count,
-                    table,
-                    gamma,
-                    beta,
-                    *glm.code,
-                    control,
-                    prior.batch_size,
-                    prior.dof if prior.law == "chi" else 0,
-                    prior.width,
-                    prior.lower,
-                )
+            sums[i] = draw(np.random.default_rng(streams[i]), count)
 
     for_each_chunk(run, n_chunks, min_chunk=1)
     total, squares = sums.sum(axis=0)
@@ -231,9 +226,9 @@ def sampled_loss(
     variance = max(squares / n_items - mean**2, 0.0) * n_items / (n_items - 1)
     return ExpectedLoss(
         float(np.mean(A - y * field)),
-        float(mean + known),
+        float(mean + (known if control else 0.0)),
         math.sqrt(variance / n_items),
-        evaluations,
+        n_items * size,
     )
 
 

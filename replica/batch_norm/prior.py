@@ -113,7 +113,7 @@ class BatchPrior:
             return self.sigma_variance / self.std**2
         return self.inverse_moment(1) - 1.0
 
-    def sample(self, size: int, *, seed: Any = None) -> tuple[NDArray[np.float64], ...]:
+    def sample(self, size: int, *, seed: Any = None) -> tuple[Any, ...]:
         """Draw `size` independent pairs; returns the arrays (mu_B, sigma_B).
 
         The untruncated Gaussian laws can return sigma_B <= 0: that is how they are defined.
@@ -129,7 +129,7 @@ class BatchPrior:
             draws = stats.truncnorm.rvs(-edge, edge, size=size, random_state=rng)
         else:
             draws = rng.standard_normal(size)
-        return mu, self.std + width * draws
+        return mu, np.asarray(self.std + width * draws)
 
     def mu_nodes(self, n: int = 48) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Nodes and weights for averages over (mu_B - mu_P)/sigma_P."""

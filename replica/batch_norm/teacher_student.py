@@ -85,7 +85,7 @@ def output_penalty_strength(batch_size: ArrayLike) -> Any:
     Examples
     --------
     >>> round(output_penalty_strength(32) * 32, 3)
-    0.25
+    0.251
     """
     return 1.0 / shrinkage(batch_size) - 1.0
 
