@@ -11,14 +11,13 @@ import numpy as np
 
 
 @numba.njit(cache=True, nogil=True)
-def _train(X, y, slope, size, n_epochs, rate, seed):
-    """SGD, learning rate decaying as 1/t^0.75; returns averages of gamma and w."""
+def _train(X, y, w, slope, size, n_epochs, rate, seed):
+    """SGD, learning rate decaying as 1/t^0.75; returns the average of w."""
     np.random.seed(seed)  # noqa: NPY002 (Numba's own stream)
     P, N = X.shape
-    w = X.T @ y
+    w = w.copy()
     w *= np.sqrt(N) / np.sqrt(w @ w)
     gamma = 1.0
-    gamma_sum = 0.0
     w_sum = np.zeros(N)
     n_sum = 0
     h = np.empty(size)
@@ -63,10 +62,9 @@ def _train(X, y, slope, size, n_epochs, rate, seed):
             for k in range(N):
                 w[k] *= norm
         if 2 * epoch >= n_epochs:
-            gamma_sum += gamma
             w_sum += w
             n_sum += 1
-    return gamma_sum / n_sum, w_sum / n_sum
+    return w_sum / n_sum
 
 
 def problem(N, alpha, S, seed):
@@ -79,11 +77,67 @@ def problem(N, alpha, S, seed):
     return X, X @ teacher + np.sqrt(S) * rng.standard_normal(P), teacher
 
 
-def trained_weights(X, y, *, slope, batch_size, n_epochs, rate, seed, statistics="training"):
-    """Effective weights gamma w/sigma at test time, sigma of the training set or population."""
-    gamma, w = _train(X, y, slope, batch_size, n_epochs, rate, seed)
-    if statistics == "training":
-        sigma = np.sqrt(np.mean((X @ w) ** 2))
-    else:
-        sigma = np.linalg.norm(w) / np.sqrt(w.size)
-    return gamma * w / sigma
+@numba.njit(cache=True, nogil=True)
+def _trained_scale(h, y, slope, size, n_batches, seed):
+    """The gamma that minimises the expected loss at fixed w: learning rate annealed to zero."""
+    np.random.seed(seed)  # noqa: NPY002
+    order = np.arange(h.size)
+    overlap = 0.0
+    square = 0.0
+    for _ in range(n_batches):
+        second = 0.0
+        yg = 0.0
+        gg = 0.0
+        for i in range(size):
+            k = np.random.randint(i, h.size)  # noqa: NPY002
+            order[i], order[k] = order[k], order[i]
+            u = h[order[i]]
+            g = u if u > 0 else slope * u
+            second += u * u
+            yg += y[order[i]] * g
+            gg += g * g
+        s = np.sqrt(second / size)
+        overlap += yg / s
+        square += gg / (s * s)
+    return overlap / square
+
+
+def trained_weights(X, y, *, slope, batch_size, n_epochs, rate, seed, start=None):
+    """Effective weights gamma w/sigma at test time, sigma of the training set and of the population.
+
+    Training starts from the row space of X: at X^T y unless `start` is given. SGD noise in w
+    lowers the gamma that goes with it, so gamma is trained last, at the averaged w.
+    """
+    start = X.T @ y if start is None else start
+    w = _train(X, y, start, slope, batch_size, n_epochs, rate, seed)
+    h = X @ w
+    gamma = _trained_scale(h, y, slope, batch_size, 2_000_000 // batch_size, seed)
+    training = gamma * w / np.sqrt(np.mean(h**2))
+    return training, gamma * w * np.sqrt(w.size) / np.linalg.norm(w)
+
+
+def minimised_weights(X, y, *, batch_size, n_epochs, seed, n_iter=30):
+    """What `trained_weights` tends to for the linear student at vanishing learning rate.
+
+    Minimises the mean loss over `n_epochs` fixed shuffles of the data by w <- w + X^+ force, which
+    would be Newton's method for least squares.
+    """
+    rng = np.random.default_rng(seed)
+    n_used = len(y) // batch_size * batch_size
+    batches = np.concatenate(
+        [rng.permutation(len(y))[:n_used].reshape(-1, batch_size) for _ in range(n_epochs)]
+    )
+    inverse = np.linalg.pinv(X)
+    w = inverse @ y
+    for _ in range(n_iter):
+        h = X @ w
+        sigma = np.sqrt(np.mean(h[batches] ** 2, axis=1))
+        overlap = np.mean(h[batches] * y[batches], axis=1)
+        force = y[batches] / sigma[:, None] - h[batches] * (overlap / sigma**3)[:, None]
+        total = np.bincount(batches.ravel(), force.ravel(), minlength=len(y)) / n_epochs
+        step = inverse @ (np.sqrt(np.mean(h**2)) * total)
+        w = w + step
+    assert np.linalg.norm(step) < 1e-6 * np.linalg.norm(w), "not converged"
+    gamma = np.mean(overlap / sigma)
+    training = gamma * w / np.sqrt(np.mean((X @ w) ** 2))
+    return training, gamma * w * np.sqrt(w.size) / np.linalg.norm(w)
