@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from scipy import optimize
 
 
 @numba.njit(cache=True, nogil=True)
@@ -116,28 +117,30 @@ def trained_weights(X, y, *, slope, batch_size, n_epochs, rate, seed, start=None
     return training, gamma * w * np.sqrt(w.size) / np.linalg.norm(w)
 
 
-def minimised_weights(X, y, *, batch_size, n_epochs, seed, n_iter=30):
+def minimised_weights(X, y, *, batch_size, n_epochs, seed):
     """What `trained_weights` tends to for the linear student at vanishing learning rate.
 
-    Minimises the mean loss over `n_epochs` fixed shuffles of the data by w <- w + X^+ force, which
-    would be Newton's method for least squares.
+    Minimises the mean loss over `n_epochs` fixed shuffles of the data by L-BFGS, in coordinates
+    in which least squares is isotropic.
     """
     rng = np.random.default_rng(seed)
     n_used = len(y) // batch_size * batch_size
     batches = np.concatenate(
         [rng.permutation(len(y))[:n_used].reshape(-1, batch_size) for _ in range(n_epochs)]
     )
-    inverse = np.linalg.pinv(X)
-    w = inverse @ y
-    for _ in range(n_iter):
-        h = X @ w
+    U = np.linalg.svd(X, full_matrices=False)[0]
+
+    def loss(v):  # with the best gamma: minus E[mean_B(y h)/sigma_B]
+        h = U @ v
         sigma = np.sqrt(np.mean(h[batches] ** 2, axis=1))
         overlap = np.mean(h[batches] * y[batches], axis=1)
         force = y[batches] / sigma[:, None] - h[batches] * (overlap / sigma**3)[:, None]
-        total = np.bincount(batches.ravel(), force.ravel(), minlength=len(y)) / n_epochs
-        step = inverse @ (np.sqrt(np.mean(h**2)) * total)
-        w = w + step
-    assert np.linalg.norm(step) < 1e-6 * np.linalg.norm(w), "not converged"
-    gamma = np.mean(overlap / sigma)
-    training = gamma * w / np.sqrt(np.mean((X @ w) ** 2))
-    return training, gamma * w * np.sqrt(w.size) / np.linalg.norm(w)
+        total = np.bincount(batches.ravel(), force.ravel(), minlength=len(y))
+        return -np.mean(overlap / sigma), -U.T @ total / batches.size
+
+    options = {"maxiter": 500, "ftol": 1e-15, "gtol": 1e-8}
+    result = optimize.minimize(loss, U.T @ y, jac=True, method="L-BFGS-B", options=options)
+    h = U @ result.x
+    w = np.linalg.pinv(X) @ h
+    training = -result.fun * w / np.sqrt(np.mean(h**2))
+    return training, -result.fun * w * np.sqrt(w.size) / np.linalg.norm(w)

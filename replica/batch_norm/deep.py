@@ -1,6 +1,6 @@
 """Gamma decay of every neuron of a batch-normalised multilayer perceptron (appendix C.4).
 
-May import `_validation`, `prior` and `theorem`.
+May import the underscored modules and `prior`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from replica._repr import summary
 from replica._validation import choice, integer, real_array
 
 from .prior import estimate_batch_prior, standardize
@@ -50,7 +51,7 @@ _LOSSES = ("squared", "half-squared", "cross-entropy")
 _BLOCK = 256  # samples whose layer Hessians are held at once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DeepGammaDecay:
     """Decomposition of the loss of a batch-normalised perceptron; see `deep_gamma_decay`.
 
@@ -81,6 +82,9 @@ class DeepGammaDecay:
     pn_loss: float
     penalty: float
     total: float
+
+    def __repr__(self) -> str:
+        return summary(self, "DeepGammaDecay")
 
 
 @dataclass(frozen=True)

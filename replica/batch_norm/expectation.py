@@ -1,6 +1,6 @@
 """Expectation of the batch-normalised loss over the batch statistics: quadrature and Monte Carlo.
 
-May import `_jit`, `_validation`, `prior` and `theorem`.
+May import the underscored modules, `prior` and `theorem`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The law of the batch statistics (mu_B, sigma_B): moments, sampling, quadrature.
 
-May import `_validation` only.
+May import the underscored modules only.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Batch normalisation in the teacher-student problem, trained to convergence.
 
-May import `_validation`, `_status`, `students`, `prior`, `theorem`, and the solver `equilibrium`.
+May import the underscored modules, `students`, `equilibrium`, `prior` and `theorem`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from replica._repr import summary
 from replica._validation import broadcast, choice, integer, real_array
+from replica.equilibrium import solve_equilibrium
 from replica.students import as_student
 
 from .prior import chi_moment
@@ -90,7 +92,7 @@ def output_penalty_strength(batch_size: ArrayLike) -> Any:
     return 1.0 / shrinkage(batch_size) - 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BatchNormEquilibrium:
     """Student trained with batch normalisation to convergence; see `bn_equilibrium`.
 
@@ -120,6 +122,9 @@ class BatchNormEquilibrium:
     gen_error: NDArray[np.float64]
     shrinkage: float
     angle: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        return summary(self, "BatchNormEquilibrium")
 
 
 def bn_equilibrium(
@@ -204,8 +209,6 @@ def bn_equilibrium(
             # The gain of the loss at the turned direction raises the trained scale gamma.
             gain = 0.5 * tangent**2 * q * np.maximum(alpha - 1, 0) / (output * alpha)
             gamma = c * np.sqrt(output) * (1 + np.where(tangent > 0, gain, 0.0))
-        overlap = np.where(np.isinf(gamma), 0.0, gamma * R)
-    gen_error = 1 + 0.5 * (1 + a * a) * gamma**2 - (1 + a) * overlap
     return BatchNormEquilibrium(
         alpha=alpha,
         S=S,
@@ -214,7 +217,7 @@ def bn_equilibrium(
         statistics=statistics,
         gamma=gamma,
         R=R,
-        gen_error=gen_error,
+        gen_error=_gen_error(gamma, R, a),
         shrinkage=c,
         angle=angle,
     )
@@ -256,6 +259,16 @@ def bn_gen_error(
     return float(error) if error.ndim == 0 else error
 
 
+def _gen_error(gamma: NDArray[np.float64], R: NDArray[np.float64], a: float) -> Any:
+    """Eq. 18 and its leaky form as a sum of squares, inf where gamma is."""
+    with np.errstate(invalid="ignore"):
+        aligned = np.where(np.isinf(gamma), 0.0, gamma * R)
+        across = gamma**2 * (1 - R) * (1 + R)
+    k = 0.5 * (1 + a * a)
+    best = 0.5 * (1 + a) / k
+    return k * ((aligned - best) ** 2 + across) + 1 - k * best**2
+
+
 def _least_squares(
     alpha: NDArray[np.float64], S: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], ...]:
@@ -275,8 +288,6 @@ def _ridgeless(
     alpha: NDArray[np.float64], S: NDArray[np.float64], student: Any
 ) -> tuple[NDArray[np.float64], ...]:
     """q, m and the mean square hidden value on the training set, at zeta = 0, slope < 1."""
-    from replica.equilibrium import solve_equilibrium
-
     solution = solve_equilibrium(alpha, S, 0.0, student=student)
     gamma, R, chi = (np.asarray(v) for v in (solution.gamma, solution.R, solution.chi))
     a = student.slope
@@ -294,7 +305,7 @@ def _ridgeless(
     return q, m, np.where(np.isinf(chi), fitted, output)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OutputPenaltyEquilibrium:
     """Saddle point with the penalty on the training-set output; see `solve_output_penalty`.
 
@@ -306,7 +317,7 @@ class OutputPenaltyEquilibrium:
         Order parameters.
     gen_error, energy : ndarray
         Generalisation error and ground-state energy per input dimension.
-    status : ndarray of int
+    status : ndarray of int8
         `Status` of the underlying solution.
     """
 
@@ -320,7 +331,10 @@ class OutputPenaltyEquilibrium:
     chi: NDArray[np.float64]
     gen_error: NDArray[np.float64]
     energy: NDArray[np.float64]
-    status: NDArray[np.int_]
+    status: NDArray[np.int8]
+
+    def __repr__(self) -> str:
+        return summary(self, "OutputPenaltyEquilibrium")
 
 
 def solve_output_penalty(
@@ -366,10 +380,8 @@ def solve_output_penalty(
     --------
     >>> result = solve_output_penalty(2.0, 0.25, 0.1, 0.0)
     >>> print(f"{result.gen_error:.6f}")
-    0.195774
+    0.192665
     """
-    from replica.equilibrium import solve_equilibrium
-
     student = as_student(student)
     alpha, S, zeta, penalty = broadcast(
         alpha=real_array("alpha", alpha, low=0.0, low_open=True),
@@ -380,9 +392,6 @@ def solve_output_penalty(
     scale = 1 + penalty
     plain = solve_equilibrium(alpha, S, zeta / scale, student=student)
     gamma, R = np.asarray(plain.gamma) / scale, np.asarray(plain.R)
-    a = student.slope
-    with np.errstate(invalid="ignore"):
-        gen_error = 1 + 0.5 * (1 + a * a) * gamma**2 - (1 + a) * gamma * R
     return OutputPenaltyEquilibrium(
         alpha=alpha,
         S=S,
@@ -392,7 +401,7 @@ def solve_output_penalty(
         gamma=gamma,
         R=R,
         chi=np.asarray(plain.chi) / scale,
-        gen_error=gen_error,
+        gen_error=_gen_error(gamma, R, student.slope),
         energy=(np.asarray(plain.energy) + 0.5 * penalty * alpha * (1 + S)) / scale,
         status=np.asarray(plain.status),
     )

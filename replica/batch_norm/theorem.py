@@ -1,6 +1,6 @@
 """Theorem 1: batch normalisation as population normalisation plus gamma decay, on data.
 
-May import `_validation`, `students` and `prior`.
+May import the underscored modules, `students` and `prior`.
 """
 
 from __future__ import annotations
