@@ -104,7 +104,7 @@ def _trained_scale(h, y, slope, size, n_batches, seed):
 
 
 def trained_weights(X, y, *, slope, batch_size, n_epochs, rate, seed, start=None):
-    """Effective weights gamma w/sigma at test time, sigma of the training set and of the population.
+    """Effective weights gamma w/sigma for sigma of the training set and of the population.
 
     Training starts from the row space of X: at X^T y unless `start` is given. SGD noise in w
     lowers the gamma that goes with it, so gamma is trained last, at the averaged w.
@@ -128,7 +128,7 @@ def minimised_weights(X, y, *, batch_size, n_epochs, seed):
     batches = np.concatenate(
         [rng.permutation(len(y))[:n_used].reshape(-1, batch_size) for _ in range(n_epochs)]
     )
-    U = np.linalg.svd(X, full_matrices=False)[0]
+    U, scale, V = np.linalg.svd(X, full_matrices=False)
 
     def loss(v):  # with the best gamma: minus E[mean_B(y h)/sigma_B]
         h = U @ v
@@ -138,9 +138,9 @@ def minimised_weights(X, y, *, batch_size, n_epochs, seed):
         total = np.bincount(batches.ravel(), force.ravel(), minlength=len(y))
         return -np.mean(overlap / sigma), -U.T @ total / batches.size
 
-    options = {"maxiter": 500, "ftol": 1e-15, "gtol": 1e-8}
+    options = {"maxiter": 500, "ftol": 1e-13, "gtol": 1e-7}
     result = optimize.minimize(loss, U.T @ y, jac=True, method="L-BFGS-B", options=options)
     h = U @ result.x
-    w = np.linalg.pinv(X) @ h
+    w = V.T @ (result.x / scale)
     training = -result.fun * w / np.sqrt(np.mean(h**2))
     return training, -result.fun * w * np.sqrt(w.size) / np.linalg.norm(w)
