@@ -47,6 +47,14 @@ def test_batch_prior_moments_are_those_of_its_samples(law):
         assert values.var() == pytest.approx(variance, rel=0.02)  # 6 standard errors
 
 
+def test_batch_prior_without_spread_of_sigma():
+    # Two values of equal weight have kurtosis -2: sigma_B fluctuates at order 1/M only.
+    prior = estimate_batch_prior([-1.0, 1.0] * 10, batch_size=8, law="truncated")
+    assert prior.sigma_variance == 0.0
+    assert prior.inverse_moment(2) == 1.0
+    assert np.all(prior.sample(5, seed=0)[1] == 1.0)
+
+
 @pytest.mark.parametrize("mean_subtracted", [True, False])
 def test_batch_prior_chi_law_is_that_of_gaussian_batches(mean_subtracted):
     prior = batch_prior(6, std=2.0, law="chi", mean_subtracted=mean_subtracted)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import mpmath
 import numpy as np
 import pytest
-from bn_training import minimised_weights, problem, trained_weights
 
+from bn_training import minimised_weights, problem, trained_weights
 from replica import RELU, LeakyReLU, solve_equilibrium
 from replica.batch_norm import (
     bn_equilibrium,

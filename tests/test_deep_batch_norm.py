@@ -114,11 +114,8 @@ def test_deep_gamma_decay_of_each_neuron_is_exact_to_first_order():
                 only[neuron] = 1.0
                 noise = {layer: ((m_grid * only)[:, None, :], ((r_grid - 1) * only + 1)[:, None])}
                 noisy = losses(*net, "tanh", "cross-entropy", noise).mean(axis=-1)
-                # the theorem has rho of the data, the noise rho = 0
-                rho = result.kurtosis[layer][neuron]
-                zeta = result.zeta_mean[layer][neuron]
-                zeta += result.zeta_std[layer][neuron] * 2 / (rho + 2)
-                first = result.remainder[layer][neuron] + zeta * net[3][layer][neuron] ** 2
+                first = result.remainder[layer][neuron]
+                first += result.zeta[layer][neuron] * net[3][layer][neuron] ** 2
                 rest.setdefault((layer, neuron), []).append(weight @ (noisy - start) - first)
                 assert abs(first) > 1e-6
     small, large = np.abs(list(rest.values())).T
@@ -136,13 +133,7 @@ def test_deep_gamma_decay_total_agrees_with_noise_in_all_layers():
         result = decompose(net, size, activation="tanh")
         prior = batch_prior(size, law="chi")
         rng = np.random.default_rng(size)
-        penalty = sum(  # rho = 0, the kurtosis of the noise that is put in
-            np.sum((mean + std * 2 / (rho + 2)) * gamma**2)
-            for mean, std, rho, gamma in zip(
-                result.zeta_mean, result.zeta_std, result.kurtosis, gammas, strict=True
-            )
-        )
-        first = penalty + sum(r.sum() for r in result.remainder)
+        penalty, first = result.penalty, result.total - result.pn_loss
         start = losses(*net, "tanh", "cross-entropy")
         values = []
         for _ in range(150):

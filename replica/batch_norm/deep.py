@@ -64,7 +64,7 @@ class DeepGammaDecay:
         Strength of every neuron, one array of shape (N_l,) per hidden layer, and its parts from
         mu_B and sigma_B. The exact Hessian can make it negative.
     kurtosis : tuple of ndarray
-        Excess kurtosis of the hidden values.
+        Excess kurtosis of the hidden values that was used; 0 with law="chi", that of Gaussian ones.
     remainder : tuple of ndarray
         First-order remainder of every neuron.
     pn_loss, penalty, total : float

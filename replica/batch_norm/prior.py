@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 from replica._validation import choice, integer, real_array, real_scalar
 
@@ -123,13 +123,12 @@ class BatchPrior:
         mu = self.mean + np.sqrt(self.mu_variance) * rng.standard_normal(size)
         if self.law == "chi":
             return mu, self.std * np.sqrt(rng.chisquare(self.dof, size) / self.batch_size)
-        width = self.width
-        if self.law == "truncated":
-            edge = (1 - self.lower) * self.std / width
-            draws = stats.truncnorm.rvs(-edge, edge, size=size, random_state=rng)
+        if self.law == "truncated" and self.width > 0:
+            tail = special.ndtr(-(1 - self.lower) * self.std / self.width)
+            draws = special.ndtri(tail + (1 - 2 * tail) * rng.random(size))
         else:
             draws = rng.standard_normal(size)
-        return mu, np.asarray(self.std + width * draws)
+        return mu, np.asarray(self.std + self.width * draws)
 
     def mu_nodes(self, n: int = 48) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Nodes and weights for averages over (mu_B - mu_P)/sigma_P."""
@@ -146,6 +145,8 @@ class BatchPrior:
         """
         if self.law == "truncated":
             width = self.width / self.std
+            if width == 0.0:  # two values of equal weight: sigma_B does not fluctuate
+                return np.ones(1), np.ones(1)
             reach = min(1 - self.lower, 10 * width)
             x, w = special.roots_legendre(96)
             w = w * np.exp(-0.5 * (reach * x / width) ** 2)
