@@ -10,6 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._status import ConvergenceWarning, Status
+    from .batch_norm import (
+        bn_equilibrium,
+        bn_gen_error,
+        deep_gamma_decay,
+        gamma_decay,
+        gamma_decay_strength,
+        shrinkage,
+        solve_output_penalty,
+    )
     from .equilibrium import Equilibrium, interpolation_threshold, solve_equilibrium
     from .generalization import gen_error, gen_error_from_overlaps, optimal_zeta, zeta_from_mean
     from .plotting import plot_curve
@@ -21,6 +30,15 @@ __version__ = "0.1.0"
 # The public names, by the module that defines them.
 _PUBLIC = {
     "_status": ("ConvergenceWarning", "Status"),
+    "batch_norm": (
+        "bn_equilibrium",
+        "bn_gen_error",
+        "deep_gamma_decay",
+        "gamma_decay",
+        "gamma_decay_strength",
+        "shrinkage",
+        "solve_output_penalty",
+    ),
     "equilibrium": ("Equilibrium", "interpolation_threshold", "solve_equilibrium"),
     "generalization": ("gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_mean"),
     "plotting": ("plot_curve",),
@@ -28,7 +46,7 @@ _PUBLIC = {
     "students": ("LINEAR", "RELU", "LeakyReLU"),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
-_MODULES = ("plotting", "published")
+_MODULES = ("batch_norm", "plotting", "published")
 
 __all__ = [
     "LINEAR",
@@ -38,13 +56,20 @@ __all__ = [
     "Equilibrium",
     "LeakyReLU",
     "Status",
+    "bn_equilibrium",
+    "bn_gen_error",
+    "deep_gamma_decay",
     "early_stopping",
+    "gamma_decay",
+    "gamma_decay_strength",
     "gen_error",
     "gen_error_from_overlaps",
     "interpolation_threshold",
     "optimal_zeta",
     "plot_curve",
+    "shrinkage",
     "solve_equilibrium",
+    "solve_output_penalty",
     "zeta_from_mean",
 ]
 

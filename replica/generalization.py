@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._jit import for_each_chunk
-from ._validation import broadcast, problem, real_array
+from ._validation import broadcast, choice, problem, real_array
 from .equilibrium import THEORIES, solve_equilibrium
 from .piecewise import optimal_zeta_piecewise
 from .ridge import ridge_errors
@@ -23,7 +23,14 @@ __all__ = ["gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_me
 
 @overload
 def gen_error(
-    alpha: float, S: float, zeta: float = 0.0, *, student: str | LeakyReLU = ..., theory: str = ...
+    alpha: float,
+    S: float,
+    zeta: float = 0.0,
+    *,
+    student: str | LeakyReLU = ...,
+    theory: str = ...,
+    batch_size: int | None = ...,
+    statistics: str | None = ...,
 ) -> float: ...
 @overload
 def gen_error(
@@ -33,6 +40,8 @@ def gen_error(
     *,
     student: str | LeakyReLU = ...,
     theory: str = ...,
+    batch_size: int | None = ...,
+    statistics: str | None = ...,
 ) -> float | NDArray[np.float64]: ...
 def gen_error(
     alpha: ArrayLike,
@@ -41,6 +50,8 @@ def gen_error(
     *,
     student: str | LeakyReLU = "linear",
     theory: str = "replica",
+    batch_size: int | None = None,
+    statistics: str | None = None,
 ) -> float | NDArray[np.float64]:
     """Generalisation error of a student trained to the end on alpha N noisy samples, N -> infinity.
 
@@ -54,9 +65,14 @@ def gen_error(
         Weight decay, >= 0, in the sum convention (`zeta_from_mean` converts); 0 means exactly 0.
     student : {"linear", "relu"} or LeakyReLU
         The student's activation.
-    theory : {"replica", "published"}
-        The replica-symmetric solution of the true loss (exact for the linear student), or the
-        closed forms of the paper; see `solve_equilibrium`.
+    theory : {"replica", "published", "batch_norm"}
+        The replica-symmetric solution of the true loss (exact for the linear student), the closed
+        forms of the paper (see `solve_equilibrium`), or a student trained with batch
+        normalisation until nothing changes (see `bn_equilibrium`), which has no decay.
+    batch_size : int, optional
+        Batch size M >= 2; with ``theory="batch_norm"``, and only then.
+    statistics : {"training", "population"}, optional
+        Which sigma normalises at test time; with ``theory="batch_norm"`` only, default "training".
 
     Returns
     -------
@@ -87,8 +103,23 @@ def gen_error(
     0.25
     >>> gen_error([0.5, 1.0, 2.0], 0.25, 1 / 64, student="relu").round(6)
     array([0.891687, 0.821235, 0.841794])
+    >>> round(gen_error(2.0, 0.25, theory="batch_norm", batch_size=32), 4)
+    0.2467
     """
-    if as_student(student) == LINEAR and theory in THEORIES:  # cheap enough to be worth a short cut
+    choice("theory", theory, (*THEORIES, "batch_norm"))
+    if theory == "batch_norm":
+        from .batch_norm import bn_gen_error  # not needed by the other theories
+
+        if batch_size is None:
+            raise TypeError("batch_size is required with theory 'batch_norm'")
+        if np.any(real_array("zeta", zeta, low=0.0)):
+            raise ValueError("zeta must be 0 with theory 'batch_norm', which trains without decay")
+        return bn_gen_error(
+            alpha, S, batch_size=batch_size, student=student, statistics=statistics or "training"
+        )
+    if batch_size is not None or statistics is not None:
+        raise TypeError(f"batch_size and statistics need theory 'batch_norm', got {theory!r}")
+    if as_student(student) == LINEAR:  # cheap enough to be worth a short cut
         problems = problem(alpha, S, zeta)
         error = np.empty_like(problems[0])
         flat = (array.reshape(-1) for array in (*problems, error))

@@ -173,3 +173,40 @@ def test_optimal_zeta_is_the_global_minimum(student, alpha, S):
 def test_optimal_zeta_without_noise_or_with_too_many_weights_can_be_zero():
     assert replica.optimal_zeta(3.0, 0.0, student="relu") == 0.0
     assert replica.optimal_zeta(0.5, 0.0, student="relu") == 0.0
+
+
+def test_gen_error_with_batch_norm_is_that_of_bn_equilibrium():
+    alpha = np.array([0.5, 2.0, 4.0])
+    for student in ("linear", "relu"):
+        for statistics in ("training", "population"):
+            found = replica.gen_error(
+                alpha, 0.25, student=student, theory="batch_norm", batch_size=8,
+                statistics=statistics,
+            )  # fmt: skip
+            solved = replica.bn_equilibrium(
+                alpha, 0.25, batch_size=8, student=student, statistics=statistics
+            )
+            np.testing.assert_array_equal(found, solved.gen_error)
+    large = replica.gen_error(2.0, 0.25, theory="batch_norm", batch_size=10**6)
+    assert large == pytest.approx(replica.gen_error(2.0, 0.25), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "words"),
+    [
+        ({"theory": "batch_norm"}, TypeError, "batch_size is required"),
+        ({"theory": "batch_norm", "batch_size": 1}, ValueError, "batch_size must be an integer"),
+        ({"theory": "batch_norm", "batch_size": 8, "zeta": 0.1}, ValueError, "zeta must be 0"),
+        (
+            {"theory": "batch_norm", "batch_size": 8, "statistics": "test"},
+            ValueError,
+            "statistics must be one of",
+        ),
+        ({"batch_size": 8}, TypeError, "batch_size and statistics need theory 'batch_norm'"),
+        ({"theory": "exact"}, ValueError, "theory must be one of"),
+    ],
+)
+def test_gen_error_refuses_options_that_do_not_belong_together(keywords, error, words):
+    with pytest.raises(error) as caught:
+        replica.gen_error(2.0, 0.25, **keywords)
+    assert words in str(caught.value)
