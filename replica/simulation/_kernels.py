@@ -1,0 +1,227 @@
+"""Numba loops of the simulators: one gradient for every normalizer, student and engine.
+
+May import `_jit` only. The normalizers differ in two switches: `centre` (is the batch mean
+subtracted) and `scale` (what the field is divided by: nothing, the norm |w|/sqrt(N), or the root
+mean square of the batch).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .._jit import jit
+
+SCALE_NONE, SCALE_NORM, SCALE_BATCH = 0, 1, 2
+
+
+@jit(fastmath=True)
+def backpropagate(u, y, keep, gamma, L, N, centre, scale, slope, slope_up, c):
+    """Negative gradient of 1/2 sum_j (y_j - keep_j g(h_j))^2 through the normalisation.
+
+    `u` holds the fields w.x_j, `c` receives -dE/du_j. Returns ``(b, dgamma)`` such that
+    -dE/dw = b w + sum_j c_j x_j and dgamma = -(dE/dv)/sqrt(N), where v = sqrt(N) gamma is the
+    trained scale. `slope_up` is the negative-side slope used for samples with y > 0 (annealing).
+    """
+    M = u.size
+    mean = 0.0
+    if centre:
+        for j in range(M):
+            mean += u[j]
+        mean /= M
+    if scale == SCALE_BATCH:
+        square = 0.0
+        for j in range(M):
+            square += (u[j] - mean) ** 2
+        divisor = math.sqrt(square / M)
+    elif scale == SCALE_NORM:
+        divisor = L
+    else:
+        divisor = 1.0
+        gamma = 1.0
+    inverse = 1.0 / divisor
+    sum_delta = 0.0
+    sum_delta_h = 0.0
+    for j in range(M):
+        hat = (u[j] - mean) * inverse
+        h = gamma * hat
+        derivative = 1.0
+        if h < 0.0:
+            derivative = slope_up if y[j] > 0.0 else slope
+        k = keep[j] if keep.size else 1.0
+        delta = k * derivative * (y[j] - k * derivative * h)
+        sum_delta += delta
+        sum_delta_h += delta * hat
+        c[j] = delta
+    mean_delta = sum_delta / M if centre else 0.0
+    mean_delta_h = sum_delta_h / M if scale == SCALE_BATCH else 0.0
+    factor = gamma * inverse
+    for j in range(M):
+        hat = (u[j] - mean) * inverse
+        c[j] = factor * (c[j] - mean_delta - hat * mean_delta_h)
+    if scale == SCALE_NONE:
+        return 0.0, 0.0
+    b = -gamma * sum_delta_h / (N * L * L) if scale == SCALE_NORM else 0.0
+    return b, sum_delta_h / N
+
+
+@jit(fastmath=True)
+def project(X, rows, w, u):
+    """u[j] = X[rows[j]] . w, four rows at a time so that w is read once for all four."""
+    n = w.size
+    blocked = rows.size - rows.size % 4
+    for j in range(0, blocked, 4):
+        x0, x1, x2, x3 = X[rows[j]], X[rows[j + 1]], X[rows[j + 2]], X[rows[j + 3]]
+        s0, s1, s2, s3 = x0[0] * w[0], x1[0] * w[0], x2[0] * w[0], x3[0] * w[0]
+        for i in range(1, n):
+            s0 += x0[i] * w[i]
+            s1 += x1[i] * w[i]
+            s2 += x2[i] * w[i]
+            s3 += x3[i] * w[i]
+        u[j], u[j + 1], u[j + 2], u[j + 3] = s0, s1, s2, s3
+    for j in range(blocked, rows.size):
+        x0 = X[rows[j]]
+        s0 = x0[0] * w[0]
+        for i in range(1, n):
+            s0 += x0[i] * w[i]
+        u[j] = s0
+
+
+@jit(fastmath=True)
+def accumulate(X, rows, c, d):
+    """d += sum_j c[j] X[rows[j]], eight rows at a time so that d is written once for all eight."""
+    n = d.size
+    blocked = rows.size - rows.size % 8
+    for j in range(0, blocked, 8):
+        x0, x1, x2, x3 = X[rows[j]], X[rows[j + 1]], X[rows[j + 2]], X[rows[j + 3]]
+        x4, x5, x6, x7 = X[rows[j + 4]], X[rows[j + 5]], X[rows[j + 6]], X[rows[j + 7]]
+        c0, c1, c2, c3 = c[j], c[j + 1], c[j + 2], c[j + 3]
+        c4, c5, c6, c7 = c[j + 4], c[j + 5], c[j + 6], c[j + 7]
+        for i in range(n):
+            left = (c0 * x0[i] + c1 * x1[i]) + (c2 * x2[i] + c3 * x3[i])
+            right = (c4 * x4[i] + c5 * x5[i]) + (c6 * x6[i] + c7 * x7[i])
+            d[i] += left + right
+    for j in range(blocked, rows.size):
+        x0, c0 = X[rows[j]], c[j]
+        for i in range(n):
+            d[i] += c0 * x0[i]
+
+
+@jit(fastmath=True)
+def train_epoch(
+    X, y, order, batch_size, w, d, state, keep, u, batch_y, c,
+    centre, scale, slope, slope_up, eta, decay, momentum, limit,
+):  # fmt: skip
+    """Mini-batch gradient descent along `order`; False as soon as |w|/sqrt(N) or gamma > limit.
+
+    ``state = [gamma, gamma's velocity, |w|/sqrt(N)]``; `d` is the velocity of w; `decay` is the
+    share of the weight decay that belongs to one batch. Rows beyond the last full batch wait for
+    the next order.
+    """
+    N = w.size
+    rate = w.dtype.type(eta)
+    inertia = w.dtype.type(momentum)
+    for start in range(0, order.size - batch_size + 1, batch_size):
+        rows = order[start : start + batch_size]
+        for j in range(batch_size):
+            batch_y[j] = y[rows[j]]
+        project(X, rows, w, u)
+        mask = keep[start : start + batch_size] if keep.size else keep
+        b, dgamma = backpropagate(
+            u, batch_y, mask, state[0], state[2], N, centre, scale, slope, slope_up, c
+        )
+        if scale == SCALE_NONE:
+            b -= decay
+        else:
+            state[1] = momentum * state[1] + dgamma - decay * state[0]
+            state[0] += eta * state[1]
+        shrink = w.dtype.type(b)
+        for i in range(N):
+            d[i] = inertia * d[i] + shrink * w[i]
+        accumulate(X, rows, c, d)
+        square = w[0] * 0
+        for i in range(N):
+            w[i] += rate * d[i]
+            square += w[i] * w[i]
+        state[2] = math.sqrt(square / N)
+        if not (state[2] < limit and abs(state[0]) < limit):
+            return False
+    return True
+
+
+@jit(fastmath=True)
+def field_moments(u):
+    """Mean and mean square of the fields."""
+    mean = 0.0
+    square = 0.0
+    for j in range(u.size):
+        mean += u[j]
+        square += u[j] * u[j]
+    return mean / u.size, square / u.size
+
+
+@jit(fastmath=True)
+def squared_error(u, y, factor, shift, slope):
+    """Mean of (y - g(h))^2 and the fraction of samples with y > 0 > h, h = factor u + shift."""
+    total = 0.0
+    dead = 0
+    for j in range(u.size):
+        h = factor * u[j] + shift
+        if h < 0.0:
+            if y[j] > 0.0:
+                dead += 1
+            h *= slope
+        total += (y[j] - h) ** 2
+    return total / u.size, dead / u.size
+
+
+@jit
+def online_chain(
+    fields, noise, rest, state, N, centre, scale, slope, teacher_slope, eta, decay, limit
+):  # fmt: skip
+    """Advance the order parameters by one step per row of `fields`; False on divergence.
+
+    ``state = [gamma, parallel, perpendicular]``: the components of w/sqrt(N) along and across the
+    teacher. ``fields[k, 0, j]`` and ``fields[k, 1, j]`` are the standard normal fields along w and
+    along the part of the teacher orthogonal to it, ``rest[k]`` is the chi-square variable of the
+    other directions. 1 - R^2 is never formed, so R may come as close to 1 as it likes.
+    """
+    M = fields.shape[2]
+    u = np.empty(M)
+    y = np.empty(M)
+    c = np.empty(M)
+    keep = np.empty(0)
+    for k in range(fields.shape[0]):
+        gamma, parallel, across = state[0], state[1], state[2]
+        L = math.hypot(parallel, across)
+        if L > 0.0:
+            cosine, sine = parallel / L, across / L
+        else:
+            cosine, sine = 1.0, 0.0
+        for j in range(M):
+            u[j] = L * fields[k, 0, j]
+            z = cosine * fields[k, 0, j] + sine * fields[k, 1, j]
+            y[j] = (z if z > 0.0 else teacher_slope * z) + noise[k, j]
+        b, dgamma = backpropagate(u, y, keep, gamma, L, N, centre, scale, slope, slope, c)
+        if scale == SCALE_NONE:
+            b -= decay
+        else:
+            state[0] += eta * (dgamma - decay * gamma)
+        along = 0.0
+        orthogonal = 0.0
+        square = 0.0
+        for j in range(M):
+            along += c[j] * fields[k, 0, j]
+            orthogonal += c[j] * fields[k, 1, j]
+            square += c[j] * c[j]
+        first = (1.0 + eta * b) * L + eta * along / N
+        second = eta * orthogonal / N
+        remainder = eta * eta * square * rest[k] / (N * N)
+        state[1] = cosine * first + sine * second
+        state[2] = math.sqrt((sine * first - cosine * second) ** 2 + remainder)
+        if scale == SCALE_NONE:
+            state[0] = math.hypot(state[1], state[2])
+        if not (abs(state[1]) < limit and state[2] < limit and abs(state[0]) < limit):
+            return False
+    return True

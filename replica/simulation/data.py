@@ -1,0 +1,165 @@
+"""Training sets, the memory they need, and the exact error of a student on fresh inputs.
+
+Imports NumPy and SciPy only. The teacher is w* = (1, ..., 1): the inputs are rotation invariant,
+so the direction of the teacher cannot matter.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+__all__ = [
+    "TrainingSet",
+    "available_memory",
+    "linear_teacher_error",
+    "make_training_set",
+    "piecewise_teacher_error",
+    "require_memory",
+    "streams",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """Inputs X of shape (P, N) with entries N(0, 1/N) and noisy teacher outputs y of shape (P,)."""
+
+    X: NDArray[Any]
+    y: NDArray[np.float64]
+
+
+_shared: weakref.WeakValueDictionary[tuple[Any, ...], NDArray[Any]] = weakref.WeakValueDictionary()
+_key_locks: dict[tuple[Any, ...], threading.Lock] = {}
+_lock = threading.Lock()
+
+
+def make_training_set(
+    P: int, N: int, S: float, seed: np.random.SeedSequence, dtype: Any = np.float64
+) -> TrainingSet:
+    """Draw y = w*.x + s with s ~ N(0, S); the inputs exist once per (seed, P, N, dtype).
+
+    Runs that ask for the same inputs, from whatever thread, share one read-only array for as long
+    as any of them holds it; S may differ between them.
+
+    Examples
+    --------
+    >>> seed = np.random.SeedSequence(1)
+    >>> a = make_training_set(20, 10, 0.0, seed)
+    >>> b = make_training_set(20, 10, 0.25, seed)
+    >>> a.X is b.X, bool(np.allclose(a.y, a.X.sum(axis=1)))
+    (True, True)
+    """
+    inputs, noise = streams(seed, 2)
+    key = (str(seed.entropy), seed.spawn_key, P, N, np.dtype(dtype).str)
+    with _lock:
+        key_lock = _key_locks.setdefault(key, threading.Lock())
+    with key_lock:
+        X = _shared.get(key)
+        if X is None:
+            X = _draw_inputs(P, N, inputs, dtype)
+            _shared[key] = X
+    with _lock:
+        _key_locks.pop(key, None)
+    s = np.random.default_rng(noise).standard_normal(P)
+    return TrainingSet(X, X.sum(axis=1, dtype=np.float64) + math.sqrt(S) * s)
+
+
+def _draw_inputs(P: int, N: int, seed: np.random.SeedSequence, dtype: Any) -> NDArray[Any]:
+    X = np.empty((P, N), dtype)
+    np.random.default_rng(seed).standard_normal(out=X, dtype=dtype)
+    X *= X.dtype.type(1.0 / math.sqrt(N))
+    X.setflags(write=False)
+    return X
+
+
+def streams(seed: np.random.SeedSequence, n: int) -> list[np.random.SeedSequence]:
+    """The first `n` children of `seed`: those of ``seed.spawn(n)`` on its first call, every time."""
+    return [
+        np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i)) for i in range(n)
+    ]
+
+
+def available_memory() -> int | None:
+    """Bytes this process may still allocate (machine and container limit); None if unknown."""
+    bounds = []
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                bounds.append(1024 * int(line.split()[1]))
+    except OSError:
+        try:
+            bounds.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        except (AttributeError, ValueError, OSError):
+            pass
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        if limit != "max":
+            used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+            bounds.append(max(int(limit) - used, 0))
+    except (OSError, ValueError):
+        pass
+    return min(bounds) if bounds else None
+
+
+def require_memory(n_bytes: float, what: str) -> None:
+    """Raise ``MemoryError`` before any work if `n_bytes` exceed what is available."""
+    available = available_memory()
+    if available is not None and n_bytes > 0.9 * available:
+        raise MemoryError(
+            f"{what} needs {n_bytes / 2**30:.3g} GiB and {available / 2**30:.3g} GiB are "
+            "available; use a smaller N or alpha, dtype='float32', fewer epochs with "
+            "engine='matrix-free', or fewer runs"
+        )
+
+
+def linear_teacher_error(gamma: Any, R: Any, bias: Any, slope: float) -> NDArray[np.float64]:
+    """E[(z - g(u))^2] for the field u = gamma v + bias, (z, v) normal with correlation R.
+
+    The teacher's output is its noise-free field z; no test set is involved. For bias = 0 this is
+    1 + (1 + a^2) gamma^2 / 2 - (1 + a) gamma R, with a the slope of the negative side.
+
+    Examples
+    --------
+    >>> float(linear_teacher_error(1.0, 1.0, 0.0, 0.0))
+    0.5
+    """
+    gamma, R, bias = np.broadcast_arrays(
+        np.asarray(gamma, float), np.asarray(R, float), np.asarray(bias, float)
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(bias == 0.0, 0.0, bias / np.abs(gamma))
+    positive = ndtr(ratio)  # P(u > 0)
+    density = np.exp(-0.5 * ratio**2) / math.sqrt(2.0 * math.pi)
+    square = gamma**2 + bias**2
+    above = square * positive + bias * np.abs(gamma) * density  # E[u^2; u > 0]
+    mean_square = slope**2 * square + (1.0 - slope**2) * above
+    correlation = gamma * R * (slope + (1.0 - slope) * positive)  # E[z g(u)], by Stein's lemma
+    return 1.0 + mean_square - 2.0 * correlation
+
+
+def piecewise_teacher_error(
+    gamma: Any, R: Any, slope: float, teacher_slope: float
+) -> NDArray[np.float64]:
+    """E[(g_t(z) - g(gamma v))^2] for piecewise-linear teacher and student.
+
+    Examples
+    --------
+    >>> float(piecewise_teacher_error(1.0, 1.0, 0.0, 0.0))
+    0.0
+    """
+    gamma, R = np.asarray(gamma, float), np.asarray(R, float)
+    R = np.clip(R, -1.0, 1.0)
+    a, b = slope, teacher_slope
+    # g_a(u) = (1 + a) u / 2 + (1 - a) |u| / 2, and E|u||z| is the arc-sine law.
+    folded = np.abs(gamma) * (2.0 / math.pi) * (np.sqrt(1.0 - R**2) + R * np.arcsin(R))
+    cross = ((1 + a) * (1 + b) * gamma * R + (1 - a) * (1 - b) * folded) / 4.0
+    return (1 + b**2) / 2.0 + (1 + a**2) * gamma**2 / 2.0 - 2.0 * cross

@@ -1,0 +1,100 @@
+"""Mini-batch SGD on a stored training set: the dense engine of `simulate_training`.
+
+Imports the kernels, data and settings of this package only.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _kernels as kernels
+from .data import make_training_set, streams
+from .settings import DIVERGENCE_LIMIT, Recorder, RunRecord, TrainingSettings
+
+__all__ = ["dense_memory", "run_dense"]
+
+_NO_MASK = np.empty(0)
+
+
+def dense_memory(settings: TrainingSettings) -> int:
+    """Bytes of one training set and what training on it needs besides."""
+    return settings.P * settings.N * settings.dtype.itemsize + 64 * (settings.P + settings.N)
+
+
+def run_dense(
+    settings: TrainingSettings,
+    seed: np.random.SeedSequence,
+    data_seed: np.random.SeedSequence | None,
+    start: tuple[NDArray[Any], float] | None,
+    recorder: Recorder,
+    stop: threading.Event,
+) -> RunRecord:
+    """Train once. `start` is (w, gamma); None draws w ~ N(0, init_scale^2) and takes init_gamma."""
+    began = time.perf_counter()
+    data, init, shuffle, drop = streams(seed, 4)
+    training_set = make_training_set(
+        settings.P, settings.N, settings.S, data_seed or data, settings.dtype
+    )
+    X, y = training_set.X, training_set.y
+    if start is None:
+        w = np.random.default_rng(init).standard_normal(settings.N) * settings.init_scale
+        gamma = settings.init_gamma
+    else:
+        w, gamma = start
+    w = np.array(w, settings.dtype)
+    shuffle_rng, drop_rng = np.random.default_rng(shuffle), np.random.default_rng(drop)
+
+    M = settings.batch_size
+    all_rows = np.arange(settings.P)
+    all_fields = np.empty(settings.P, settings.dtype)
+    u, batch_y, c = np.empty(M, settings.dtype), np.empty(M), np.empty(M, settings.dtype)
+    velocity = np.zeros(settings.N, settings.dtype)
+    state = np.array([gamma, 0.0, math.sqrt(float(np.mean(np.square(w, dtype=np.float64))))])
+    previous = w * np.nan
+    epoch = 0
+    for epoch in range(settings.epochs + 1):
+        converged = False
+        if settings.tolerance and epoch > settings.anneal_epochs:
+            factor = 1.0 if settings.scale == kernels.SCALE_NONE else state[0] / state[2]
+            current = factor * w
+            change = np.linalg.norm(current - previous)
+            converged = bool(change <= settings.tolerance * np.linalg.norm(current))
+            previous = current
+        if recorder.due(epoch) or converged:
+            kernels.project(X, all_rows, w, all_fields)
+            parallel = float(w.sum(dtype=np.float64)) / settings.N
+            recorder.record(all_fields, y, state[0], parallel, state[2])
+        if converged:
+            recorder.hold()
+        if converged or epoch == settings.epochs or stop.is_set():
+            break
+        order = all_rows if settings.P == M else shuffle_rng.permutation(settings.P)
+        mask = _NO_MASK
+        if settings.dropout:
+            kept = drop_rng.random(settings.P) >= settings.dropout
+            mask = kept / (1.0 - settings.dropout)
+        finite = kernels.train_epoch(
+            X, y, order, M, w, velocity, state, mask, u, batch_y, c,
+            settings.centre, settings.scale, settings.student.slope, settings.up_slopes[epoch],
+            settings.rates[epoch], settings.zeta * M / settings.P, settings.momentum,
+            DIVERGENCE_LIMIT,
+        )  # fmt: skip
+        recorder.tick()
+        if not finite:
+            recorder.status = "diverged"
+            break
+    return RunRecord(
+        recorder.values,
+        recorder.status,
+        epoch,
+        w,
+        recorder.weight_scale,
+        math.nan,
+        time.perf_counter() - began,
+    )

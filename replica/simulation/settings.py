@@ -1,0 +1,185 @@
+"""What a training run is asked to do, and what is measured along it; shared by both engines.
+
+Imports `_kernels` and `data` of this package and the students.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..students import LeakyReLU
+from . import _kernels as kernels
+from .data import linear_teacher_error
+
+__all__ = ["NORMALIZERS", "OBSERVABLES", "RunRecord", "TrainingSettings", "observe"]
+
+# name: (is the batch mean subtracted, what the field is divided by)
+NORMALIZERS = {
+    "none": (False, kernels.SCALE_NONE),
+    "wn": (False, kernels.SCALE_NORM),
+    "pn": (False, kernels.SCALE_NORM),
+    "bn": (True, kernels.SCALE_BATCH),
+    "bn-mean": (True, kernels.SCALE_NORM),
+    "bn-var": (False, kernels.SCALE_BATCH),
+}
+
+OBSERVABLES = (
+    "gamma",
+    "R",
+    "L",
+    "bias",
+    "train_error",
+    "gen_error",
+    "energy",
+    "dead_fraction",
+    "norm_ratio",
+    "gamma_population",
+    "train_error_population",
+    "gen_error_population",
+)
+
+# A weight norm |w|/sqrt(N) or gamma beyond this (the teacher's is 1) counts as divergence.
+DIVERGENCE_LIMIT = 1e6
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSettings:
+    """One training problem after all checks; `rates` and `up_slopes` hold one value per epoch."""
+
+    alpha: float
+    S: float
+    N: int
+    P: int
+    student: LeakyReLU
+    normalizer: str
+    zeta: float
+    batch_size: int
+    rates: NDArray[np.float64]
+    up_slopes: NDArray[np.float64]
+    momentum: float
+    dropout: float
+    init_scale: float
+    init_gamma: float
+    tolerance: float
+    anneal_epochs: int
+    record_epochs: NDArray[np.int64]
+    dtype: np.dtype[Any]
+
+    @property
+    def epochs(self) -> int:
+        return self.rates.size
+
+    @property
+    def centre(self) -> bool:
+        return NORMALIZERS[self.normalizer][0]
+
+    @property
+    def scale(self) -> int:
+        return NORMALIZERS[self.normalizer][1]
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """What one run of an engine hands back: observables of shape (n_records, n_observables)."""
+
+    values: NDArray[np.float64]
+    status: str
+    epochs_done: int
+    weights: NDArray[Any] | None
+    weight_scale: float
+    orthogonality_error: float
+    seconds: float
+
+
+def observe(
+    settings: TrainingSettings,
+    u: NDArray[Any],
+    y: NDArray[np.float64],
+    gamma: float,
+    parallel: float,
+    L: float,
+    start_norm: float,
+) -> tuple[NDArray[np.float64], float]:
+    """All observables from the fields u = X w of the training set, and W's norm over w's.
+
+    `gamma` is the trained scale, `parallel` = w.w*/N and `L` = |w|/sqrt(N). The student is
+    evaluated with the statistics of the whole training set, and again with those of the population
+    (mean 0, standard deviation L).
+    """
+    slope = settings.student.slope
+    R = parallel / L if L > 0.0 else 0.0
+    if settings.scale == kernels.SCALE_NONE:
+        gamma, population, factor = L, 1.0, 1.0
+    else:
+        population = factor = gamma / L
+    mean, square = kernels.field_moments(u)
+    mean = mean if settings.centre else 0.0
+    if settings.scale == kernels.SCALE_BATCH:
+        factor = gamma / math.sqrt(square - mean**2)
+    bias = -factor * mean
+    gamma_train = factor * L
+    train_error, dead = kernels.squared_error(u, y, factor, bias, slope)
+    train_error_population = train_error
+    if settings.centre or settings.scale == kernels.SCALE_BATCH:
+        train_error_population, _ = kernels.squared_error(u, y, population, 0.0, slope)
+    values = {
+        "gamma": gamma_train,
+        "R": R,
+        "L": L,
+        "bias": bias,
+        "train_error": train_error,
+        "gen_error": float(linear_teacher_error(gamma_train, R, bias, slope)),
+        "energy": 0.5 * settings.P / settings.N * train_error + 0.5 * settings.zeta * gamma**2,
+        "dead_fraction": dead,
+        "norm_ratio": gamma_train / start_norm if start_norm > 0.0 else math.nan,
+        "gamma_population": gamma,
+        "train_error_population": train_error_population,
+        "gen_error_population": float(linear_teacher_error(gamma, R, 0.0, slope)),
+    }
+    return np.array([values[name] for name in OBSERVABLES]), factor
+
+
+class Recorder:
+    """Collects the observables at the epochs asked for and decides how the run ended."""
+
+    def __init__(self, settings: TrainingSettings, tick: Callable[[], None]) -> None:
+        self.settings = settings
+        self.values = np.full((settings.record_epochs.size, len(OBSERVABLES)), np.nan)
+        self.status = "budget"
+        self.start_norm = math.nan
+        self.weight_scale = math.nan
+        self._tick = tick
+        self._next = 0
+
+    def due(self, epoch: int) -> bool:
+        """Whether `epoch` is one of the epochs to record."""
+        epochs = self.settings.record_epochs
+        return self._next < epochs.size and epochs[self._next] == epoch
+
+    def record(
+        self, u: NDArray[Any], y: NDArray[np.float64], gamma: float, parallel: float, L: float
+    ) -> None:
+        """Measure now."""
+        first = math.isnan(self.start_norm)
+        self.values[self._next], self.weight_scale = observe(
+            self.settings, u, y, gamma, parallel, L, 1.0 if first else self.start_norm
+        )
+        if first:
+            self.start_norm = self.values[0, 0]
+            self.values[0, OBSERVABLES.index("norm_ratio")] = 1.0
+        self._next += 1
+
+    def tick(self) -> None:
+        """Count one finished epoch."""
+        self._tick()
+
+    def hold(self) -> None:
+        """A converged run stays where it is: repeat its last record."""
+        self.status = "converged"
+        self.values[self._next :] = self.values[self._next - 1]

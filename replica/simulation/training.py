@@ -1,0 +1,595 @@
+"""Training on a finite set: `simulate_training`, its result, and the large-N limit of it.
+
+Imports the engines of this package, the students and the argument checks.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._status import ConvergenceWarning
+from .._validation import choice, integer, real_array, real_scalar
+from ..students import LeakyReLU, as_student
+from . import _kernels as kernels
+from .data import require_memory, streams
+from .dense import dense_memory, run_dense
+from .matrix_free import matrix_free_memory, run_matrix_free
+from .settings import NORMALIZERS, OBSERVABLES, Recorder, RunRecord, TrainingSettings
+
+__all__ = ["TrainingRun", "mean_field_training", "simulate_training"]
+
+_ENGINES = ("dense", "matrix-free")
+_SCHEDULES = ("constant", "step", "cosine")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainingRun:
+    """Order parameters and errors along training, one column per run.
+
+    Every observable has shape (n_records, n_runs); `epoch` has shape (n_records,). The student is
+    evaluated with the statistics of its whole training set, as in practice; the fields that end in
+    ``_population`` use the exact statistics of fresh inputs instead. The two coincide unless the
+    normalizer takes statistics from batches ("bn", "bn-mean", "bn-var").
+
+    Attributes
+    ----------
+    epoch : ndarray
+        Epochs at which the observables were measured; 0 is the initial state.
+    gamma, R, L : ndarray
+        |W|/sqrt(N) of the effective weights W, their overlap W.w*/(|W||w*|) with the teacher, and
+        |w|/sqrt(N) of the trained weights w.
+    bias : ndarray
+        Offset of the field left by the training-set mean ("bn", "bn-mean"; else 0).
+    train_error, gen_error : ndarray
+        Mean of (y - g(h))^2 over the training set, and E[(z - g(h))^2] on fresh inputs with the
+        noise-free teacher field z, exact from (gamma, R, bias).
+    energy : ndarray
+        (1/2 sum_j (y_j - g(h_j))^2 + zeta |W|^2 / 2) / N, the trained energy per weight.
+    dead_fraction : ndarray
+        Fraction of all samples with y > 0 whose field is negative.
+    norm_ratio : ndarray
+        |W| over its value at epoch 0.
+    status : ndarray of str, shape (n_runs,)
+        "converged" (the tolerance was met; the last state is repeated), "budget" (all epochs
+        used) or "diverged" (the records from there on are NaN).
+    epochs_done : ndarray of int, shape (n_runs,)
+        Epochs actually trained.
+    weights, weight_scale : ndarray or None
+        Final w of shape (n_runs, N) and the factors that turn w into W; None without weights
+        (matrix-free engine).
+    orthogonality_error : ndarray, shape (n_runs,)
+        Largest overlap left between the directions of the matrix-free engine; NaN for "dense".
+    """
+
+    alpha: float
+    S: float
+    N: int
+    student: LeakyReLU
+    normalizer: str
+    zeta: float
+    batch_size: int
+    engine: str
+    seed: int
+    epoch: NDArray[np.int64]
+    gamma: NDArray[np.float64]
+    R: NDArray[np.float64]
+    L: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    train_error: NDArray[np.float64]
+    gen_error: NDArray[np.float64]
+    energy: NDArray[np.float64]
+    dead_fraction: NDArray[np.float64]
+    norm_ratio: NDArray[np.float64]
+    gamma_population: NDArray[np.float64]
+    train_error_population: NDArray[np.float64]
+    gen_error_population: NDArray[np.float64]
+    status: NDArray[np.str_]
+    epochs_done: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    weights: NDArray[Any] | None
+    weight_scale: NDArray[np.float64]
+    orthogonality_error: NDArray[np.float64]
+    data_seeds: tuple[np.random.SeedSequence | None, ...]
+
+    @property
+    def n_runs(self) -> int:
+        """Number of runs."""
+        return self.status.size
+
+    def mean(self, observable: str) -> NDArray[np.float64]:
+        """Mean of `observable` over the runs that did not diverge, shape (n_records,)."""
+        return self._kept(observable).mean(axis=1) if self._any_left() else self._nothing()
+
+    def standard_error(self, observable: str) -> NDArray[np.float64]:
+        """Standard error of that mean; NaN with fewer than two runs."""
+        kept = self._kept(observable)
+        if kept.shape[1] < 2:
+            return self._nothing()
+        return kept.std(axis=1, ddof=1) / math.sqrt(kept.shape[1])
+
+    def final(self) -> dict[str, Any]:
+        """One flat record of the last state: means and standard errors, for tables and sweeps."""
+        record: dict[str, Any] = {}
+        for name in OBSERVABLES:
+            record[name] = float(self.mean(name)[-1])
+            record[f"{name}_se"] = float(self.standard_error(name)[-1])
+        record["n_diverged"] = int(np.sum(self.status == "diverged"))
+        record["status"] = "diverged" if not self._any_left() else "done"
+        return record
+
+    def plot(self, observable: str = "gen_error", *, ax: Any = None) -> Any:
+        """Draw the mean of `observable` with its standard error against the epoch.
+
+        Returns the Matplotlib axes.
+        """
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            ax = plt.gca()
+        choice("observable", observable, OBSERVABLES)
+        mean, error = self.mean(observable), self.standard_error(observable)
+        (line,) = ax.plot(self.epoch, mean, label=f"{self.normalizer}, {self.student.name}")
+        if np.isfinite(error).all():
+            ax.fill_between(
+                self.epoch, mean - error, mean + error, color=line.get_color(), alpha=0.25, lw=0
+            )
+        ax.set_xlabel("epoch")
+        ax.set_ylabel(observable.replace("_", " "))
+        return ax
+
+    def _kept(self, observable: str) -> NDArray[np.float64]:
+        choice("observable", observable, OBSERVABLES)
+        return getattr(self, observable)[:, self.status != "diverged"]
+
+    def _any_left(self) -> bool:
+        return bool(np.any(self.status != "diverged"))
+
+    def _nothing(self) -> NDArray[np.float64]:
+        return np.full(self.epoch.size, np.nan)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(
+            f"{np.sum(self.status == s)} {s}" for s in ("converged", "budget", "diverged")
+            if np.any(self.status == s)
+        )  # fmt: skip
+        return (
+            f"TrainingRun({self.student.name}, {self.normalizer}, alpha={self.alpha:g}, "
+            f"S={self.S:g}, zeta={self.zeta:g}, N={self.N}, batch_size={self.batch_size}, "
+            f"{self.engine}; {self.n_runs} runs: {counts}; after {self.epochs_done.max()} epochs "
+            f"gamma={self.mean('gamma')[-1]:.4g}, R={self.mean('R')[-1]:.4g}, "
+            f"train_error={self.mean('train_error')[-1]:.4g}, "
+            f"gen_error={self.mean('gen_error')[-1]:.4g})"
+        )
+
+
+def simulate_training(
+    alpha: float,
+    S: float,
+    *,
+    N: int = 4096,
+    student: LeakyReLU | str = "linear",
+    normalizer: str = "none",
+    zeta: float = 0.0,
+    batch_size: int | None = None,
+    learning_rate: float = 0.1,
+    schedule: str | Sequence[float] = "constant",
+    epochs: int = 100,
+    momentum: float = 0.0,
+    dropout: float = 0.0,
+    init_scale: float | None = None,
+    init_gamma: float = 1.0,
+    anneal: bool | float = False,
+    tolerance: float = 0.0,
+    start: TrainingRun | None = None,
+    engine: str = "dense",
+    n_runs: int | None = None,
+    seed: int = 0,
+    data_seed: int | None = None,
+    dtype: Any = "float64",
+    record: int | Sequence[int] | None = None,
+    n_threads: int | None = None,
+    progress: bool = True,
+) -> TrainingRun:
+    """Train a student on P = alpha N samples of a noisy linear teacher by mini-batch SGD.
+
+    The energy is ``1/2 sum_j (y_j - g(h_j))^2 + zeta |W|^2 / 2`` (sum convention; in the mean
+    convention of the paper's loss the coefficient is zeta / alpha). One step of rate eta follows
+    the gradient of the sum over one batch plus the batch's share M/P of the penalty, so that an
+    epoch of small steps is one step of rate eta on the whole energy. With a normalizer the
+    trained parameters are w and the scale v = sqrt(N) gamma, and the penalty is zeta v^2 / 2
+    (gamma decay).
+
+    Parameters
+    ----------
+    alpha : float
+        Load P/N; P = round(alpha N) must be at least 1.
+    S : float
+        Variance of the teacher's noise.
+    N : int
+        Number of inputs, at least 3.
+    student : "linear", "relu" or LeakyReLU
+        The activation g.
+    normalizer : str
+        "none": h = w.x. "wn" and "pn": h = sqrt(N) gamma w.x/|w|; normalisation by the population
+        statistics of inputs N(0, I/N) is weight normalisation (eq. 4), so the two are one.
+        "bn": h = gamma (w.x - mu_B)/sigma_B. "bn-var": h = gamma w.x/sigma_B with
+        sigma_B^2 the batch mean of (w.x)^2, the student of section 4. "bn-mean":
+        h = sqrt(N) gamma (w.x - mu_B)/|w|. Gradients pass through the batch statistics.
+    zeta : float
+        Weight decay ("none") or gamma decay, sum convention.
+    batch_size : int, optional
+        Samples per step, in [1, P] and at least 2 with batch statistics. By default 32 (P if that
+        is smaller), and P for the matrix-free engine. Rows beyond the last full batch of an epoch
+        wait for the next shuffle.
+    learning_rate : float
+        eta. Full-batch descent without normalizer is stable below
+        2 / ((1 + sqrt(alpha))^2 + zeta).
+    schedule : str or sequence of float
+        "constant", "step" (a tenth after 50 % and a hundredth after 75 % of the epochs), "cosine"
+        (half a cosine to 0), or one factor per epoch.
+    epochs : int
+        Passes over the training set, at least 0.
+    momentum : float
+        Heavy-ball coefficient in [0, 1).
+    dropout : float
+        Probability in [0, 1) that an output is dropped; kept ones are divided by 1 - dropout.
+    init_scale : float, optional
+        Standard deviation of the initial entries of w: 1 with a normalizer, 0.01 without.
+    init_gamma : float
+        Initial gamma with a normalizer.
+    anneal : bool or float
+        For slopes below 1: take the negative side's slope of the samples with y > 0 linearly from
+        1 to the student's own over this fraction of the epochs (True: 0.5). This finds far lower
+        minima of the non-convex energy than descent from a random start.
+    tolerance : float
+        Stop once |W| changes by less than `tolerance` |W| within an epoch; 0 never stops early.
+    start : TrainingRun, optional
+        Continue from the final effective weights of that run on the same training sets, possibly
+        with another normalizer (fine-tuning after batch normalisation is frozen).
+    engine : "dense" or "matrix-free"
+        "matrix-free" simulates full-batch training exactly in law without the data matrix;
+        memory and time do not grow with P N.
+    n_runs : int, optional
+        Independent runs, 1 by default.
+    seed : int
+        Seed of everything; the result does not depend on the number of threads.
+    data_seed : int, optional
+        Let all runs share the training set of this seed; by default each has its own.
+    dtype : "float64" or "float32"
+        Precision of the data and the weights.
+    record : int or sequence of int, optional
+        Measure every so many epochs, or at these; about 20 times by default. 0 and the last
+        epoch are always included. Each measurement costs half an epoch.
+    n_threads : int, optional
+        Threads; by default one per processor.
+    progress : bool
+        Show a progress bar on a terminal.
+
+    Returns
+    -------
+    TrainingRun
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments out of range.
+    MemoryError
+        Before any work, if the predicted peak does not fit into the available memory.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a run diverged.
+
+    Examples
+    --------
+    >>> run = simulate_training(2.0, 0.25, N=200, zeta=0.25, batch_size=400, epochs=60, seed=1)
+    >>> run.status.tolist(), bool(run.gen_error[-1, 0] < run.gen_error[0, 0])
+    (['budget'], True)
+    """
+    alpha = real_scalar("alpha", alpha, low=0.0, low_open=True)
+    S = real_scalar("S", S, low=0.0)
+    N = integer("N", N, low=3)
+    student = as_student(student)
+    normalizer = choice("normalizer", normalizer, NORMALIZERS)
+    engine = choice("engine", engine, _ENGINES)
+    P = round(alpha * N)
+    if P < 1:
+        raise ValueError(f"alpha must give at least one sample, got alpha * N = {alpha * N:g}")
+    centre, scale = NORMALIZERS[normalizer]
+    if batch_size is None:
+        batch_size = min(32, P) if engine == "dense" else P
+    smallest = 2 if centre or scale == kernels.SCALE_BATCH else 1
+    batch_size = integer("batch_size", batch_size, low=smallest, high=P)
+    if engine == "matrix-free" and batch_size != P:
+        raise ValueError(
+            f"batch_size must be P = {P} (or None) with engine='matrix-free', got {batch_size}"
+        )
+    normalised = scale != kernels.SCALE_NONE
+    if init_scale is None:
+        init_scale = 1.0 if normalised else 0.01
+    epochs = integer("epochs", epochs, low=0)
+    if engine == "matrix-free" and epochs + 2 > min(N, P):
+        raise ValueError(
+            f"epochs must be at most min(N, P) - 2 = {min(N, P) - 2} with engine='matrix-free', "
+            f"got {epochs}; the dense engine is the right one there"
+        )
+    anneal_epochs = _anneal_epochs(anneal, epochs)
+    dtype = np.dtype(choice("dtype", np.dtype(dtype).name, ("float64", "float32")))
+    settings = TrainingSettings(
+        alpha=alpha,
+        S=S,
+        N=N,
+        P=P,
+        student=student,
+        normalizer=normalizer,
+        zeta=real_scalar("zeta", zeta, low=0.0),
+        batch_size=batch_size,
+        rates=real_scalar("learning_rate", learning_rate, low=0.0, low_open=True)
+        * _schedule(schedule, epochs),
+        up_slopes=_up_slopes(student.slope, anneal_epochs, epochs),
+        momentum=real_scalar("momentum", momentum, low=0.0, high=1.0, high_open=True),
+        dropout=real_scalar("dropout", dropout, low=0.0, high=1.0, high_open=True),
+        init_scale=real_scalar("init_scale", init_scale, low=0.0, low_open=normalised),
+        init_gamma=real_scalar("init_gamma", init_gamma, low=0.0, low_open=True),
+        tolerance=real_scalar("tolerance", tolerance, low=0.0),
+        anneal_epochs=anneal_epochs,
+        record_epochs=_record_epochs(record, epochs),
+        dtype=dtype,
+    )
+    seed = integer("seed", seed, low=0)
+    data_seeds: list[np.random.SeedSequence | None]
+    starts: list[tuple[NDArray[Any], float] | None]
+    if start is None:
+        n_runs = 1 if n_runs is None else integer("n_runs", n_runs, low=1)
+        shared = None if data_seed is None else np.random.SeedSequence(
+            integer("data_seed", data_seed, low=0)
+        )  # fmt: skip
+        starts = [None] * n_runs
+        root = np.random.SeedSequence(seed)
+        seeds = root.spawn(n_runs)
+        data_seeds = [shared] * n_runs
+    else:
+        starts, data_seeds = _continue_from(start, settings, engine, n_runs, data_seed)
+        n_runs = len(starts)
+        seeds = np.random.SeedSequence((seed, 1)).spawn(n_runs)
+    n_threads = integer("n_threads", n_threads or os.cpu_count() or 1, low=1)
+
+    records = _run_all(settings, engine, seeds, data_seeds, starts, n_threads, progress)
+    return _collect(settings, engine, seed, seeds, data_seeds, records)
+
+
+def mean_field_training(
+    alpha: float,
+    S: float,
+    *,
+    n_samples: int = 100_000,
+    n_runs: int = 8,
+    epochs: int = 100,
+    seed: int = 0,
+    **options: Any,
+) -> TrainingRun:
+    """Order parameters of full-batch training in the limit N -> infinity, by Monte Carlo.
+
+    Runs the matrix-free engine at N = `n_samples`. Its deviation from the limit (dynamical
+    mean-field theory) has a mean of order 1/N, which the scatter of order 1/sqrt(N) between runs
+    outweighs by far, so ``run.mean(...)`` estimates the limit and ``run.standard_error(...)`` is
+    its Monte-Carlo error.
+
+    Parameters
+    ----------
+    alpha, S : float
+        Load and noise variance.
+    n_samples : int
+        N of each run; memory and time grow linearly with it.
+    n_runs : int
+        Independent runs, at least 2 for an error estimate.
+    epochs : int
+        Gradient steps; time grows quadratically with them.
+    seed : int
+        Seed of everything.
+    **options
+        Any option of `simulate_training` but ``N``, ``engine`` and ``batch_size``.
+
+    Returns
+    -------
+    TrainingRun
+
+    Examples
+    --------
+    >>> curve = mean_field_training(2.0, 0.0, n_samples=2000, epochs=5, learning_rate=0.1)
+    >>> bool(abs(curve.mean("R")[-1] - 1.0) < 0.2)
+    True
+    """
+    n_runs = integer("n_runs", n_runs, low=2)
+    for name in ("N", "engine", "batch_size", "start"):
+        if name in options:
+            raise TypeError(f"mean_field_training takes no {name}; it sets the engine itself")
+    n_samples = integer("n_samples", n_samples, low=3)
+    return simulate_training(
+        alpha,
+        S,
+        N=n_samples,
+        engine="matrix-free",
+        n_runs=n_runs,
+        epochs=epochs,
+        seed=seed,
+        **options,
+    )
+
+
+def _schedule(schedule: str | Sequence[float], epochs: int) -> NDArray[np.float64]:
+    """One learning-rate factor per epoch."""
+    if isinstance(schedule, str):
+        choice("schedule", schedule, _SCHEDULES)
+        done = np.arange(epochs) / max(epochs, 1)
+        if schedule == "constant":
+            return np.ones(epochs)
+        if schedule == "step":
+            return np.where(done < 0.5, 1.0, np.where(done < 0.75, 0.1, 0.01))
+        return 0.5 * (1.0 + np.cos(np.pi * done))
+    factors = real_array("schedule", schedule, low=0.0)
+    if factors.shape != (epochs,):
+        raise ValueError(
+            f"schedule must hold one factor per epoch, shape ({epochs},), got {factors.shape}"
+        )
+    return factors
+
+
+def _anneal_epochs(anneal: bool | float, epochs: int) -> int:
+    if isinstance(anneal, bool):
+        anneal = 0.5 if anneal else 0.0
+    return round(real_scalar("anneal", anneal, low=0.0, high=1.0) * epochs)
+
+
+def _up_slopes(slope: float, anneal_epochs: int, epochs: int) -> NDArray[np.float64]:
+    up_slopes = np.full(epochs, slope)
+    up_slopes[:anneal_epochs] = np.linspace(1.0, slope, anneal_epochs + 1)[:anneal_epochs]
+    return up_slopes
+
+
+def _record_epochs(record: int | Sequence[int] | None, epochs: int) -> NDArray[np.int64]:
+    if record is None:
+        wanted = np.linspace(0, epochs, min(epochs, 20) + 1).round().astype(np.int64)
+    elif isinstance(record, Sequence | np.ndarray):
+        wanted = np.array([integer("record", int(e), low=0, high=epochs) for e in record], np.int64)
+    else:
+        wanted = np.arange(0, epochs, integer("record", record, low=1), dtype=np.int64)
+    return np.unique(np.concatenate([[0], wanted, [epochs]])).astype(np.int64)
+
+
+def _continue_from(
+    start: TrainingRun,
+    settings: TrainingSettings,
+    engine: str,
+    n_runs: int | None,
+    data_seed: int | None,
+) -> tuple[list[tuple[NDArray[Any], float] | None], list[np.random.SeedSequence | None]]:
+    """Initial (w, gamma) and training set of each run that continues `start`."""
+    if not isinstance(start, TrainingRun):
+        raise TypeError(f"start must be a TrainingRun, got {type(start).__name__}")
+    if start.weights is None or engine != "dense":
+        raise ValueError("start must hold weights, which only engine='dense' produces and takes")
+    if data_seed is not None:
+        raise ValueError("data_seed must not be given with start, whose training sets are used")
+    for name in ("alpha", "S", "N"):
+        theirs, ours = getattr(start, name), getattr(settings, name)
+        if theirs != ours:
+            raise ValueError(f"{name} must equal that of start, {theirs:g}, got {ours:g}")
+    if start.weights.dtype != settings.dtype:
+        raise ValueError(f"dtype must equal that of start, {start.weights.dtype}")
+    if n_runs is not None and n_runs != start.n_runs:
+        raise ValueError(f"n_runs must equal that of start, {start.n_runs}, got {n_runs}")
+    if np.any(start.status == "diverged"):
+        raise ValueError("start must not contain diverged runs")
+    starts: list[tuple[NDArray[Any], float] | None] = []
+    for i, w in enumerate(start.weights):
+        if settings.normalizer == start.normalizer:
+            starts.append((w, float(start.gamma_population[-1, i])))
+        else:
+            starts.append((start.weight_scale[i] * w, float(start.gamma[-1, i])))
+    return starts, list(start.data_seeds)
+
+
+def _run_all(
+    settings: TrainingSettings,
+    engine: str,
+    seeds: list[np.random.SeedSequence],
+    data_seeds: list[np.random.SeedSequence | None],
+    starts: list[tuple[NDArray[Any], float] | None],
+    n_threads: int,
+    progress: bool,
+) -> list[RunRecord]:
+    """Run every seed, as many at a time as threads and memory allow."""
+    from tqdm import tqdm
+
+    n_runs = len(seeds)
+    need = dense_memory(settings) if engine == "dense" else matrix_free_memory(settings)
+    require_memory(need, f"one run with P = {settings.P}, N = {settings.N}, engine={engine!r}")
+    one_set = data_seeds[0] is not None and all(s is data_seeds[0] for s in data_seeds)
+    workers = min(n_runs, n_threads) if engine == "dense" else 1
+    while workers > 1 and not one_set:
+        try:
+            require_memory(workers * need, "all runs at a time")
+            break
+        except MemoryError:
+            workers -= 1
+    stop = threading.Event()
+    total = n_runs * settings.epochs
+    with tqdm(total=total, unit="epoch", disable=None if progress else True) as bar:
+
+        def run(i: int) -> RunRecord:
+            recorder = Recorder(settings, lambda: bar.update())
+            if engine == "dense":
+                return run_dense(settings, seeds[i], data_seeds[i], starts[i], recorder, stop)
+            return run_matrix_free(settings, seeds[i], recorder, n_threads)
+
+        return map_runs(run, n_runs, workers, stop)
+
+
+def map_runs(
+    run: Callable[[int], Any], n_runs: int, workers: int, stop: threading.Event
+) -> list[Any]:
+    """``[run(0), ..., run(n_runs - 1)]`` on a thread pool; an exception stops the other runs."""
+    if workers <= 1:
+        return [run(i) for i in range(n_runs)]
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(run, i) for i in range(n_runs)]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _collect(
+    settings: TrainingSettings,
+    engine: str,
+    seed: int,
+    seeds: list[np.random.SeedSequence],
+    data_seeds: list[np.random.SeedSequence | None],
+    records: list[RunRecord],
+) -> TrainingRun:
+    values = np.stack([record.values for record in records], axis=-1)
+    status = np.array([record.status for record in records])
+    diverged = int(np.sum(status == "diverged"))
+    if diverged:
+        warnings.warn(
+            f"{diverged} of {status.size} runs diverged; their records from there on are NaN",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    weights = [record.weights for record in records if record.weights is not None]
+    return TrainingRun(
+        alpha=settings.alpha,
+        S=settings.S,
+        N=settings.N,
+        student=settings.student,
+        normalizer=settings.normalizer,
+        zeta=settings.zeta,
+        batch_size=settings.batch_size,
+        engine=engine,
+        seed=seed,
+        epoch=settings.record_epochs,
+        **{name: values[:, i] for i, name in enumerate(OBSERVABLES)},
+        status=status,
+        epochs_done=np.array([record.epochs_done for record in records]),
+        seconds=np.array([record.seconds for record in records]),
+        weights=np.stack(weights) if weights else None,
+        weight_scale=np.array([record.weight_scale for record in records]),
+        orthogonality_error=np.array([record.orthogonality_error for record in records]),
+        data_seeds=tuple(
+            given or streams(own, 1)[0] for given, own in zip(data_seeds, seeds, strict=True)
+        ),
+    )
