@@ -83,9 +83,7 @@ def _draw_inputs(P: int, N: int, seed: np.random.SeedSequence, dtype: Any) -> ND
 
 def streams(seed: np.random.SeedSequence, n: int) -> list[np.random.SeedSequence]:
     """The first `n` children of `seed`: those of ``seed.spawn(n)`` on its first call, every time."""
-    return [
-        np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i)) for i in range(n)
-    ]
+    return [np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i)) for i in range(n)]
 
 
 def available_memory() -> int | None:

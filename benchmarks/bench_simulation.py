@@ -1,0 +1,122 @@
+"""Speed of the simulators, as ratios measured in one run.
+
+    python benchmarks/bench_simulation.py [dense] [online] [matrix-free] [full-size] [torch]
+
+``torch`` measures PyTorch on the CPU and needs the optional package ``torch``; without an argument
+every section but ``full-size`` runs (torch only where it is installed). One thread unless stated.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from replica.simulation import _kernels as kernels
+
+N, P, M = 4096, 8192, 32
+
+
+def best_of(work: Callable[[], object], repeats: int = 5) -> float:
+    """Shortest time of `repeats` calls, after one call that compiles."""
+    work()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+@kernels.jit(fastmath=True)
+def read_all(X: np.ndarray) -> float:
+    """Sum of all entries with eight accumulators: a streaming read."""
+    flat = X.reshape(-1)
+    zero = flat[0] * 0
+    a, b, c, d = zero, zero, zero, zero
+    quarter = flat.size // 4
+    for i in range(quarter):
+        a += flat[i]
+        b += flat[quarter + i]
+        c += flat[2 * quarter + i]
+        d += flat[3 * quarter + i]
+    return a + b + c + d
+
+
+def make_epoch(X: np.ndarray, y: np.ndarray, scale: int) -> Callable[[], object]:
+    """One epoch of BN (or plain) training on (X, y) with its own state."""
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal(N).astype(np.float32)
+    d, state = np.zeros_like(w), np.array([1.0, 0.0, 1.0])
+    u, batch_y, c = np.empty(M, np.float32), np.empty(M), np.empty(M, np.float32)
+    order = rng.permutation(P)
+    return lambda: kernels.train_epoch(
+        X, y, order, M, w, d, state, np.empty(0), u, batch_y, c,
+        scale == kernels.SCALE_BATCH, scale, 0.0, 0.0, 0.01, 0.0, 0.0, 1e6,
+    )  # fmt: skip
+
+
+def bench_dense() -> float:
+    """BN training at N = 4096, P = 8192, M = 32, float32: steps per second and bandwidth."""
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((P, N), dtype=np.float32) / np.float32(np.sqrt(N))
+    y = X.sum(axis=1).astype(np.float64)
+    epoch = make_epoch(X, y, kernels.SCALE_BATCH)
+    # Alternate the two measurements: neighbours on the machine then disturb both alike.
+    read, train = np.inf, np.inf
+    for _ in range(5):
+        read = min(read, best_of(lambda: read_all(X), 3))
+        train = min(train, best_of(epoch, 3))
+    steps = P // M / train
+    print(f"dense BN, float32, 1 thread        {steps:10.0f} steps/s")
+    print(f"  streaming read of X              {X.nbytes / read / 1e9:10.2f} GB/s")
+    print(f"  data read by training            {X.nbytes / train / 1e9:10.2f} GB/s")
+    print(f"  share of the streaming read      {read / train:10.1%}")
+
+    epochs = [make_epoch(X, y, kernels.SCALE_BATCH), make_epoch(X.copy(), y, kernels.SCALE_BATCH)]
+
+    def both(works: list[Callable[[], object]]) -> None:
+        threads = [threading.Thread(target=work) for work in works]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    pair = best_of(lambda: both(epochs))
+    single = best_of(epochs[0])
+    copy = X.copy()
+    read_pair = best_of(lambda: both([lambda: read_all(X), lambda: read_all(copy)]))
+    read_single = best_of(lambda: read_all(X))
+    print(f"  two concurrent runs: throughput  {2 * single / pair:10.2f} x one run")
+    print(f"  two concurrent streaming reads   {2 * read_single / read_pair:10.2f} x one read")
+    return steps
+
+
+def bench_torch(ours: float | None) -> None:
+    """The same training in PyTorch: Linear + BatchNorm1d + ReLU + SGD."""
+    import torch
+
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(1)
+    X = torch.randn(P, N, generator=generator) / N**0.5
+    y = X.sum(1, keepdim=True)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(N, 1, bias=False), torch.nn.BatchNorm1d(1), torch.nn.ReLU()
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    order = torch.randperm(P, generator=generator)
+
+    def epoch() -> None:
+        for start in range(0, P, M):
+            rows = order[start : start + M]
+            optimizer.zero_grad()
+            loss = 0.5 * torch.sum((model(X[rows]) - y[rows]) ** 2)
+            loss.backward()
+            optimizer.step()
+
+    steps = P // M / best_of(epoch)
+    print(f"PyTorch {torch.__version__}, 1 thread       {steps:10.0f} steps/s")
+    if ours:
+        print(f"  ours / PyTorch                   {ours / steps:10.1f}")
