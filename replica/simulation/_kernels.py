@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from .._jit import jit
+from replica._jit import jit
 
 SCALE_NONE, SCALE_NORM, SCALE_BATCH = 0, 1, 2
 

@@ -1,4 +1,4 @@
-"""Training sets, the memory they need, and the exact error of a student on fresh inputs.
+"""Training sets, random streams, memory, threads, and exact errors on fresh inputs.
 
 Imports NumPy and SciPy only. The teacher is w* = (1, ..., 1): the inputs are rotation invariant,
 so the direction of the teacher cannot matter.
@@ -6,10 +6,13 @@ so the direction of the teacher cannot matter.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
 import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ __all__ = [
     "available_memory",
     "linear_teacher_error",
     "make_training_set",
+    "map_runs",
     "piecewise_teacher_error",
     "require_memory",
     "streams",
@@ -82,7 +86,7 @@ def _draw_inputs(P: int, N: int, seed: np.random.SeedSequence, dtype: Any) -> ND
 
 
 def streams(seed: np.random.SeedSequence, n: int) -> list[np.random.SeedSequence]:
-    """The first `n` children of `seed`: those of ``seed.spawn(n)`` on its first call, every time."""
+    """The first `n` children of `seed`: what ``seed.spawn(n)`` gives on its first call."""
     return [np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i)) for i in range(n)]
 
 
@@ -94,17 +98,13 @@ def available_memory() -> int | None:
             if line.startswith("MemAvailable:"):
                 bounds.append(1024 * int(line.split()[1]))
     except OSError:
-        try:
+        with contextlib.suppress(AttributeError, ValueError, OSError):
             bounds.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-        except (AttributeError, ValueError, OSError):
-            pass
-    try:
+    with contextlib.suppress(OSError, ValueError):
         limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
         if limit != "max":
             used = int(Path("/sys/fs/cgroup/memory.current").read_text())
             bounds.append(max(int(limit) - used, 0))
-    except (OSError, ValueError):
-        pass
     return min(bounds) if bounds else None
 
 
@@ -117,6 +117,22 @@ def require_memory(n_bytes: float, what: str) -> None:
             "available; use a smaller N or alpha, dtype='float32', fewer epochs with "
             "engine='matrix-free', or fewer runs"
         )
+
+
+def map_runs(
+    run: Callable[[int], Any], n_runs: int, workers: int, stop: threading.Event
+) -> list[Any]:
+    """``[run(0), ..., run(n_runs - 1)]`` on a thread pool; an exception stops the other runs."""
+    if workers <= 1:
+        return [run(i) for i in range(n_runs)]
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(run, i) for i in range(n_runs)]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def linear_teacher_error(gamma: Any, R: Any, bias: Any, slope: float) -> NDArray[np.float64]:

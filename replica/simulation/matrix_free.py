@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._jit import jit
+from replica._jit import jit
+
 from . import _kernels as kernels
 from .data import streams
 from .settings import DIVERGENCE_LIMIT, Recorder, RunRecord, TrainingSettings

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..students import LeakyReLU
+from replica.students import LeakyReLU
+
 from . import _kernels as kernels
 from .data import linear_teacher_error
 

@@ -9,19 +9,19 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._status import ConvergenceWarning
-from .._validation import choice, integer, real_array, real_scalar
-from ..students import LeakyReLU, as_student
+from replica._status import ConvergenceWarning
+from replica._validation import choice, integer, real_array, real_scalar
+from replica.students import LeakyReLU, as_student
+
 from . import _kernels as kernels
-from .data import require_memory, streams
+from .data import map_runs, require_memory, streams
 from .dense import dense_memory, run_dense
 from .matrix_free import matrix_free_memory, run_matrix_free
 from .settings import NORMALIZERS, OBSERVABLES, Recorder, RunRecord, TrainingSettings
@@ -535,22 +535,6 @@ def _run_all(
             return run_matrix_free(settings, seeds[i], recorder, n_threads)
 
         return map_runs(run, n_runs, workers, stop)
-
-
-def map_runs(
-    run: Callable[[int], Any], n_runs: int, workers: int, stop: threading.Event
-) -> list[Any]:
-    """``[run(0), ..., run(n_runs - 1)]`` on a thread pool; an exception stops the other runs."""
-    if workers <= 1:
-        return [run(i) for i in range(n_runs)]
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(run, i) for i in range(n_runs)]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _collect(

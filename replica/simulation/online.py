@@ -1,0 +1,368 @@
+"""Online learning: every step sees fresh samples. Two engines, equal in law.
+
+``direct`` holds the N weights; ``chain`` holds the order parameters alone, which with Gaussian
+inputs are an exact Markov chain at finite N and cost O(M) per step whatever N.
+
+Imports the kernels and data of this package, the students and the argument checks.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from replica._status import ConvergenceWarning
+from replica._validation import choice, integer, real_scalar
+from replica.students import LeakyReLU, as_student
+
+from . import _kernels as kernels
+from .data import map_runs, piecewise_teacher_error, require_memory, streams
+from .settings import DIVERGENCE_LIMIT, NORMALIZERS
+
+__all__ = ["OnlineRun", "simulate_online"]
+
+_OBSERVABLES = ("gamma", "R", "L", "gen_error")
+# Random numbers are drawn in blocks of about this many: large enough to hide the call, small
+# enough for the cache.
+_BLOCK_NUMBERS = 1 << 16
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OnlineRun:
+    """Order parameters along online learning, one column per run.
+
+    Attributes
+    ----------
+    t : ndarray, shape (n_records,)
+        Samples seen per weight, (number of steps) * M / N.
+    gamma, R, L, gen_error : ndarray, shape (n_records, n_runs)
+        Scale and overlap of the effective weights, |w|/sqrt(N), and E[(g_t(z) - g(u))^2] with
+        population statistics against the noise-free teacher output.
+    status : ndarray of str, shape (n_runs,)
+        "budget" (all steps done) or "diverged" (the records from there on are NaN).
+    seconds : float
+        Wall time.
+    """
+
+    S: float
+    N: int
+    student: LeakyReLU
+    teacher: LeakyReLU
+    normalizer: str
+    zeta: float
+    batch_size: int
+    learning_rate: float
+    engine: str
+    seed: int
+    t: NDArray[np.float64]
+    gamma: NDArray[np.float64]
+    R: NDArray[np.float64]
+    L: NDArray[np.float64]
+    gen_error: NDArray[np.float64]
+    status: NDArray[np.str_]
+    seconds: float
+
+    @property
+    def n_runs(self) -> int:
+        """Number of runs."""
+        return self.status.size
+
+    def mean(self, observable: str) -> NDArray[np.float64]:
+        """Mean of `observable` over the runs that did not diverge, shape (n_records,)."""
+        kept = self._kept(observable)
+        return kept.mean(axis=1) if kept.shape[1] else np.full(self.t.size, np.nan)
+
+    def standard_error(self, observable: str) -> NDArray[np.float64]:
+        """Standard error of that mean; NaN with fewer than two runs."""
+        kept = self._kept(observable)
+        if kept.shape[1] < 2:
+            return np.full(self.t.size, np.nan)
+        return kept.std(axis=1, ddof=1) / math.sqrt(kept.shape[1])
+
+    def final(self) -> dict[str, Any]:
+        """One flat record of the last state: means and standard errors, for tables and sweeps."""
+        record: dict[str, Any] = {}
+        for name in _OBSERVABLES:
+            record[name] = float(self.mean(name)[-1])
+            record[f"{name}_se"] = float(self.standard_error(name)[-1])
+        record["n_diverged"] = int(np.sum(self.status == "diverged"))
+        record["status"] = "diverged" if record["n_diverged"] == self.n_runs else "done"
+        return record
+
+    def plot(self, observable: str = "R", *, ax: Any = None) -> Any:
+        """Draw the mean of `observable` against t; returns the Matplotlib axes."""
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            ax = plt.gca()
+        mean, error = self.mean(observable), self.standard_error(observable)
+        (line,) = ax.plot(self.t, mean, label=f"{self.normalizer}, N = {self.N}")
+        if np.isfinite(error).all():
+            ax.fill_between(
+                self.t, mean - error, mean + error, color=line.get_color(), alpha=0.25, lw=0
+            )
+        ax.set_xlabel("t = samples / N")
+        ax.set_ylabel(observable.replace("_", " "))
+        return ax
+
+    def _kept(self, observable: str) -> NDArray[np.float64]:
+        choice("observable", observable, _OBSERVABLES)
+        return getattr(self, observable)[:, self.status != "diverged"]
+
+    def __repr__(self) -> str:
+        diverged = int(np.sum(self.status == "diverged"))
+        return (
+            f"OnlineRun({self.student.name}, {self.normalizer}, S={self.S:g}, zeta={self.zeta:g}, "
+            f"N={self.N}, batch_size={self.batch_size}, learning_rate={self.learning_rate:g}, "
+            f"{self.engine}; {self.n_runs} runs, {diverged} diverged; at t={self.t[-1]:g} "
+            f"gamma={self.mean('gamma')[-1]:.4g}, R={self.mean('R')[-1]:.4g}, "
+            f"L={self.mean('L')[-1]:.4g}, gen_error={self.mean('gen_error')[-1]:.4g})"
+        )
+
+
+def simulate_online(
+    S: float,
+    *,
+    N: int = 1000,
+    student: LeakyReLU | str = "relu",
+    teacher: LeakyReLU | str | None = None,
+    normalizer: str = "none",
+    zeta: float = 0.0,
+    batch_size: int = 1,
+    learning_rate: float = 0.5,
+    t_max: float = 10.0,
+    gamma: float | None = None,
+    R: float = 0.0,
+    L: float = 1.0,
+    engine: str = "chain",
+    n_runs: int = 1,
+    seed: int = 0,
+    n_records: int = 100,
+    n_threads: int | None = None,
+    progress: bool = True,
+) -> OnlineRun:
+    """Simulate online learning of g_t(w*.x) + s from fresh Gaussian samples (section 3).
+
+    One step sees `batch_size` = M fresh samples, follows the summed gradient with rate eta and
+    advances t by M/N. The decay is zeta per sample and weight: over dt = 1 gamma (without
+    normalizer: w) shrinks by the factor 1 - eta zeta, as in eq. (6).
+
+    Parameters
+    ----------
+    S : float
+        Variance of the output noise.
+    N : int
+        Number of inputs, at least 3; the chain engine takes any.
+    student : "linear", "relu" or LeakyReLU
+        The student's activation.
+    teacher : "linear", "relu" or LeakyReLU, optional
+        The teacher's activation; by default the student's, as in section 3.
+    normalizer : str
+        "none" (SGD), "wn", "pn" (population statistics; the same as "wn" here), or real batch
+        statistics: "bn", "bn-var", "bn-mean".
+    zeta : float
+        Decay of gamma, or of w without a normalizer.
+    batch_size : int
+        Samples per step, at least 2 with batch statistics.
+    learning_rate : float
+        eta > 0.
+    t_max : float
+        Samples per weight to train for.
+    gamma, R, L : float
+        Initial order parameters; `gamma` is 1 by default with a normalizer, and L without.
+    engine : "chain" or "direct"
+        Order parameters alone, or all N weights.
+    n_runs, seed, n_records, n_threads, progress
+        Independent runs; seed of everything; number of recorded intervals; threads (one per
+        processor by default; the result does not depend on them); progress bar on a terminal.
+
+    Returns
+    -------
+    OnlineRun
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments out of range.
+    MemoryError
+        Before any work, if the direct engine's vectors do not fit.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a run diverged.
+
+    Examples
+    --------
+    >>> run = simulate_online(0.0, N=10**9, normalizer="wn", batch_size=10**6, learning_rate=0.5,
+    ...                       t_max=0.02, L=1.0)
+    >>> run.R[-1, 0] > run.R[0, 0]
+    np.True_
+    """
+    S = real_scalar("S", S, low=0.0)
+    N = integer("N", N, low=3)
+    student = as_student(student)
+    teacher = student if teacher is None else as_student(teacher, name="teacher")
+    normalizer = choice("normalizer", normalizer, NORMALIZERS)
+    engine = choice("engine", engine, ("chain", "direct"))
+    centre, scale = NORMALIZERS[normalizer]
+    normalised = scale != kernels.SCALE_NONE
+    smallest = 2 if centre or scale == kernels.SCALE_BATCH else 1
+    M = integer("batch_size", batch_size, low=smallest)
+    L = real_scalar("L", L, low=0.0, low_open=normalised)
+    R = real_scalar("R", R, low=-1.0, high=1.0)
+    if not normalised and gamma is not None and gamma != L:
+        raise ValueError(f"gamma is L without a normalizer, got gamma = {gamma!r} and L = {L!r}")
+    gamma = real_scalar("gamma", 1.0 if gamma is None else gamma, low=0.0) if normalised else L
+    eta = real_scalar("learning_rate", learning_rate, low=0.0, low_open=True)
+    zeta = real_scalar("zeta", zeta, low=0.0)
+    t_max = real_scalar("t_max", t_max, low=0.0)
+    n_runs = integer("n_runs", n_runs, low=1)
+    seed = integer("seed", seed, low=0)
+    n_steps = math.ceil(t_max * N / M - 1e-9)
+    n_records = min(integer("n_records", n_records, low=1), max(n_steps, 1))
+    n_threads = integer("n_threads", n_threads or os.cpu_count() or 1, low=1)
+    record_steps = np.linspace(0, n_steps, n_records + 1).round().astype(np.int64)
+    workers = min(n_threads, n_runs)
+    if engine == "direct":
+        require_memory(workers * 8.0 * N * (M + 4), f"direct engine with N = {N}, M = {M}")
+
+    from tqdm import tqdm
+
+    began = time.perf_counter()
+    stop = threading.Event()
+    with tqdm(total=n_runs * n_steps, unit="step", disable=None if progress else True) as bar:
+        make = _Chain if engine == "chain" else _Direct
+
+        def run(i: int) -> NDArray[np.float64]:
+            own = np.random.SeedSequence(seed, spawn_key=(i,))
+            walker = make(
+                own, S, N, M, (centre, scale), student.slope, teacher.slope, eta, zeta * M / N
+            )
+            walker.start(gamma, R, L)
+            return _follow(walker, record_steps, stop, bar.update)
+
+        values = np.stack(map_runs(run, n_runs, workers, stop), axis=-1)
+    status = np.where(np.isnan(values[-1, 0]), "diverged", "budget")
+    diverged = int(np.sum(status == "diverged"))
+    if diverged:
+        warnings.warn(
+            f"{diverged} of {n_runs} runs diverged; their records from there on are NaN",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return OnlineRun(
+        S=S,
+        N=N,
+        student=student,
+        teacher=teacher,
+        normalizer=normalizer,
+        zeta=zeta,
+        batch_size=M,
+        learning_rate=eta,
+        engine=engine,
+        seed=seed,
+        t=record_steps * (M / N),
+        gamma=values[:, 0],
+        R=values[:, 1],
+        L=values[:, 2],
+        gen_error=piecewise_teacher_error(values[:, 0], values[:, 1], student.slope, teacher.slope),
+        status=status,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _follow(
+    walker: Any, record_steps: NDArray[np.int64], stop: threading.Event, tick: Any
+) -> NDArray[np.float64]:
+    """(gamma, R, L) at each of `record_steps`, shape (n_records, 3); NaN after a divergence."""
+    values = np.full((record_steps.size, 3), np.nan)
+    values[0] = walker.order_parameters()
+    for i in range(1, record_steps.size):
+        left = int(record_steps[i] - record_steps[i - 1])
+        while left and not stop.is_set():
+            steps = min(left, walker.block)
+            if not walker.advance(steps):
+                return values
+            left -= steps
+            tick(steps)
+        values[i] = walker.order_parameters()
+    return values
+
+
+class _Chain:
+    """The order parameters alone."""
+
+    def __init__(self, seed, S, N, M, switches, slope, teacher_slope, eta, decay) -> None:  # type: ignore[no-untyped-def]
+        fields, noise, rest = (np.random.default_rng(s) for s in streams(seed, 3))
+        self.fields, self.noise, self.rest = fields, noise, rest
+        self.S, self.N, self.M = S, N, M
+        self.options = (*switches, slope, teacher_slope, eta, decay, DIVERGENCE_LIMIT)
+        self.block = max(1, _BLOCK_NUMBERS // (3 * M))
+
+    def start(self, gamma: float, R: float, L: float) -> None:
+        self.state = np.array([gamma, L * R, L * math.sqrt((1.0 - R) * (1.0 + R))])
+
+    def order_parameters(self) -> tuple[float, float, float]:
+        gamma, parallel, across = self.state
+        L = math.hypot(parallel, across)
+        return gamma, (parallel / L if L > 0.0 else 0.0), L
+
+    def advance(self, steps: int) -> bool:
+        fields = self.fields.standard_normal((steps, 2, self.M))
+        noise = np.zeros((steps, self.M))
+        if self.S:
+            noise = math.sqrt(self.S) * self.noise.standard_normal((steps, self.M))
+        rest = self.draw_chi_square(steps)
+        return kernels.online_chain(fields, noise, rest, self.state, self.N, *self.options)
+
+    def draw_chi_square(self, steps: int) -> NDArray[np.float64]:
+        """Squared length, times N, of an input outside the plane of student and teacher."""
+        return self.rest.chisquare(self.N - 2, steps)
+
+
+class _Direct:
+    """All N weights."""
+
+    def __init__(self, seed, S, N, M, switches, slope, teacher_slope, eta, decay) -> None:  # type: ignore[no-untyped-def]
+        inputs, noise, init = (np.random.default_rng(s) for s in streams(seed, 3))
+        self.inputs, self.noise, self.init = inputs, noise, init
+        self.S, self.N, self.M, self.teacher_slope = S, N, M, teacher_slope
+        self.options = (*switches, slope, slope, eta, decay, 0.0, DIVERGENCE_LIMIT)
+        self.block = max(1, _BLOCK_NUMBERS // (N * M))
+        self.normalised = switches[1] != kernels.SCALE_NONE
+
+    def start(self, gamma: float, R: float, L: float) -> None:
+        # The teacher is (1, ..., 1); the rest of w points anywhere orthogonal to it.
+        v = self.init.standard_normal(self.N)
+        v -= v.mean()
+        v *= math.sqrt(self.N) / np.linalg.norm(v)
+        self.w = L * (R + math.sqrt((1.0 - R) * (1.0 + R)) * v)
+        self.velocity = np.empty(self.N)
+        self.state = np.array([gamma, 0.0, L])
+
+    def order_parameters(self) -> tuple[float, float, float]:
+        L = float(np.linalg.norm(self.w)) / math.sqrt(self.N)
+        gamma = self.state[0] if self.normalised else L
+        return gamma, (float(self.w.mean()) / L if L > 0.0 else 0.0), L
+
+    def advance(self, steps: int) -> bool:
+        X = self.inputs.standard_normal((steps * self.M, self.N))
+        X *= 1.0 / math.sqrt(self.N)
+        z = X.sum(axis=1)
+        y = np.where(z > 0.0, z, self.teacher_slope * z)
+        y += math.sqrt(self.S) * self.noise.standard_normal(y.size)
+        u, batch_y, c = np.empty(self.M), np.empty(self.M), np.empty(self.M)
+        self.velocity[:] = 0.0
+        return kernels.train_epoch(
+            X, y, np.arange(y.size), self.M, self.w, self.velocity, self.state,
+            np.empty(0), u, batch_y, c, *self.options,
+        )  # fmt: skip
