@@ -3,6 +3,9 @@
 May import `_jit` only. The normalizers differ in two switches: `centre` (is the batch mean
 subtracted) and `scale` (what the field is divided by: nothing, the norm |w|/sqrt(N), or the root
 mean square of the batch).
+
+Fast math is for loops that either sum or store, never both: a loop that does both is compiled in
+two versions, and which one runs, hence the order of the sum, depends on where the arrays lie.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from replica._jit import jit
 SCALE_NONE, SCALE_NORM, SCALE_BATCH = 0, 1, 2
 
 
-@jit(fastmath=True)
+@jit
 def backpropagate(u, y, keep, gamma, L, N, centre, scale, slope, slope_up, c):
     """Negative gradient of 1/2 sum_j (y_j - keep_j g(h_j))^2 through the normalisation.
 
@@ -109,6 +112,15 @@ def accumulate(X, rows, c, d):
 
 
 @jit(fastmath=True)
+def sum_of_squares(w):
+    """|w|^2."""
+    square = w[0] * 0
+    for i in range(w.size):
+        square += w[i] * w[i]
+    return square
+
+
+@jit(fastmath=True)
 def train_epoch(
     X, y, order, batch_size, w, d, state, keep, u, batch_y, c,
     centre, scale, slope, slope_up, eta, decay, momentum, limit,
@@ -140,11 +152,9 @@ def train_epoch(
         for i in range(N):
             d[i] = inertia * d[i] + shrink * w[i]
         accumulate(X, rows, c, d)
-        square = w[0] * 0
         for i in range(N):
             w[i] += rate * d[i]
-            square += w[i] * w[i]
-        state[2] = math.sqrt(square / N)
+        state[2] = math.sqrt(sum_of_squares(w) / N)
         if not (state[2] < limit and abs(state[0]) < limit):
             return False
     return True

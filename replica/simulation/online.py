@@ -270,7 +270,7 @@ def simulate_online(
         learning_rate=eta,
         engine=engine,
         seed=seed,
-        t=record_steps * (M / N),
+        t=np.asarray(record_steps * (M / N), np.float64),
         gamma=values[:, 0],
         R=values[:, 1],
         L=values[:, 2],
@@ -352,7 +352,7 @@ class _Direct:
     def order_parameters(self) -> tuple[float, float, float]:
         L = float(np.linalg.norm(self.w)) / math.sqrt(self.N)
         gamma = self.state[0] if self.normalised else L
-        return gamma, (float(self.w.mean()) / L if L > 0.0 else 0.0), L
+        return gamma, (float(np.mean(self.w)) / L if L > 0.0 else 0.0), L
 
     def advance(self, steps: int) -> bool:
         X = self.inputs.standard_normal((steps * self.M, self.N))

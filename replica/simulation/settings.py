@@ -18,7 +18,7 @@ from replica.students import LeakyReLU
 from . import _kernels as kernels
 from .data import linear_teacher_error
 
-__all__ = ["NORMALIZERS", "OBSERVABLES", "RunRecord", "TrainingSettings", "observe"]
+__all__ = ["NORMALIZERS", "OBSERVABLES", "RunRecord", "TrainingSettings", "fill_in_gen_errors"]
 
 # name: (is the batch mean subtracted, what the field is divided by)
 NORMALIZERS = {
@@ -109,6 +109,8 @@ def observe(
 ) -> tuple[NDArray[np.float64], float]:
     """All observables from the fields u = X w of the training set, and W's norm over w's.
 
+    The errors on fresh inputs follow from the others and are left to `fill_in_gen_errors`.
+
     `gamma` is the trained scale, `parallel` = w.w*/N and `L` = |w|/sqrt(N). The student is
     evaluated with the statistics of the whole training set, and again with those of the population
     (mean 0, standard deviation L).
@@ -121,10 +123,11 @@ def observe(
         population = factor = gamma / L
     mean, square = kernels.field_moments(u)
     mean = mean if settings.centre else 0.0
+    gamma_train = gamma
     if settings.scale == kernels.SCALE_BATCH:
         factor = gamma / math.sqrt(square - mean**2)
+        gamma_train = factor * L
     bias = -factor * mean
-    gamma_train = factor * L
     train_error, dead = kernels.squared_error(u, y, factor, bias, slope)
     train_error_population = train_error
     if settings.centre or settings.scale == kernels.SCALE_BATCH:
@@ -135,21 +138,29 @@ def observe(
         "L": L,
         "bias": bias,
         "train_error": train_error,
-        "gen_error": float(linear_teacher_error(gamma_train, R, bias, slope)),
+        "gen_error": math.nan,
         "energy": 0.5 * settings.P / settings.N * train_error + 0.5 * settings.zeta * gamma**2,
         "dead_fraction": dead,
         "norm_ratio": gamma_train / start_norm if start_norm > 0.0 else math.nan,
         "gamma_population": gamma,
         "train_error_population": train_error_population,
-        "gen_error_population": float(linear_teacher_error(gamma, R, 0.0, slope)),
+        "gen_error_population": math.nan,
     }
     return np.array([values[name] for name in OBSERVABLES]), factor
+
+
+def fill_in_gen_errors(observables: dict[str, NDArray[np.float64]], slope: float) -> None:
+    """Errors on fresh inputs, exact from the order parameters, for all records at once."""
+    R, bias = observables["R"], observables["bias"]
+    for name, shift in (("", bias), ("_population", 0.0)):
+        gamma = observables[f"gamma{name}"]
+        observables[f"gen_error{name}"] = linear_teacher_error(gamma, R, shift, slope)
 
 
 class Recorder:
     """Collects the observables at the epochs asked for and decides how the run ended."""
 
-    def __init__(self, settings: TrainingSettings, tick: Callable[[], None]) -> None:
+    def __init__(self, settings: TrainingSettings, tick: Callable[[], object]) -> None:
         self.settings = settings
         self.values = np.full((settings.record_epochs.size, len(OBSERVABLES)), np.nan)
         self.status = "budget"
@@ -172,7 +183,7 @@ class Recorder:
             self.settings, u, y, gamma, parallel, L, 1.0 if first else self.start_norm
         )
         if first:
-            self.start_norm = self.values[0, 0]
+            self.start_norm = float(self.values[0, OBSERVABLES.index("gamma")])
             self.values[0, OBSERVABLES.index("norm_ratio")] = 1.0
         self._next += 1
 

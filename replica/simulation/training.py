@@ -24,7 +24,14 @@ from . import _kernels as kernels
 from .data import map_runs, require_memory, streams
 from .dense import dense_memory, run_dense
 from .matrix_free import matrix_free_memory, run_matrix_free
-from .settings import NORMALIZERS, OBSERVABLES, Recorder, RunRecord, TrainingSettings
+from .settings import (
+    NORMALIZERS,
+    OBSERVABLES,
+    Recorder,
+    RunRecord,
+    TrainingSettings,
+    fill_in_gen_errors,
+)
 
 __all__ = ["TrainingRun", "mean_field_training", "simulate_training"]
 
@@ -554,6 +561,8 @@ def _collect(
             ConvergenceWarning,
             stacklevel=3,
         )
+    observables = {name: values[:, i] for i, name in enumerate(OBSERVABLES)}
+    fill_in_gen_errors(observables, settings.student.slope)
     weights = [record.weights for record in records if record.weights is not None]
     return TrainingRun(
         alpha=settings.alpha,
@@ -566,7 +575,7 @@ def _collect(
         engine=engine,
         seed=seed,
         epoch=settings.record_epochs,
-        **{name: values[:, i] for i, name in enumerate(OBSERVABLES)},
+        **observables,
         status=status,
         epochs_done=np.array([record.epochs_done for record in records]),
         seconds=np.array([record.seconds for record in records]),
