@@ -342,9 +342,10 @@ class _Direct:
 
     def start(self, gamma: float, R: float, L: float) -> None:
         # The teacher is (1, ..., 1); the rest of w points anywhere orthogonal to it.
-        v = self.init.standard_normal(self.N)
+        v = np.empty(self.N)
+        self.init.standard_normal(out=v)
         v -= v.mean()
-        v *= math.sqrt(self.N) / np.linalg.norm(v)
+        v *= math.sqrt(self.N) / float(np.linalg.norm(v))
         self.w = L * (R + math.sqrt((1.0 - R) * (1.0 + R)) * v)
         self.velocity = np.empty(self.N)
         self.state = np.array([gamma, 0.0, L])

@@ -1,0 +1,264 @@
+"""Tests of simulate_online: the chain and the N-vectors agree in law, and both with eq. (6)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp
+
+from replica import ConvergenceWarning
+from replica.simulation import data as data_module
+from replica.simulation.data import piecewise_teacher_error
+from replica.simulation.online import _Chain, simulate_online
+from replica.simulation.settings import NORMALIZERS
+from replica.students import LeakyReLU
+
+OBSERVED = ("gamma", "R", "L", "gen_error")
+
+
+def in_law(a, b):
+    """Smallest p-value of two-sample tests and of comparisons of mean and variance.
+
+    The scale L of a batch-normalised student has moments that barely exist (its steps divide by
+    the deviation of a few samples), so for L the logarithm is compared.
+    """
+    smallest = 1.0
+    for name in OBSERVED:
+        for when in (1, -1):
+            x, y = getattr(a, name)[when], getattr(b, name)[when]
+            if name == "L":
+                x, y = np.log(x), np.log(y)
+            smallest = min(smallest, ks_2samp(x, y).pvalue)
+            z = (x.mean() - y.mean()) / math.sqrt(x.var() / x.size + y.var() / y.size)
+            smallest = min(smallest, math.erfc(abs(z) / math.sqrt(2)))
+            kurtosis = np.mean((x - x.mean()) ** 4) / x.var() ** 2
+            error = math.sqrt(max(kurtosis - 1.0, 0.1) * (1 / x.size + 1 / y.size))
+            z = math.log(x.var() / y.var()) / error
+            smallest = min(smallest, math.erfc(abs(z) / math.sqrt(2)))
+    return smallest
+
+
+def both_engines(N=64, n_runs=2000, **options):
+    start = {"L": 0.8, "R": 0.3} | ({"gamma": 0.5} if options["normalizer"] != "none" else {})
+    common = {
+        "N": N, "zeta": 0.1, "t_max": 2.0, "n_runs": n_runs, "n_records": 2, "progress": False,
+        "n_threads": 1,
+    }  # fmt: skip
+    return (
+        simulate_online(0.25, engine="direct", seed=1, **common, **start, **options),
+        simulate_online(0.25, engine="chain", seed=2, **common, **start, **options),
+    )
+
+
+FAST = [("none", "relu", 1), ("wn", "relu", 3), ("bn", "relu", 4)]
+CASES = [
+    (normalizer, student, M)
+    for normalizer in NORMALIZERS
+    for student in ("linear", "relu", LeakyReLU(0.3))
+    for M in ((1, 3) if normalizer in ("none", "wn") else (4,))
+    if (normalizer, student, M) not in FAST and normalizer != "pn"
+]
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "student", "batch_size"),
+    [*FAST, *(pytest.param(*case, marks=pytest.mark.slow) for case in CASES)],
+)
+def test_chain_agrees_in_law_with_direct(normalizer, student, batch_size):
+    # 24 p-values for each of 21 cases, fixed seeds: 1e-5 leaves a 0.5 % chance for a bad draw.
+    direct, chain = both_engines(normalizer=normalizer, student=student, batch_size=batch_size)
+    assert in_law(direct, chain) > 1e-5
+
+
+def test_chain_agrees_in_law_with_direct_for_a_linear_teacher():
+    direct, chain = both_engines(
+        normalizer="none", student="relu", teacher="linear", batch_size=2, learning_rate=1.0
+    )
+    assert in_law(direct, chain) > 1e-5
+
+
+@pytest.mark.parametrize("shift", [-1, 0, 1])
+def test_chain_with_one_degree_of_freedom_too_many_or_too_few_is_caught(monkeypatch, shift):
+    def shifted(self, steps):
+        return self.rest.chisquare(self.N - 2 + shift, steps)
+
+    monkeypatch.setattr(_Chain, "draw_chi_square", shifted)
+    direct, chain = both_engines(
+        N=8, n_runs=3000, normalizer="none", student="linear", batch_size=1, learning_rate=1.0
+    )
+    assert (in_law(direct, chain) > 1e-5) == (shift == 0)
+
+
+def test_simulate_online_pn_is_wn():
+    options = {"batch_size": 2, "zeta": 0.1, "progress": False}
+    pn = simulate_online(0.25, normalizer="pn", **options)
+    wn = simulate_online(0.25, normalizer="wn", **options)
+    assert np.array_equal(pn.R, wn.R)
+
+
+def linear_ode(normalizer, S, eta, zeta, state, t_max, n=4000):
+    """Order-parameter equations (6) of a linear student and teacher, by Runge-Kutta."""
+
+    def slope(state):
+        gamma, R, L = state
+        if normalizer == "none":
+            gamma = L
+        i1, i3 = gamma * R - gamma**2, 1 - gamma * R
+        i2 = 1 + gamma**2 - 2 * gamma * R + S
+        if normalizer == "none":
+            dL = (2 * eta * (i1 - zeta * L**2) + eta**2 * i2) / (2 * L)
+            dLR = eta * (i3 - zeta * L * R)
+            return np.array([dL, (dLR - R * dL) / L, dL])
+        dR = eta * gamma / L**2 * i3 - eta * R / L**2 * i1 - eta**2 * gamma**2 * R * i2 / (2 * L**4)
+        return np.array(
+            [eta * i1 / gamma - eta * zeta * gamma, dR, eta**2 * gamma**2 * i2 / (2 * L**3)]
+        )
+
+    state, h = np.array(state, float), t_max / n
+    for _ in range(n):
+        k1 = slope(state)
+        k2 = slope(state + h / 2 * k1)
+        k3 = slope(state + h / 2 * k2)
+        k4 = slope(state + h * k3)
+        state += h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return state
+
+
+@pytest.mark.parametrize("normalizer", ["none", "wn"])
+def test_chain_meets_the_learning_dynamics_at_large_n(normalizer):
+    N, n_runs = 20_000, 8
+    gamma = {"gamma": 0.5} if normalizer == "wn" else {}
+    run = simulate_online(
+        0.25, N=N, student="linear", normalizer=normalizer, zeta=0.1, learning_rate=0.5,
+        t_max=3.0, R=0.2, L=0.5, n_runs=n_runs, progress=False, **gamma,
+    )  # fmt: skip
+    exact = linear_ode(normalizer, 0.25, 0.5, 0.1, (0.5, 0.2, 0.5), 3.0)
+    for name, value in zip(("gamma", "R", "L"), exact, strict=True):
+        error = run.standard_error(name)[-1]
+        assert abs(run.mean(name)[-1] - value) < 5 * error + 2 / N
+        assert error < 2e-3
+
+
+def test_chain_fluctuations_shrink_with_the_square_root_of_n():
+    spread = []
+    for N in (100, 10_000):
+        run = simulate_online(
+            0.25, N=N, t_max=1.0, n_runs=200, L=0.5, R=0.2, n_records=1, progress=False
+        )
+        spread.append(run.R[-1].std())
+    assert spread[0] / spread[1] == pytest.approx(10.0, rel=0.25)
+
+
+def test_chain_keeps_one_minus_r_to_full_precision():
+    # Without noise a linear student converges on its teacher; 1 - R^2 falls far below 2^-53.
+    run = simulate_online(
+        0.0, N=50, student="linear", learning_rate=0.5, t_max=60.0, n_records=60, progress=False
+    )
+    assert run.R[-1, 0] == 1.0
+    assert run.gen_error[-1, 0] < 1e-12
+    walker = _Chain(np.random.SeedSequence(1), 0.0, 50, 1, NORMALIZERS["none"], 1.0, 1.0, 0.5, 0.0)
+    walker.start(1.0, 0.0, 1.0)
+    walker.advance(3000)
+    assert 0.0 < walker.state[2] < 1e-9
+
+
+def test_simulate_online_starts_where_asked():
+    for engine in ("chain", "direct"):
+        run = simulate_online(
+            0.0, N=300, engine=engine, normalizer="bn", batch_size=4, gamma=0.7, R=-0.4, L=2.0,
+            t_max=0.1, progress=False,
+        )  # fmt: skip
+        start = (run.gamma[0, 0], run.R[0, 0], run.L[0, 0])
+        assert start == pytest.approx((0.7, -0.4, 2.0), rel=1e-12)
+        assert run.gen_error == pytest.approx(
+            piecewise_teacher_error(run.gamma, run.R, 0.0, 0.0), rel=1e-12
+        )
+        assert run.t[0] == 0.0
+        assert run.t[-1] == pytest.approx(0.1, abs=4 / 300)
+
+
+@pytest.mark.parametrize("engine", ["chain", "direct"])
+def test_simulate_online_depends_on_the_seed_only(engine):
+    options = {"N": 60, "engine": engine, "n_runs": 6, "normalizer": "bn", "batch_size": 4}
+    one = simulate_online(0.25, n_threads=1, seed=3, progress=False, **options)
+    two = simulate_online(0.25, n_threads=3, seed=3, progress=False, **options)
+    other = simulate_online(0.25, n_threads=1, seed=4, progress=False, **options)
+    assert np.array_equal(one.R, two.R)
+    assert not np.array_equal(one.R, other.R)
+    assert len(np.unique(one.R[-1])) == 6
+
+
+def test_chain_result_does_not_depend_on_the_records():
+    coarse = simulate_online(0.25, N=40, t_max=3.0, n_records=1, progress=False)
+    fine = simulate_online(0.25, N=40, t_max=3.0, n_records=30, progress=False)
+    assert coarse.R[-1, 0] == pytest.approx(fine.R[-1, 0], rel=1e-12)
+
+
+@pytest.mark.parametrize("engine", ["chain", "direct"])
+def test_simulate_online_marks_divergence(engine):
+    with pytest.warns(ConvergenceWarning, match="1 of 1 runs diverged"):
+        run = simulate_online(
+            0.25, N=50, student="linear", learning_rate=4.0, t_max=100.0, engine=engine,
+            progress=False,
+        )  # fmt: skip
+    assert run.status[0] == "diverged"
+    finite = np.isfinite(run.R[:, 0])
+    assert finite[0]
+    assert not finite[-1]
+    assert np.all(np.diff(finite.astype(int)) <= 0)
+    assert run.final()["status"] == "diverged"
+    assert "1 diverged" in repr(run)
+
+
+def test_chain_takes_any_n():
+    # The work is the number of steps; a step that allocated by N would need terabytes here.
+    run = simulate_online(
+        0.0, N=10**12, normalizer="wn", batch_size=32, t_max=32e-9, n_records=1, progress=False
+    )
+    assert run.t[-1] == pytest.approx(32e-9)
+
+
+def test_online_run_final_and_plot():
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    run = simulate_online(0.0, N=30, n_runs=3, progress=False)
+    assert run.final()["R"] == run.mean("R")[-1]
+    ax = run.plot("gen_error", ax=plt.figure().subplots())
+    assert np.array_equal(ax.lines[0].get_ydata(), run.mean("gen_error"))
+    with pytest.raises(ValueError, match="observable"):
+        run.mean("train_error")
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"S": -0.1}, "S must lie in"),
+        ({"N": 2}, "N must be an integer >= 3, got 2"),
+        ({"engine": "ode"}, "engine must be one of"),
+        ({"normalizer": "ln"}, "normalizer must be one of"),
+        ({"normalizer": "bn"}, "batch_size must be an integer >= 2, got 1"),
+        ({"learning_rate": 0.0}, "learning_rate must lie in"),
+        ({"R": 1.5}, "R must lie in"),
+        ({"L": 0.0, "normalizer": "wn"}, "L must lie in"),
+        ({"gamma": 0.3}, "gamma is L without a normalizer"),
+        ({"teacher": "tanh"}, "teacher must be"),
+        ({"t_max": -1.0}, "t_max must lie in"),
+        ({"n_records": 0}, "n_records must be an integer >= 1"),
+    ],
+)
+def test_simulate_online_refuses_bad_input(bad, message):
+    with pytest.raises(ValueError, match=message):
+        simulate_online(**{"S": 0.25, **bad})
+
+
+def test_simulate_online_predicts_its_memory(monkeypatch):
+    monkeypatch.setattr(data_module, "available_memory", lambda: 10**6)
+    with pytest.raises(MemoryError, match="direct engine with N = 100000"):
+        simulate_online(0.0, N=100_000, engine="direct")
+    assert simulate_online(0.0, N=100_000, t_max=1e-3, progress=False).n_runs == 1
