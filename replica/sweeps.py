@@ -279,10 +279,7 @@ def _run_all(
                 key, attempt = in_flight.pop(future)
                 error = future.exception()
                 if isinstance(error, BrokenExecutor):
-                    raise StoreError(
-                        f"the executor broke down ({error}); {runs.count(label)} finished runs "
-                        f"are in {runs.path}: call sweep again with a new executor to resume"
-                    ) from error
+                    raise error
                 if error is None:
                     runs.commit(key, *future.result(), attempts=attempt + 1)
                 elif attempt < retries:
@@ -297,14 +294,19 @@ def _run_all(
         for future in in_flight:
             future.cancel()
         bar.close()
+        stored = f"the finished runs are in {runs.path}"
+        if isinstance(error, KeyboardInterrupt):
+            print(
+                f"interrupted: {stored}; the same sweep on the same store resumes there",
+                file=sys.stderr,
+            )
         with suppress(StoreError):
-            if isinstance(error, KeyboardInterrupt):
-                print(
-                    f"interrupted: {runs.count(label)} finished runs are in {runs.path}; "
-                    "the same sweep on the same store resumes there",
-                    file=sys.stderr,
-                )
             runs.release()
+        if isinstance(error, BrokenExecutor):
+            raise StoreError(
+                f"the executor broke down ({error}); {stored}: the same sweep with a new executor "
+                "resumes there"
+            ) from error
         raise
     bar.close()
     runs.release()
@@ -407,10 +409,6 @@ class _Store:
                 "SELECT key FROM runs WHERE function = ? AND status IN (?, ?)", (label, *_FINISHED)
             ).fetchall()
         return {key for (key,) in rows}
-
-    def count(self, label: str) -> int:
-        """Number of finished runs of a function, whatever the version."""
-        return len(self.finished(label))
 
     def claim(self, key: str, label: str, parameters: dict[str, Any]) -> str:
         """Make a run ours: "ours", "busy" (a living sweep has it) or "finished"."""

@@ -348,7 +348,7 @@ def test_sweep_interrupted_says_how_to_resume(store, tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert "complete" not in out
-    assert "finished runs are in" in err
+    assert "the finished runs are in" in err
     assert "resumes" in err
     assert len(committed(store)) >= 4
     with sqlite3.connect(store) as connection:
@@ -365,7 +365,7 @@ class _Broken(Executor):
 
 
 def test_sweep_names_a_broken_executor(store):
-    with pytest.raises(StoreError, match=r"gone.*new executor"):
+    with pytest.raises(StoreError, match=r"gone.*new executor\s+resumes"):
         sweep(multiply, GRID, store=store, executor=_Broken(), progress=False)
     assert sweep(multiply, GRID, store=store, progress=False).n_rows == 6
 
