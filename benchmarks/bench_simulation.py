@@ -8,6 +8,8 @@ every section but ``full-size`` runs (torch only where it is installed). One thr
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +17,8 @@ from collections.abc import Callable
 import numpy as np
 
 from replica.simulation import _kernels as kernels
+from replica.simulation.online import simulate_online
+from replica.simulation.training import simulate_training
 
 N, P, M = 4096, 8192, 32
 
@@ -120,3 +124,85 @@ def bench_torch(ours: float | None) -> None:
     print(f"PyTorch {torch.__version__}, 1 thread       {steps:10.0f} steps/s")
     if ours:
         print(f"  ours / PyTorch                   {ours / steps:10.1f}")
+
+
+def bench_online() -> None:
+    """Chain against direct at N = 4096, M = 32, and the chain's independence of N."""
+
+    def seconds_per_step(engine: str, N: int, n_steps: int) -> float:
+        options = {
+            "N": N, "engine": engine, "normalizer": "bn", "batch_size": M, "n_records": 1,
+            "t_max": n_steps * M / N, "n_threads": 1, "progress": False,
+        }  # fmt: skip
+        return best_of(lambda: simulate_online(0.25, **options), 3) / n_steps
+
+    direct = seconds_per_step("direct", N, 200)
+    chain = seconds_per_step("chain", N, 100_000)
+    print(f"online BN, N = {N}, M = {M}: direct {direct * 1e6:.0f} us, chain {chain * 1e6:.2f} us")
+    print(f"  direct / chain                   {direct / chain:10.0f}")
+    for power in range(3, 10):
+        step = seconds_per_step("chain", 10**power, 100_000)
+        print(f"  chain, N = 1e{power}: {step * 1e6:6.2f} us per step")
+
+
+def bench_matrix_free() -> None:
+    """Time over N and steps, and against the dense engine."""
+
+    def seconds(N: int, steps: int, engine: str = "matrix-free") -> float:
+        options = {
+            "N": N, "engine": engine, "batch_size": round(1.5 * N), "epochs": steps,
+            "student": "relu", "learning_rate": 0.2, "dtype": "float32", "record": steps,
+            "n_threads": 1, "progress": False,
+        }  # fmt: skip
+        began = time.perf_counter()
+        simulate_training(1.5, 0.25, **options)
+        return time.perf_counter() - began
+
+    seconds(1000, 3)
+    seconds(1000, 3, "dense")
+    print("matrix-free, P = 1.5 N, float32, 1 thread")
+    for N in (1000, 10_000, 100_000):
+        times = {steps: seconds(N, steps) for steps in (25, 50, 100)}
+        line = ", ".join(f"{steps} steps {t:7.3f} s" for steps, t in times.items())
+        print(f"  N = {N:>7}: {line}; 100/50 steps {times[100] / times[50]:.2f}")
+    N = 16_384
+    # 10 dense steps and the data; the rest is extrapolated, as a full run only repeats them.
+    ten, thirty = seconds(N, 10, "dense"), seconds(N, 30, "dense")
+    dense = ten + 90 * (thirty - ten) / 20
+    free = seconds(N, 100)
+    print(f"  N = {N}, 100 steps: dense {dense:.1f} s (from 10 and 30 steps), free {free:.2f} s")
+    print(f"  dense / matrix-free              {dense / free:10.1f}")
+
+
+def bench_full_size() -> None:
+    """N = 1e6, P = 1.5e6, 100 steps, float32, all threads: 1.3 GB instead of a 6 TB matrix."""
+    run = simulate_training(
+        1.5, 0.25, N=1_000_000, engine="matrix-free", epochs=100, student="relu",
+        learning_rate=0.2, dtype="float32",
+    )  # fmt: skip
+    print(f"  {run}")
+    print(f"  {run.seconds[0]:.0f} s, orthogonality error {run.orthogonality_error[0]:.1e}")
+    import resource
+
+    print(f"  peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+
+
+def main(sections: list[str]) -> None:
+    """Run the sections named on the command line."""
+    sections = sections or ["dense", "torch", "online", "matrix-free"]
+    steps = bench_dense() if "dense" in sections else None
+    if "torch" in sections:
+        if importlib.util.find_spec("torch"):
+            bench_torch(steps)
+        else:
+            print("PyTorch is not installed: comparison left out")
+    if "online" in sections:
+        bench_online()
+    if "matrix-free" in sections:
+        bench_matrix_free()
+    if "full-size" in sections:
+        bench_full_size()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
