@@ -70,7 +70,7 @@ CREATE TABLE owners (
 """
 
 
-class StoreError(RuntimeError):
+class StoreError(OSError):
     """The store cannot be written or read; what it holds is kept."""
 
 
@@ -512,8 +512,11 @@ class _Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
+        # BEGIN stands inside: an interrupt may come right after it.
         try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._connection.execute("BEGIN IMMEDIATE")
             yield
             self._connection.execute("COMMIT")
         except BaseException:

@@ -221,18 +221,12 @@ def test_chain_takes_any_n():
 
 
 def test_online_run_final_and_plot():
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
     run = simulate_online(0.0, N=30, n_runs=3, progress=False)
     assert run.final()["R"] == run.mean("R")[-1]
-    ax = run.plot("gen_error", ax=plt.figure().subplots())
+    ax = run.plot("gen_error")
     assert np.array_equal(ax.lines[0].get_ydata(), run.mean("gen_error"))
     with pytest.raises(ValueError, match="observable"):
         run.mean("train_error")
-    plt.close("all")
 
 
 @pytest.mark.parametrize(

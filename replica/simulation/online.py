@@ -100,9 +100,9 @@ class OnlineRun:
     def plot(self, observable: str = "R", *, ax: Any = None) -> Any:
         """Draw the mean of `observable` against t; returns the Matplotlib axes."""
         if ax is None:
-            import matplotlib.pyplot as plt
+            from matplotlib.figure import Figure
 
-            ax = plt.gca()
+            ax = Figure().add_subplot()
         mean, error = self.mean(observable), self.standard_error(observable)
         (line,) = ax.plot(self.t, mean, label=f"{self.normalizer}, N = {self.N}")
         if np.isfinite(error).all():

@@ -140,9 +140,9 @@ class TrainingRun:
         Returns the Matplotlib axes.
         """
         if ax is None:
-            import matplotlib.pyplot as plt
+            from matplotlib.figure import Figure
 
-            ax = plt.gca()
+            ax = Figure().add_subplot()
         choice("observable", observable, OBSERVABLES)
         mean, error = self.mean(observable), self.standard_error(observable)
         (line,) = ax.plot(self.epoch, mean, label=f"{self.normalizer}, {self.student.name}")

@@ -1,0 +1,292 @@
+"""`replica simulate`, `replica sweep` and `replica runs`: simulations and their results."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import _arguments as arg
+from ._output import as_csv, as_text, write_table
+
+if TYPE_CHECKING:
+    from argparse import Namespace, _SubParsersAction
+    from collections.abc import Callable
+
+_NORMALIZERS = ("none", "wn", "pn", "bn", "bn-mean", "bn-var")
+
+_SIMULATE_EPILOG = """\
+examples:
+  replica simulate --alpha 2 --S 0.25 --zeta 1/64 --N 1000 --epochs 50 --n-runs 4
+  replica simulate --alpha 2 --S 0.25 --student relu --normalizer bn-var --batch-size 16 -o run.png
+  replica simulate --alpha 1.5 --S 0.25 --student relu --engine matrix-free --N 1e6 --dtype float32
+  replica simulate --online --S 0.25 --student relu --normalizer wn --N 1e6 --t-max 20 -o run.csv
+"""
+
+_SWEEP_EPILOG = """\
+A sweep file names a function, its grid and its fixed parameters:
+
+  function = "simulate_training"     # or simulate_online, mean_field_training, "module:function"
+  store = "runs.sqlite"              # results, committed run by run (default: runs.sqlite)
+  executor = "threads"               # or "processes"
+  retries = 1
+
+  [grid]                             # every combination is one run
+  alpha = "0.5:4:8"                  # a list, or a text as in `replica curve`
+  student = ["linear", "relu"]
+  seed = [0, 1, 2, 3]
+
+  [fixed]
+  S = 0.25
+  N = 1000
+
+An interrupted or killed sweep continues where it was: run the same command again.
+
+examples:
+  replica sweep sweep.toml
+  replica sweep sweep.toml --store other.sqlite -o table.csv
+"""
+
+_RUNS_EPILOG = """\
+examples:
+  replica runs runs.sqlite
+  replica runs runs.sqlite -o runs.json
+"""
+
+_TRAINING_COLUMNS = ("gamma", "R", "train_error", "gen_error", "energy", "dead_fraction")
+_ONLINE_COLUMNS = ("gamma", "R", "L", "gen_error")
+
+
+def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
+    """Add `simulate`, `sweep` and `runs`."""
+    simulate = subparsers.add_parser(
+        "simulate",
+        help="train a student on simulated data",
+        description="Train on a finite set of samples, or with --online on fresh ones.",
+        epilog=_SIMULATE_EPILOG,
+    )
+    add = simulate.add_argument
+    add("--online", action="store_true", help="fresh samples in every step instead of a set")
+    add("--alpha", type=arg.number, help="load P/N of the training set; > 0")
+    add("--S", type=arg.number, required=True, help="variance of the teacher's noise; >= 0")
+    add("--zeta", type=arg.number, default=0.0, help="strength of the decay (default: 0)")
+    add("--N", type=arg.positive_integer, help="number of inputs (default: 4096; online: 1000)")
+    add("--student", type=arg.student, default="linear", help=f"{arg.STUDENTS} (default: linear)")
+    add("--normalizer", choices=_NORMALIZERS, default="none", help="(default: none)")
+    add("--batch-size", type=arg.positive_integer, help="samples per step (default: 32; online: 1)")
+    add("--learning-rate", type=arg.number, help="(default: 0.1; online: 0.5)")
+    add("--schedule", choices=("constant", "step", "cosine"), help="of the rate, over the epochs")
+    add("--epochs", type=arg.positive_integer, help="passes over the set (default: 100)")
+    add("--t-max", type=arg.number, help="online: samples per weight to train for (default: 10)")
+    add("--momentum", type=arg.number, help="heavy-ball coefficient in [0, 1)")
+    add("--dropout", type=arg.number, help="probability that an output is dropped")
+    add("--anneal", action="store_true", default=None, help="anneal the kink of the activation")
+    add("--tolerance", type=arg.number, help="stop when an epoch changes |W| by less than this")
+    add("--engine", help="dense or matrix-free; online: chain or direct")
+    add("--dtype", choices=("float64", "float32"), help="precision (default: float64)")
+    add("--n-runs", type=arg.positive_integer, default=1, help="independent runs (default: 1)")
+    add("--seed", type=int, default=0, help="seed of everything (default: 0)")
+    add(
+        "-o",
+        "--output",
+        type=arg.output_path(".png", ".pdf", ".csv", ".json"),
+        metavar="FILE",
+        help="picture or table of the course of training (default: the last state as text)",
+    )
+    simulate.set_defaults(run=_run_simulate)
+
+    sweep = subparsers.add_parser(
+        "sweep",
+        help="run a grid of simulations and keep every result",
+        description="Run every point of the grid in a TOML file that the store does not hold yet.",
+        epilog=_SWEEP_EPILOG,
+    )
+    sweep.add_argument("file", type=Path, help="sweep file (TOML)")
+    sweep.add_argument("--store", type=Path, help="SQLite file, instead of the one in the file")
+    _add_table_output(sweep)
+    sweep.set_defaults(run=_run_sweep)
+
+    runs = subparsers.add_parser(
+        "runs",
+        help="list or export the runs in a store",
+        description="Print the runs in a store, or write them to a file.",
+        epilog=_RUNS_EPILOG,
+    )
+    runs.add_argument("store", type=Path, help="SQLite file of a sweep")
+    runs.add_argument("--csv", action="store_true", help="print CSV instead of aligned text")
+    _add_table_output(runs)
+    runs.set_defaults(run=_run_runs)
+
+
+def _add_table_output(parser: Any) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=arg.output_path(".csv", ".json"),
+        metavar="FILE",
+        help="write the table to this .csv or .json file",
+    )
+
+
+def _run_simulate(arguments: Namespace) -> int:
+    common = ("S", "zeta", "student", "normalizer", "n_runs", "seed")
+    both = ("N", "batch_size", "learning_rate", "engine")
+    training = ("alpha", "schedule", "epochs", "momentum", "dropout", "anneal", "tolerance")
+    training += ("dtype",)
+    here, elsewhere = (("t_max",), training) if arguments.online else (training, ("t_max",))
+    for name in elsewhere:
+        if getattr(arguments, name) is not None:
+            option = "--" + name.replace("_", "-")
+            raise ValueError(f"{option} goes {'without' if arguments.online else 'with'} --online")
+    options = {name: getattr(arguments, name) for name in (*common, *both, *here)}
+    options = {name: value for name, value in options.items() if value is not None}
+    if arguments.online:
+        from replica.simulation.online import simulate_online
+
+        run, columns = simulate_online(**options), _ONLINE_COLUMNS
+        time = ("t", run.t)
+    else:
+        from replica.simulation.training import simulate_training
+
+        if arguments.alpha is None:
+            raise ValueError("--alpha is needed to train on a finite set")
+        run, columns = simulate_training(**options), _TRAINING_COLUMNS
+        time = ("epoch", run.epoch)
+
+    output = arguments.output
+    if output is None:
+        print(run)
+    elif output.suffix.lower() in (".csv", ".json"):
+        table = {time[0]: time[1]}
+        for name in columns:
+            table |= {name: run.mean(name), f"{name}_se": run.standard_error(name)}
+        write_table(output, table)
+        print(f"wrote {output}")
+    else:
+        from replica.plotting import new_axes, save_figure
+
+        figure, axes = new_axes()
+        run.plot("gen_error", ax=axes)
+        axes.legend()
+        save_figure(figure, output)
+        print(f"wrote {output}")
+    return 1 if run.final()["status"] == "diverged" else 0
+
+
+def _run_sweep(arguments: Namespace) -> int:
+    from replica.sweeps import sweep
+
+    plan = _read_plan(arguments.file)
+    function, grid, fixed = _function(plan), _values(plan["grid"]), _scalars(plan.get("fixed", {}))
+    if getattr(function, "__module__", "").startswith("replica.simulation"):
+        fixed.setdefault("progress", False)  # the sweep has its own bar
+    store = arguments.store or plan.get("store", "runs.sqlite")
+    options = {name: plan[name] for name in ("executor", "retries") if name in plan}
+    table = sweep(function, grid, store=store, fixed=fixed, **options)
+    print(f"{table!r}\nin {store}")
+    if arguments.output:
+        write_table(arguments.output, _flat(table))
+        print(f"wrote {arguments.output}")
+    return 1 if "failed" in table["status"] else 0
+
+
+def _run_runs(arguments: Namespace) -> None:
+    from replica.sweeps import load_runs
+
+    table = _flat(load_runs(arguments.store))
+    if arguments.output:
+        write_table(arguments.output, table)
+        print(f"wrote {arguments.output}")
+    elif arguments.csv:
+        sys.stdout.write(as_csv(table))
+    else:
+        sys.stdout.write(as_text(table))
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        plan = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML file: {error}") from None
+    known = {"function", "store", "executor", "retries", "grid", "fixed"}
+    unknown = sorted(plan.keys() - known)
+    if unknown:
+        raise ValueError(f"{path}: unknown entries {unknown}; allowed are {sorted(known)}")
+    for name in ("function", "grid"):
+        if name not in plan:
+            raise ValueError(f"{path}: the entry {name!r} is missing")
+    for name in ("grid", "fixed"):
+        if not isinstance(plan.get(name, {}), dict):
+            raise ValueError(f"{path}: {name!r} must be a table ([{name}])")
+    return plan
+
+
+def _function(plan: dict[str, Any]) -> Callable[..., Any]:
+    """The function a plan names: one of the simulators, or "module:function"."""
+    name = str(plan["function"])
+    simulators = {
+        "simulate_training": "replica.simulation.training",
+        "mean_field_training": "replica.simulation.training",
+        "simulate_online": "replica.simulation.online",
+    }
+    module, _, attribute = name.rpartition(":")
+    if not module:
+        module, attribute = simulators.get(name, ""), name
+    if not module:
+        raise ValueError(
+            f"function must be one of {', '.join(simulators)} or 'module:function', got {name!r}"
+        )
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # modules beside the sweep, as for `python -m`
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"function {name!r} cannot be imported: {error}") from None
+
+
+def _values(grid: dict[str, Any]) -> dict[str, Any]:
+    """The axes of the grid: lists as they are, texts read as numbers or students."""
+    axes = {}
+    for name, values in grid.items():
+        if isinstance(values, str):
+            try:
+                read = arg.students if name in ("student", "teacher") else arg.numbers
+                values = list(read(values))
+            except Exception as error:
+                raise ValueError(f"grid.{name}: {error}") from None
+        elif not isinstance(values, list):
+            raise ValueError(
+                f"grid.{name} must be a list or a text such as '0:1:5', got {values!r}"
+            )
+        axes[name] = [_scalar(name, value) for value in values]
+    return axes
+
+
+def _scalars(fixed: dict[str, Any]) -> dict[str, Any]:
+    return {name: _scalar(name, value) for name, value in fixed.items()}
+
+
+def _scalar(name: str, value: Any) -> Any:
+    """Students by name; every other value as TOML has it."""
+    if name in ("student", "teacher") and isinstance(value, str) and value.startswith("leaky:"):
+        return arg.student(value)
+    return value
+
+
+def _flat(table: Any) -> dict[str, list[Any]]:
+    """The columns of a table of runs as plain values; arrays and mappings as text."""
+    return {
+        name: [value if isinstance(value, str | int | float) else _text(value) for value in values]
+        for name, values in ((name, column.tolist()) for name, column in table.items())
+    }
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict) and "LeakyReLU" in value:
+        return f"leaky:{value['LeakyReLU']['slope']:g}"
+    return str(value)

@@ -1,0 +1,165 @@
+"""Tests of `replica simulate`, `replica sweep` and `replica runs`."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from replica.cli import main
+from replica.simulation.training import simulate_training
+
+SMALL = ["--alpha", "2", "--S", "1/4", "--N", "40", "--epochs", "6"]
+
+
+@pytest.fixture
+def run(capsys):
+    """Call the command; returns (exit code, standard output, standard error)."""
+
+    def call(*argv):
+        code = main([str(a) for a in argv])
+        return (code, *capsys.readouterr())
+
+    return call
+
+
+def read_csv(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_simulate_prints_the_last_state(run):
+    code, out, err = run("simulate", *SMALL, "--seed", 3)
+    expected = simulate_training(2.0, 0.25, N=40, epochs=6, seed=3, progress=False)
+    assert code == 0
+    assert out.strip() == repr(expected)
+    assert err == ""
+
+
+def test_simulate_writes_the_course_of_training(run, tmp_path):
+    path = tmp_path / "run.csv"
+    code, out, _ = run(
+        "simulate", *SMALL, "--student", "relu", "--normalizer", "bn", "--zeta", "1/64",
+        "--batch-size", "8", "--n-runs", "2", "--anneal", "--schedule", "cosine", "-o", path,
+    )  # fmt: skip
+    expected = simulate_training(
+        2.0, 0.25, N=40, epochs=6, student="relu", normalizer="bn", zeta=1 / 64, batch_size=8,
+        n_runs=2, anneal=True, schedule="cosine", progress=False,
+    )  # fmt: skip
+    assert (code, out) == (0, f"wrote {path}\n")
+    rows = read_csv(path)
+    assert [int(row["epoch"]) for row in rows] == list(range(7))
+    assert float(rows[-1]["gen_error"]) == expected.mean("gen_error")[-1]
+    assert float(rows[-1]["R_se"]) == expected.standard_error("R")[-1]
+
+
+def test_simulate_online_and_picture(run, tmp_path):
+    code, out, _ = run("simulate", "--online", "--S", "0", "--N", "1e3", "--t-max", "1")
+    assert code == 0
+    assert out.startswith("OnlineRun(linear, none")
+    code, _, _ = run("simulate", *SMALL, "-o", tmp_path / "run.png")
+    assert code == 0
+    assert (tmp_path / "run.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [
+        (["--S", "0.25"], "--alpha"),
+        (["--alpha", "1", "--S", "0.25", "--t-max", "3"], "--t-max goes with --online"),
+        (["--online", "--S", "0.25", "--epochs", "3"], "--epochs goes without --online"),
+        (["--alpha", "1", "--S", "-1"], "S must lie in"),
+        (["--alpha", "1", "--S", "0", "--engine", "gpu"], "engine must be one of"),
+        (["--alpha", "1e9", "--S", "0"], "GiB"),
+    ],
+)
+def test_simulate_refuses_bad_input_in_one_line(run, argv, word):
+    code, out, err = run("simulate", *argv)
+    assert (code, out) == (2, "")
+    assert word in err
+    assert err.count("\n") == 1
+
+
+def test_simulate_diverging_run_is_exit_code_1(run):
+    code, out, err = run("simulate", *SMALL, "--epochs", "60", "--learning-rate", "50")
+    assert code == 1
+    assert "1 diverged" in out
+    assert "warning: 1 of 1 runs diverged" in err
+
+
+PLAN = """
+function = "simulate_training"
+store = "{store}"
+[grid]
+alpha = "1:2:2"
+student = ["linear", "leaky:0.1"]
+[fixed]
+S = 0.25
+N = 40
+epochs = 4
+"""
+
+
+def test_sweep_runs_resumes_and_exports(run, tmp_path):
+    store, plan = tmp_path / "runs.sqlite", tmp_path / "sweep.toml"
+    plan.write_text(PLAN.format(store=store))
+    code, out, err = run("sweep", plan, "-o", tmp_path / "table.csv")
+    assert (code, err) == (0, "")
+    assert "SweepTable(4 runs: 4 done" in out
+    rows = read_csv(tmp_path / "table.csv")
+    assert [row["student"] for row in rows] == ["linear", "leaky:0.1"] * 2
+    before = store.read_bytes()
+    assert run("sweep", plan)[0] == 0
+    assert run("runs", store, "-o", tmp_path / "runs.json")[0] == 0
+    exported = json.loads((tmp_path / "runs.json").read_text())
+    assert sorted(float(row["gen_error"]) for row in rows) == sorted(
+        row["gen_error"] for row in exported
+    )
+    assert before[:16] == store.read_bytes()[:16]
+    code, out, _ = run("runs", store)
+    assert code == 0
+    assert len(out.splitlines()) == 5
+    code, out, _ = run("runs", store, "--csv")
+    assert len(list(csv.DictReader(out.splitlines()))) == 4
+
+
+def test_sweep_runs_a_function_of_the_users(run, tmp_path, monkeypatch):
+    (tmp_path / "mymodel.py").write_text("def cube(x):\n    return x ** 3\n")
+    (tmp_path / "sweep.toml").write_text('function = "mymodel:cube"\n[grid]\nx = [1.0, 2.0]\n')
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("sweep", "sweep.toml")
+    assert (code, err) == (0, "")
+    assert (tmp_path / "runs.sqlite").exists()
+    assert "2 done" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("grid = 3", "'function' is missing"),
+        ('function = "simulate_training"', "'grid' is missing"),
+        ('function = "nothing"\n[grid]', "function must be one of"),
+        ('function = "os:nothing"\n[grid]', "cannot be imported"),
+        ('function = "os:getpid"\n[grid]\nx = 3', "grid.x must be a list"),
+        ('function = "os:getpid"\n[grid]\nx = "a:b"', "grid.x"),
+        ('function = "os:getpid"\ncolour = 1\n[grid]', "unknown entries ['colour']"),
+        ("function = ", "not a TOML file"),
+    ],
+)
+def test_sweep_refuses_a_bad_plan_in_one_line(run, tmp_path, text, word):
+    plan = tmp_path / "sweep.toml"
+    plan.write_text(text)
+    code, out, err = run("sweep", plan)
+    assert (code, out) == (2, "")
+    assert word in err
+    assert err.count("\n") == 1
+
+
+def test_runs_refuses_what_is_no_store(run, tmp_path):
+    code, _, err = run("runs", tmp_path / "none.sqlite")
+    assert code == 2
+    assert "no such store" in err
+    (tmp_path / "text.sqlite").write_text("alpha\n" * 1000)
+    code, _, err = run("runs", tmp_path / "text.sqlite")
+    assert code == 2
+    assert "damaged" in err
