@@ -188,6 +188,20 @@ def test_sweep_does_not_depend_on_the_executor(store, executor):
     assert table["product"].tolist() == [0.5, 1.5, 1.0, 3.0, 1.5, 4.5]
 
 
+@pytest.mark.slow
+def test_sweep_of_simulations_does_not_depend_on_the_executor(store, tmp_path):
+    fixed = {"S": 0.25, "N": 50, "normalizer": "bn", "batch_size": 4, "progress": False}
+    tables = [
+        sweep(
+            simulate_online, {"seed": [0, 1]}, fixed=fixed, executor=executor, progress=False,
+            store=tmp_path / f"{executor}.sqlite",
+        )
+        for executor in ("threads", "processes")
+    ]  # fmt: skip
+    for name in ("gamma", "R", "L", "gen_error"):
+        assert np.array_equal(tables[0][name], tables[1][name])
+
+
 def test_sweep_leaves_a_given_executor_open(store):
     with ThreadPoolExecutor(1) as pool:
         sweep(multiply, GRID, store=store, executor=pool, progress=False)

@@ -193,13 +193,17 @@ def test_simulate_training_reaches_the_ridge_solution(normalizer, alpha, zeta):
     assert np.linalg.norm(W - ridge) < 1e-6 * np.linalg.norm(ridge)
 
 
-def test_simulate_training_bn_var_has_the_least_squares_direction_and_a_smaller_scale():
-    # Inside a batch the mean of (h/sigma_B)^2 is exactly 1, so only E[sigma_B] acts on gamma.
+@pytest.mark.parametrize(("normalizer", "degrees"), [("bn-var", 8), ("bn", 7)])
+def test_simulate_training_bn_has_the_least_squares_direction_and_a_smaller_scale(
+    normalizer, degrees
+):
+    # Inside a batch the mean square of h/gamma is exactly 1, so only E[sigma_B] acts on gamma:
+    # sigma_B^2 M is chi-square with one degree of freedom less if the mean is subtracted.
     run = simulate_training(
-        2.0, 0.25, N=256, normalizer="bn-var", batch_size=8, learning_rate=0.3, schedule="step",
-        epochs=200, n_runs=2, record=200, progress=False,
+        2.0, 0.25, N=256, normalizer=normalizer, batch_size=8, learning_rate=0.3,
+        schedule="step", epochs=200, n_runs=2, record=200, progress=False,
     )  # fmt: skip
-    shrinkage = math.sqrt(2 / 8) * math.gamma(4.5) / math.gamma(4)
+    shrinkage = math.sqrt(2 / 8) * math.gamma((degrees + 1) / 2) / math.gamma(degrees / 2)
     for i in range(2):
         X, y = training_set_of(run, i).X, training_set_of(run, i).y
         best = np.linalg.solve(X.T @ X, X.T @ y)
