@@ -6,6 +6,7 @@ import gc
 import itertools
 import math
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -362,6 +363,23 @@ def test_simulate_training_refuses_what_does_not_fit(monkeypatch):
         simulate_training(1.0, 0.0, N=100)
     monkeypatch.setattr(data_module, "available_memory", lambda: None)
     require_memory(1e30, "unknown machine")
+
+
+@pytest.mark.parametrize("engine", ["dense", "matrix-free"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_simulate_training_uses_the_memory_it_predicts(monkeypatch, engine, dtype):
+    predicted = []
+    monkeypatch.setattr(
+        "replica.simulation.training.require_memory", lambda n, what: predicted.append(n)
+    )
+    options = {"N": 500, "engine": engine, "dtype": dtype, "progress": False, "normalizer": "bn"}
+    options |= {"epochs": 2} if engine == "dense" else {"epochs": 40, "N": 5000}
+    simulate_training(2.0, 0.25, **options)  # compiles
+    tracemalloc.start()
+    simulate_training(2.0, 0.25, **options)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.7 * predicted[-1] < peak < 1.1 * predicted[-1] + 200_000
 
 
 def test_simulate_training_runs_fewer_at_a_time_when_memory_is_short(monkeypatch):
