@@ -13,6 +13,7 @@ import os
 import socket
 import sqlite3
 import sys
+import threading
 import time
 import traceback
 import uuid
@@ -31,7 +32,7 @@ from concurrent.futures import (
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from importlib import import_module
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +225,7 @@ def load_runs(store: str | Path) -> SweepTable:
     """
     if not Path(store).exists():
         raise FileNotFoundError(2, "no such store", str(store))
-    with _Store(store) as runs:
+    with _Store(store, read_only=True) as runs:
         return runs.table(None, [])
 
 
@@ -342,8 +343,9 @@ def _call(
 class _Store:
     """The SQLite file. One connection, used by the thread that runs the sweep only."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
         self.path = Path(path)
+        self.read_only = read_only
         self.owner = uuid.uuid4().hex
         self._last_beat = 0.0
         self._connection: sqlite3.Connection
@@ -352,11 +354,14 @@ class _Store:
         if not self.path.absolute().parent.is_dir():
             raise StoreError(f"store {self.path}: the folder does not exist")
         with self._explained():
-            self._connection = _connect(self.path)
+            self._connection = _connect(self.path, self.read_only)
         try:
             with self._explained():
-                self._open()
-            self.beat(now=True)
+                self._check()
+                if not self.read_only:
+                    self._prepare()
+            if not self.read_only:
+                self.beat(now=True)
         except BaseException:
             self._connection.close()
             raise
@@ -365,13 +370,13 @@ class _Store:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def _open(self) -> None:
+    def _check(self) -> None:
+        # Before anything is written: the file may belong to another program.
         execute = self._connection.execute
-        # Checked before anything is written: the file may belong to another program.
         (application,) = execute("PRAGMA application_id").fetchone()
         (version,) = execute("PRAGMA user_version").fetchone()
         tables = execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if tables and application != _APPLICATION_ID:
+        if application != _APPLICATION_ID and (tables or self.read_only):
             raise CorruptStoreError(
                 f"store {self.path} is an SQLite file of another program; choose another path"
             )
@@ -382,6 +387,9 @@ class _Store:
         report = execute("PRAGMA quick_check").fetchall()
         if report != [("ok",)]:
             raise CorruptStoreError(self._advice(str(report[0][0])))
+
+    def _prepare(self) -> None:
+        execute = self._connection.execute
         self._switch_to_wal()
         execute("PRAGMA synchronous = FULL")
         with self._transaction():
@@ -551,8 +559,9 @@ class _Store:
         )
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=60.0, isolation_level=None)
+def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
+    address = path.absolute().as_uri() + ("?mode=ro" if read_only else "")
+    return sqlite3.connect(address, uri=True, timeout=60.0, isolation_level=None)
 
 
 def _host() -> str:
@@ -572,6 +581,9 @@ def _process_exists(pid: int) -> bool:
         return False
     except PermissionError:
         return True
+    with suppress(OSError, IndexError):
+        # A dead process that nobody has waited for still has its number (containers).
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     return True
 
 
@@ -585,11 +597,26 @@ def _executor(executor: Executor | str | None) -> tuple[Executor, bool]:
     if executor in (None, "threads"):
         return ThreadPoolExecutor(os.cpu_count() or 1), True
     if executor == "processes":
-        return ProcessPoolExecutor(os.cpu_count() or 1, mp_context=get_context("spawn")), True
+        pool = ProcessPoolExecutor(
+            os.cpu_count() or 1, mp_context=get_context("spawn"), initializer=_exit_with_parent
+        )
+        return pool, True
     raise TypeError(
         "executor must be a concurrent.futures.Executor, 'threads', 'processes' or None, "
         f"got {executor!r}"
     )
+
+
+def _exit_with_parent() -> None:
+    """End this worker when its parent dies: a killed sweep must not leave processes behind."""
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _name_of(function: Callable[..., Any]) -> str:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.stats import ks_2samp
 
 from replica import ConvergenceWarning
@@ -244,6 +245,35 @@ def test_mean_field_training_linear_first_step_is_exact():
         (q, eta**2 * (alpha**2 + alpha * (1 + S))),
     ):
         assert abs(value.mean() - exact) < 4 * value.std(ddof=1) / math.sqrt(value.size) + 1e-4
+
+
+def descent_error(alpha, S, eta, steps):
+    """Error of linear full-batch descent from W = 0 as N -> infinity: each eigenvalue x of X^T X
+    learns the fraction 1 - (1 - eta x)^steps of its component, and of the noise on it."""
+    low, high = (1 - math.sqrt(alpha)) ** 2, (1 + math.sqrt(alpha)) ** 2
+
+    def integrand(theta):
+        # x runs over the Marchenko-Pastur law as theta over [0, pi]; the edges become smooth.
+        x = (high + low) / 2 - (high - low) / 2 * math.cos(theta)
+        density = ((high - low) / 2 * math.sin(theta)) ** 2 / (2 * math.pi * x)
+        left = (1 - eta * x) ** steps
+        return density * (left**2 + S * (1 - left) ** 2 / x)
+
+    return max(1 - alpha, 0) + quad(integrand, 0, math.pi)[0]
+
+
+@pytest.mark.parametrize("alpha", [0.5, 2.0])
+def test_mean_field_training_agrees_with_the_spectrum(alpha):
+    S, eta = 0.25, 0.25
+    run = mean_field_training(
+        alpha, S, n_samples=20_000, epochs=12, init_scale=0.0, learning_rate=eta, record=4,
+        progress=False,
+    )  # fmt: skip
+    error = run.standard_error("gen_error")
+    for i, steps in enumerate(run.epoch):
+        exact = descent_error(alpha, S, eta, steps)
+        assert abs(run.mean("gen_error")[i] - exact) < 4 * error[i] + 2 / 20_000
+    assert np.all(error < 3e-3)
 
 
 @pytest.mark.parametrize("bad", ["N", "engine", "batch_size", "start"])

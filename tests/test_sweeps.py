@@ -39,6 +39,11 @@ def logged(x, log, pause=0.0):
     return {"square": x * x}
 
 
+def log_process(x, log, pause):
+    """Leave the number of this process in `log`."""
+    return logged(os.getpid(), log, pause)
+
+
 def fail_on_two(x):
     if x == 2:
         raise RuntimeError("two is not a number")
@@ -243,20 +248,22 @@ def test_sweep_survives_a_killed_worker_of_a_dask_cluster(store, tmp_path):
 SCRIPT = """
 import sys
 sys.path[:0] = {path!r}
-from test_sweeps import logged
+from test_sweeps import {function}
 from replica.sweeps import sweep
-sweep(logged, {{"x": list(range({n}))}}, fixed={{"log": {log!r}, "pause": 0.005}},
-      store={store!r}, progress=False)
-print("complete")
+if __name__ == "__main__":
+    sweep({function}, {{"x": list(range({n}))}}, fixed={{"log": {log!r}, "pause": 0.005}},
+          store={store!r}, executor={executor!r}, progress=False)
+    print("complete")
 """
 
 
-def start_sweep(store, log, n, **options):
+def start_sweep(store, log, n, function="logged", executor="threads"):
     path = [str(Path(__file__).parent), str(Path(replica.__file__).parents[1])]
-    script = textwrap.dedent(SCRIPT).format(path=path, n=n, log=str(log), store=str(store))
+    script = textwrap.dedent(SCRIPT).format(
+        path=path, n=n, log=str(log), store=str(store), function=function, executor=executor
+    )
     return subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        **options,
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )  # fmt: skip
 
 
@@ -302,6 +309,23 @@ def test_sweep_killed_at_random_moments_loses_nothing_and_repeats_nothing(store,
     assert set(history) == set(range(n))
     fresh = sweep(logged, grid, fixed=fixed, store=tmp_path / "fresh.sqlite", progress=False)
     assert np.array_equal(fresh["square"], table["square"])
+
+
+@pytest.mark.slow
+def test_sweep_killed_takes_its_worker_processes_along(store, tmp_path):
+    log = tmp_path / "log"
+    process = start_sweep(store, log, 5000, function="log_process", executor="processes")
+    deadline = time.monotonic() + 60
+    while not starts(log):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = set(starts(log))
+    assert all(sweeps._process_exists(worker) for worker in workers)
+    process.kill()
+    process.communicate()
+    while any(sweeps._process_exists(worker) for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_concurrent_sweeps_share_a_store_and_the_work(store, tmp_path):
@@ -352,6 +376,18 @@ def test_sweep_takes_over_a_claim_whose_lease_has_run_out(store, tmp_path):
     assert table["product"].tolist() == [2.0]
 
 
+def test_a_dead_process_that_nobody_waited_for_does_not_exist():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert sweeps._process_exists(process.pid)
+    process.kill()
+    deadline = time.monotonic() + 60
+    while sweeps._process_exists(process.pid):  # not waited for: a zombie
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.wait()
+    assert not sweeps._process_exists(process.pid)
+
+
 def test_sweep_interrupted_says_how_to_resume(store, tmp_path):
     log = tmp_path / "log"
     process = start_sweep(store, log, 2000)
@@ -390,8 +426,8 @@ def test_sweep_names_a_broken_executor(store):
 def test_sweep_on_a_full_disk_keeps_what_is_stored(store, monkeypatch):
     connect = sweeps._connect
 
-    def small(path):
-        connection = connect(path)
+    def small(path, read_only):
+        connection = connect(path, read_only)
         connection.execute("PRAGMA max_page_count = 12")  # SQLite's own "disk full"
         return connection
 
@@ -421,6 +457,14 @@ def test_sweep_refuses_a_read_only_store(store):
     with pytest.raises(StoreError, match="read-only"):
         sweep(multiply, GRID, store=store, progress=False)
     assert store.read_bytes() == content
+    assert load_runs(store).n_rows == 6
+
+
+def test_sweep_takes_any_file_name(tmp_path):
+    store = tmp_path / "50% of a? run#1.sqlite"
+    sweep(multiply, GRID, store=store, progress=False)
+    assert load_runs(store).n_rows == 6
+    assert store.exists()
 
 
 def test_sweep_refuses_a_store_in_a_missing_folder(tmp_path):
