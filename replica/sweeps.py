@@ -373,9 +373,10 @@ class _Store:
     def _check(self) -> None:
         # Before anything is written: the file may belong to another program.
         execute = self._connection.execute
+        # Tables first: another sweep may create the store now, mark and tables in one transaction.
+        (tables,) = execute("SELECT count(*) FROM sqlite_master").fetchone()
         (application,) = execute("PRAGMA application_id").fetchone()
         (version,) = execute("PRAGMA user_version").fetchone()
-        tables = execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if application != _APPLICATION_ID and (tables or self.read_only):
             raise CorruptStoreError(
                 f"store {self.path} is an SQLite file of another program; choose another path"
