@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from .generalization import gen_error, gen_error_from_overlaps, optimal_zeta, zeta_from_mean
     from .plotting import plot_curve
     from .ridge import EarlyStopping, early_stopping
+    from .simulation import (
+        OnlineRun,
+        TrainingRun,
+        mean_field_training,
+        simulate_online,
+        simulate_training,
+    )
     from .students import LINEAR, RELU, LeakyReLU
+    from .sweeps import CorruptStoreError, StoreError, SweepTable, load_runs, sweep
 
 __version__ = "0.1.0"
 
@@ -43,19 +51,32 @@ _PUBLIC = {
     "generalization": ("gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_mean"),
     "plotting": ("plot_curve",),
     "ridge": ("EarlyStopping", "early_stopping"),
+    "simulation": (
+        "OnlineRun",
+        "TrainingRun",
+        "mean_field_training",
+        "simulate_online",
+        "simulate_training",
+    ),
     "students": ("LINEAR", "RELU", "LeakyReLU"),
+    "sweeps": ("CorruptStoreError", "StoreError", "SweepTable", "load_runs", "sweep"),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
-_MODULES = ("batch_norm", "plotting", "published")
+_MODULES = ("batch_norm", "plotting", "published", "simulation", "sweeps")
 
 __all__ = [
     "LINEAR",
     "RELU",
     "ConvergenceWarning",
+    "CorruptStoreError",
     "EarlyStopping",
     "Equilibrium",
     "LeakyReLU",
+    "OnlineRun",
     "Status",
+    "StoreError",
+    "SweepTable",
+    "TrainingRun",
     "bn_equilibrium",
     "bn_gen_error",
     "deep_gamma_decay",
@@ -65,11 +86,16 @@ __all__ = [
     "gen_error",
     "gen_error_from_overlaps",
     "interpolation_threshold",
+    "load_runs",
+    "mean_field_training",
     "optimal_zeta",
     "plot_curve",
     "shrinkage",
+    "simulate_online",
+    "simulate_training",
     "solve_equilibrium",
     "solve_output_penalty",
+    "sweep",
     "zeta_from_mean",
 ]
 

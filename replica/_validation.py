@@ -84,9 +84,9 @@ def integer(name: str, value: Any, *, low: int | None = None, high: int | None =
         raise TypeError(f"{name} must be an integer, got {_shown(value)}")
     number = int(value)
     if (low is not None and number < low) or (high is not None and number > high):
-        at_least = "" if low is None else f" >= {low}"
-        at_most = "" if high is None else f" <= {high}"
-        raise ValueError(f"{name} must be an integer{at_least}{at_most}, got {number}")
+        limits = [f">= {low}"] if low is not None else []
+        limits += [f"<= {high}"] if high is not None else []
+        raise ValueError(f"{name} must be an integer {' and '.join(limits)}, got {number}")
     return number
 
 

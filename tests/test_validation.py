@@ -58,7 +58,7 @@ def test_integer_checks_its_range():
     assert integer("n", np.int32(4), low=1, high=4) == 4
     with pytest.raises(ValueError, match="n must be an integer >= 1, got 0"):
         integer("n", 0, low=1)
-    with pytest.raises(ValueError, match="n must be an integer >= 1 <= 4, got 5"):
+    with pytest.raises(ValueError, match="n must be an integer >= 1 and <= 4, got 5"):
         integer("n", 5, low=1, high=4)
 
 
