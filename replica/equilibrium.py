@@ -42,7 +42,7 @@ class Equilibrium:
     chi : ndarray
         Susceptibility lim beta (Q - q); inf at zeta = 0 below the interpolation threshold.
     gen_error : ndarray
-        Generalisation error against the noise-free teacher, E[(z - g(u))^2].
+        Generalization error against the noise-free teacher, E[(z - g(u))^2].
     train_error : ndarray
         Mean of (y - g(u))^2 over the training set, noisy labels y, decay not included.
     energy : ndarray

@@ -1,4 +1,4 @@
-"""The front door: generalisation error from (alpha, S, zeta) or from (gamma, R).
+"""The front door: generalization error from (alpha, S, zeta) or from (gamma, R).
 
 May import `equilibrium` and what lies below it.
 """
@@ -53,7 +53,7 @@ def gen_error(
     batch_size: int | None = None,
     statistics: str | None = None,
 ) -> float | NDArray[np.float64]:
-    """Generalisation error of a student trained to the end on alpha N noisy samples, N -> infinity.
+    """Generalization error of a student trained to the end on alpha N noisy samples, N -> infinity.
 
     Parameters
     ----------
@@ -68,11 +68,11 @@ def gen_error(
     theory : {"replica", "published", "batch_norm"}
         The replica-symmetric solution of the true loss (exact for the linear student), the closed
         forms of the paper (see `solve_equilibrium`), or a student trained with batch
-        normalisation until nothing changes (see `bn_equilibrium`), which has no decay.
+        normalization until nothing changes (see `bn_equilibrium`), which has no decay.
     batch_size : int, optional
         Batch size M >= 2; with ``theory="batch_norm"``, and only then.
     statistics : {"training", "population"}, optional
-        Which sigma normalises at test time; with ``theory="batch_norm"`` only, default "training".
+        Which sigma normalizes at test time; with ``theory="batch_norm"`` only, default "training".
 
     Returns
     -------
@@ -132,7 +132,7 @@ def gen_error(
 def gen_error_from_overlaps(
     gamma: ArrayLike, R: ArrayLike, *, student: str | LeakyReLU = "linear"
 ) -> float | NDArray[np.float64]:
-    """Generalisation error of any student with length gamma and overlap R, trained or not.
+    """Generalization error of any student with length gamma and overlap R, trained or not.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def zeta_from_mean(zeta: ArrayLike, alpha: ArrayLike) -> float | NDArray[np.floa
 def optimal_zeta(
     alpha: ArrayLike, S: ArrayLike, *, student: str | LeakyReLU = "linear"
 ) -> float | NDArray[np.float64]:
-    """Weight decay (sum convention) of least generalisation error.
+    """Weight decay (sum convention) of least generalization error.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ def optimal_zeta(
     Returns
     -------
     float or ndarray
-        Of the broadcast shape. Linear student: S exactly. Else the minimiser of the replica curve,
+        Of the broadcast shape. Linear student: S exactly. Else the minimizer of the replica curve,
         found by a scan of log zeta from 1e-14 to 1e3 (1 + S) and golden section; since the curve
         is flat at its minimum, expect seven digits in zeta. 0 if no decay is best.
 

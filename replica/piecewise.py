@@ -340,7 +340,7 @@ def _energy(point, alpha, zeta):
 
 
 @jit
-def _regularised(alpha, S, zeta, a):
+def _regularized(alpha, S, zeta, a):
     """The saddle point of finite chi; of several, the one of least energy.
 
     Small slopes at small zeta have two stable solutions for loads between 4/3 and 2, the limits of
@@ -467,7 +467,7 @@ def _order_parameters(alpha, S, zeta, a):
         # noise-free and enough samples: the student is the teacher, to the last digit
         return 2.0 / (alpha - 2.0), 1.0, 0.0, 0.0, 0, 0.0, 0.5, 0.0
     b = max(a, _TINY_SLOPE) if a > 0.0 else 0.0
-    chi, m, h, v, n_iter, residual, train, dead = _regularised(alpha, S, zeta, b)
+    chi, m, h, v, n_iter, residual, train, dead = _regularized(alpha, S, zeta, b)
     if b > a and zeta == 0.0 and b * b * chi > 1e-9:
         # the branch whose weights grow like 1/slope: scale them from the slope solved at
         c = b / a
@@ -477,7 +477,7 @@ def _order_parameters(alpha, S, zeta, a):
 
 @jit
 def _excess(m, h, root_v, a):
-    """Generalisation error above that of the best student of this slope, free of cancellation."""
+    """Generalization error above that of the best student of this slope, free of cancellation."""
     d = h + a * (1.0 - a) / (1.0 + a * a)
     return 0.5 * (1.0 + a * a) * (root_v * root_v + d * d)
 

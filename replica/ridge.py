@@ -73,7 +73,7 @@ def ridge_point(alpha, S, zeta):
 
 @jit
 def ridge_errors(alpha, S, zeta, eps, start, stop):
-    """Fill ``eps[start:stop]`` with the generalisation error alone."""
+    """Fill ``eps[start:stop]`` with the generalization error alone."""
     for i in range(start, stop):
         eps[i] = _response(alpha[i], S[i], zeta[i])[4]
 
@@ -170,9 +170,9 @@ class EarlyStopping:
     alpha, S, t : ndarray
         Load, noise variance and training time, broadcast against each other.
     gen_error : ndarray
-        Generalisation error at time `t`.
+        Generalization error at time `t`.
     optimal_time, optimal_error : ndarray
-        The time of least generalisation error for this (alpha, S), and that error. Without noise
+        The time of least generalization error for this (alpha, S), and that error. Without noise
         the error never rises: the time is inf.
     """
 
@@ -188,7 +188,7 @@ class EarlyStopping:
 
 
 def early_stopping(alpha: ArrayLike, S: ArrayLike, t: ArrayLike) -> EarlyStopping:
-    """Generalisation error of the linear student under gradient flow from W = 0, at time t.
+    """Generalization error of the linear student under gradient flow from W = 0, at time t.
 
     The flow is dW/dt = -X^T (X W - y), so t = (number of steps) x (learning rate) of full-batch
     gradient descent with small steps on the loss summed over samples.

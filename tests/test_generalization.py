@@ -134,7 +134,7 @@ def test_gen_error_from_overlaps_refuses_bad_input(gamma, R, words):
 
 
 def test_zeta_from_mean_has_the_same_minimum():
-    """Ridge on a small data set: both losses, minimised numerically, agree."""
+    """Ridge on a small data set: both losses, minimized numerically, agree."""
     draw = np.random.default_rng(2)
     N, P, decay = 5, 8, 0.3
     X, y = draw.normal(size=(P, N)) / math.sqrt(N), draw.normal(size=P)

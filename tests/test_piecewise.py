@@ -114,7 +114,7 @@ def test_saddle_derivatives_match_finite_differences(a, point):
 
 
 def brute_force_averages(chi, m, v, S, a, n=2000):
-    """E[f y], E[f omega], E[f^2] with f by minimising over the branches, on a polar midpoint grid.
+    """E[f y], E[f omega], E[f^2] with f by minimizing over the branches, on a polar midpoint grid.
 
     The angular integrand is piecewise smooth with a few jumps: the error is O(1/n).
     """
@@ -136,7 +136,7 @@ def brute_force_averages(chi, m, v, S, a, n=2000):
 
 @pytest.mark.parametrize("a", [0.0, 0.2, 0.8])
 @pytest.mark.parametrize("S", [0.0, 0.25, 4.0])
-def test_saddle_sums_match_the_minimisation_over_branches(a, S):
+def test_saddle_sums_match_the_minimization_over_branches(a, S):
     chi, m, v = 3.0, 0.7, 0.4
     X, _, Z, W = piecewise._saddle(chi, m, 1 - m, v, S, a)[:4]
     g0, g1 = -X / chi, Z / chi

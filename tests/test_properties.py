@@ -75,7 +75,7 @@ def test_gen_error_grows_with_noise_at_moderate_decay(alpha, S, factor, zeta, sl
     assert more >= less * (1 - 1e-12)
 
 
-def test_gen_error_of_an_overregularised_relu_falls_a_little_with_noise():
+def test_gen_error_of_an_overregularized_relu_falls_a_little_with_noise():
     """A property of the equations from zeta of about 50 upward, confirmed by mpmath."""
     errors = replica.gen_error(1.25, [0.0, 0.5, 1.0], 100.0, student="relu")
     assert np.all(np.diff(errors) < 0)
@@ -135,7 +135,7 @@ def test_large_load_finds_the_best_student(S, zeta, slope):
 def test_large_load_relu_is_not_its_teacher_when_the_labels_are_noisy():
     """Noise flips the sign of labels near z = 0, so that even an endless ReLU student is biased.
 
-    The trained ReLU minimises E[(y - u_+)^2], whose minimum over gamma at R = 1 is gamma = 1.
+    The trained ReLU minimizes E[(y - u_+)^2], whose minimum over gamma at R = 1 is gamma = 1.
     """
     solved = replica.solve_equilibrium(1e8, 4.0, student="relu")
     assert solved.gen_error == pytest.approx(0.5, rel=1e-6)
