@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf
 
-from ._activation_table import ActivationTable, tabulate
+from ._activation_table import ActivationTable, first_breaks, tabulate
 from ._callables import evaluate
 from ._validation import real_array, real_scalar
 
@@ -75,14 +75,13 @@ class LeakyReLU:
 
     def table(self, half_width: float) -> ActivationTable:
         """Return g, g', g'' on [-half_width, half_width] for the compiled general solvers."""
-        series = np.zeros((3, 2, 2))
-        half = half_width / 2
-        for piece, (slope, sign) in enumerate(((self.slope, -1.0), (1.0, 1.0))):
-            series[0, piece] = sign * slope * half, slope * half
-            series[1, piece, 0] = slope
-        return ActivationTable(
-            np.array([-half_width, 0.0, half_width]), series, np.array(self.kinks)
-        )
+        breaks = first_breaks(half_width)
+        slope = np.where(breaks[:-1] < 0, self.slope, 1.0)
+        series = np.zeros((3, slope.size, 2))
+        series[0, :, 0] = slope * (breaks[:-1] + breaks[1:]) / 2
+        series[0, :, 1] = slope * np.diff(breaks) / 2
+        series[1, :, 0] = slope
+        return ActivationTable(breaks, series, np.array(self.kinks))
 
 
 @dataclass(frozen=True)
