@@ -29,8 +29,11 @@ from .teacher_average import LEGENDRE, Teacher, graded_edges, prepare_teacher
 __all__ = ["GeneralEquilibrium", "Point", "cross_moment", "solve_all"]
 
 _TOLERANCE = 1e-10
-# A quadrature error of the coarse rule that one Newton step with the finer rule removes.
-_ACCURATE = 1e-7
+# Where the coarsest rule hands over to the next.
+_ROUGH = 1e-4
+_HAND_OVER = 1e-7
+# Two rules that agree so well: the finer one is more accurate by some orders of magnitude.
+_ACCURATE = 1e-6
 _WIDTHS = (40.0, 160.0, 640.0, 2560.0, 10240.0)
 _EDGES = np.array([-8.5, -5.0, -2.5, 0.0, 2.5, 5.0, 8.5])
 _MAX_EVALUATIONS = 300
@@ -67,7 +70,7 @@ class GeneralEquilibrium:
         Whether `replicon` is positive.
     residual, quadrature_error : ndarray
         Largest change of (ln chi, m, ln(gamma^2 - m^2)) by one more iteration, and by finer
-        quadrature, carried through to the solution.
+        quadrature.
     n_evaluations : ndarray of int
         How often the Gaussian averages were evaluated.
     status : ndarray of int
@@ -141,14 +144,18 @@ class Point:
     averages: Averages
     width: int = 0
     n_evaluations: int = 0
+    last: tuple[Any, Any] = (None, None)
 
     def evaluate(self, chi: float, m: float, q: float, level: int) -> NDArray[np.float64]:
         """Return the averages at the order parameters, on the table that is wide enough."""
+        if self.last[0] == (chi, m, q, level):
+            return self.last[1]
         law = _teacher_law(self.teacher, self.S, self.noise)
         while True:
             self.n_evaluations += 1
             values = self.averages(self.table(), law, chi, m, q, LEGENDRE[level])
             if np.isfinite(values[:4]).all() or self.width == len(_WIDTHS) - 1:
+                self.last = (chi, m, q, level), values
                 return values
             self.width += 1
 
@@ -257,18 +264,19 @@ def _on_threads(points: list[Point], rows: list[Any], solve: Callable[[Point], A
 
 def _solve_cold(point: Point) -> dict[str, float] | None:
     """Solve from scratch; of several saddle points found, the one with the lowest energy."""
-    found = []
     starts = [_linear_start(point)]
     if isinstance(point.student, Student):
         starts.append(np.array([starts[0][0] - 1.0, 0.1 * starts[0][1], starts[0][2]]))
+    rough: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
     for start in starts:
-        row = _solve_from(point, start)
-        if row is not None:
-            found.append(row)
-    if not found:
+        found = _fixed_point(lambda x: point.step(x, 0), start, _ROUGH)
+        if found is not None and all(np.abs(found[0] - x).max() > 0.01 for x, _ in rough):
+            rough.append(found[:2])
+    rows = [row for row in (_polish(point, *start) for start in rough) if row is not None]
+    if not rows:
         return None
     key = "energy" if math.isinf(point.beta) else "free_energy"
-    return min(found, key=lambda row: row[key])
+    return min(rows, key=lambda row: row[key])
 
 
 def _linear_start(point: Point) -> NDArray[np.float64]:
@@ -307,27 +315,30 @@ def _continue(points: list[Point], rows: list[Any], parameters: NDArray[np.float
             m = row["gamma"] * row["R"]
             rest = max(row["gamma"] ** 2 - m * m, 1e-300)
             start = np.array([math.log(row["chi"]), m, math.log(rest)])
-            progress[i] = _solve_from(points[i], start)
+            progress[i] = _polish(points[i], start, None)
         for i, row in progress.items():
             rows[i] = row
         if all(row is None for row in progress.values()):
             return
 
 
-def _solve_from(point: Point, start: NDArray[np.float64]) -> dict[str, float] | None:
-    x, jacobian, level = start, None, 0
-    while True:
-        found = _fixed_point(lambda x, level=level: point.step(x, level), x, _TOLERANCE, jacobian)
+def _polish(
+    point: Point, x: NDArray[np.float64], jacobian: NDArray[np.float64] | None
+) -> dict[str, float] | None:
+    """Solve from `x` with finer and finer quadrature, until two rules agree."""
+    coarse = None
+    for level in range(1, len(LEGENDRE)):
+        tolerance = _HAND_OVER if coarse is None else _TOLERANCE
+        found = _fixed_point(lambda x, level=level: point.step(x, level), x, tolerance, jacobian)
         if found is None:
             return None
         x, jacobian, residual = found
-        # One Newton step with the next rule removes the quadrature error of this one.
-        correction = -np.linalg.solve(jacobian, point.step(x, level + 1) - x)
-        error = float(np.abs(correction).max())
-        x = x + correction
-        level += 1
-        if error < _ACCURATE or level + 1 == len(LEGENDRE):
-            return _describe(point, x, float(residual), error, level)
+        if coarse is not None:
+            error = float(np.abs(x - coarse).max())
+            if error < _ACCURATE or level + 1 == len(LEGENDRE):
+                return _describe(point, x, float(residual), error, level)
+        coarse = x
+    return None
 
 
 def _fixed_point(
@@ -370,7 +381,7 @@ def _fixed_point(
                 damped = 8
                 continue
             if size <= tolerance and np.abs(move).max() <= 10 * tolerance:
-                return x + move, jacobian, size
+                return x, jacobian, size
         longest = np.abs(move).max()
         if longest > 1.0:
             move /= longest
@@ -421,25 +432,25 @@ def _describe(
         beta_f = -(rest / (2 * V) + math.log(V) / 2 - beta * zeta * q / 2 + alpha * values[5])
         free_energy = beta_f / beta
         entropy = beta * energy - beta_f
-    rule = LEGENDRE[1]
+    rule = LEGENDRE[2]
     law = _teacher_law(point.teacher, point.S, point.noise)
     table, truth = point.table(), law.activation
     of_truth = cross_moment(truth, truth, 1.0, 1.0, 1.0, rule)
-
-    def error(self_overlap: float, two: float) -> float:
-        cross = cross_moment(table, truth, self_overlap, m, 1.0, rule)
-        return (
-            of_truth - 2 * cross + cross_moment(table, table, self_overlap, two, self_overlap, rule)
-        )
-
+    overlap = cross_moment(table, truth, gamma2, m, 1.0, rule)
+    gen_error = of_truth - 2 * overlap + cross_moment(table, table, gamma2, gamma2, gamma2, rule)
+    gibbs = mean = gen_error
+    if not cold:
+        overlap = cross_moment(table, truth, q, m, 1.0, rule)
+        gibbs = of_truth - 2 * overlap + cross_moment(table, table, q, q, q, rule)
+        mean = of_truth - 2 * overlap + cross_moment(table, table, q, gamma2, q, rule)
     return {
         "gamma": math.sqrt(gamma2),
         "R": m / math.sqrt(gamma2),
         "q": q,
         "chi": chi,
-        "gen_error": error(gamma2, gamma2),
-        "gibbs_gen_error": error(q, q),
-        "posterior_mean_gen_error": error(q, gamma2),
+        "gen_error": gen_error,
+        "gibbs_gen_error": gibbs,
+        "posterior_mean_gen_error": mean,
         "train_error": loss,
         "energy": energy,
         "free_energy": free_energy,

@@ -145,7 +145,7 @@ def gibbs_averages(
                 if tau == 0.0:
                     v = 0.0
                     p = w[i] * weights[j]
-                if p < 1e-18:
+                if p < 1e-17:
                     continue
                 omega = mean + tau * v
                 if slope == slope:
@@ -226,10 +226,12 @@ def _piecewise(
     chi = beta * V
     ln_up, d_up, var_up = _half_line(y, omega, V, chi, beta, 1.0, 1.0)
     ln_down, d_down, var_down = _half_line(y, omega, V, chi, beta, slope, -1.0)
-    top = max(ln_up, ln_down)
-    lnz = top + math.log1p(math.exp(min(ln_up, ln_down) - top))
-    p_up = math.exp(ln_up - lnz)
-    p_down = math.exp(ln_down - lnz)
+    odds = math.exp(-abs(ln_up - ln_down))
+    lnz = max(ln_up, ln_down) + math.log1p(odds)
+    p_up = 1.0 / (1.0 + odds)
+    p_down = odds * p_up
+    if ln_down > ln_up:
+        p_up, p_down = p_down, p_up
     shift = p_up * d_up + p_down * d_down
     var = p_up * var_up + p_down * var_down + p_up * p_down * (d_up - d_down) ** 2
     loss_up = (y - omega - d_up) ** 2 + var_up
@@ -257,11 +259,10 @@ def _half_line(
 def _truncated_normal(x: float) -> tuple[float, float, float, float]:
     """Return ln Phi(x) and, for z ~ N(0, 1) given z > -x, its mean r, x + r and variance."""
     if x > -20.0:
-        if x > 0.0:
-            ln_p = math.log1p(-0.5 * math.erfc(x / math.sqrt(2.0)))
-        else:
-            ln_p = math.log(0.5 * math.erfc(-x / math.sqrt(2.0)))
-        r = math.exp(-0.5 * x * x - _LN_ROOT_2PI - ln_p)
+        tail = 0.5 * math.erfc(abs(x) / math.sqrt(2.0))
+        p = 1.0 - tail if x > 0.0 else tail
+        ln_p = math.log1p(-tail) if x > 0.0 else math.log(tail)
+        r = math.exp(-0.5 * x * x - _LN_ROOT_2PI) / p
         return ln_p, r, x + r, 1.0 - r * (x + r)
     # Asymptotic series of the Mills ratio; the first omitted term is below 1e-11 at x = -20.
     s = 1.0 / (x * x)

@@ -24,7 +24,7 @@ __all__ = ["LEGENDRE", "Teacher", "graded_edges", "outer_rule", "prepare_teacher
 # Pieces in standard deviations; beyond 8.5 the normal law has mass 2e-17.
 _EDGES = np.array([-8.5, -5.0, -2.5, 0.0, 2.5, 5.0, 8.5])
 #: Gauss-Legendre rules by level: nodes on [0, 1], weights.
-LEGENDRE = tuple(((1 + x) / 2, w / 2) for x, w in (roots_legendre(n) for n in (8, 12, 18, 26)))
+LEGENDRE = tuple(((1 + x) / 2, w / 2) for x, w in (roots_legendre(n) for n in (5, 8, 12, 18, 26)))
 
 
 class Teacher(NamedTuple):
