@@ -20,13 +20,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._activation_table import activation_value
 from ._jit import for_each_chunk, jit
+from ._repr import summary
 from ._status import ConvergenceWarning, Status
 from ._validation import broadcast, choice, real_array
 from .proximal import Activation, prepare
-from .students import LeakyReLU, Student, as_student
+from .students import LeakyReLU, Student, as_activation
 from .teacher_average import LEGENDRE, Teacher, graded_edges, prepare_teacher
 
-__all__ = ["GeneralEquilibrium", "Point", "cross_moment", "solve_all"]
+__all__ = ["WIDTHS", "GeneralEquilibrium", "Point", "cross_moment", "prepared", "solve_all"]
+__all__ += ["teacher_law"]
 
 _TOLERANCE = 1e-10
 # Where the coarsest rule hands over to the next.
@@ -34,7 +36,7 @@ _ROUGH = 1e-4
 _HAND_OVER = 1e-7
 # Two rules that agree so well: the finer one is more accurate by some orders of magnitude.
 _ACCURATE = 1e-6
-_WIDTHS = (40.0, 160.0, 640.0, 2560.0, 10240.0)
+WIDTHS = (40.0, 160.0, 640.0, 2560.0, 10240.0)
 _EDGES = np.array([-8.5, -5.0, -2.5, 0.0, 2.5, 5.0, 8.5])
 _MAX_EVALUATIONS = 300
 
@@ -120,14 +122,7 @@ class GeneralEquilibrium:
         return "replica symmetry is stable: the replicon eigenvalue is positive"
 
     def __repr__(self) -> str:
-        shown = ("gamma", "R", "q", "chi", "gen_error", "replicon")
-        with np.printoptions(precision=6, threshold=6):
-            values = "\n".join(f"  {name} = {getattr(self, name)}" for name in shown)
-        count = int(self.converged.sum())
-        return (
-            f"GeneralEquilibrium(student={self.student.name}, teacher={self.teacher.name}, "
-            f"shape={self.status.shape}, converged={count}/{self.status.size})\n{values}"
-        )
+        return summary(self, "GeneralEquilibrium")
 
 
 @dataclass
@@ -150,18 +145,18 @@ class Point:
         """Return the averages at the order parameters, on the table that is wide enough."""
         if self.last[0] == (chi, m, q, level):
             return self.last[1]
-        law = _teacher_law(self.teacher, self.S, self.noise)
+        law = teacher_law(self.teacher, self.S, self.noise)
         while True:
             self.n_evaluations += 1
             values = self.averages(self.table(), law, chi, m, q, LEGENDRE[level])
-            if np.isfinite(values[:4]).all() or self.width == len(_WIDTHS) - 1:
+            if np.isfinite(values[:4]).all() or self.width == len(WIDTHS) - 1:
                 self.last = (chi, m, q, level), values
                 return values
             self.width += 1
 
     def table(self) -> Activation:
         """Return the activation on the present range."""
-        return _prepared(self.student, _WIDTHS[self.width])
+        return prepared(self.student, WIDTHS[self.width])
 
     def step(self, x: NDArray[np.float64], level: int) -> NDArray[np.float64]:
         """One iteration of the saddle-point equations for (ln chi, m, ln(gamma^2 - m^2))."""
@@ -177,11 +172,11 @@ class Point:
         return np.array([math.log(new), self.alpha * g1 * new, math.log(power)])
 
 
-_prepared = lru_cache(maxsize=64)(prepare)
+prepared = lru_cache(maxsize=64)(prepare)
 
 
 @lru_cache(maxsize=256)
-def _teacher_law(teacher: LeakyReLU | Student, S: float, noise: str) -> Teacher:
+def teacher_law(teacher: LeakyReLU | Student, S: float, noise: str) -> Teacher:
     return prepare_teacher(teacher, S, noise=noise)
 
 
@@ -197,7 +192,7 @@ def solve_all(
     noise: str,
 ) -> GeneralEquilibrium:
     """Check, broadcast and solve an array of problems; `make_averages` takes beta."""
-    who, whom = as_student(student), as_student(teacher, name="teacher")
+    who, whom = as_activation(student), as_activation(teacher, name="teacher")
     noise = choice("noise", noise, ("output", "input"))
     loads = real_array("alpha", alpha, low=0.0, low_open=True)
     noises = real_array("S", S, low=0.0)
@@ -212,7 +207,7 @@ def solve_all(
     ]
     for point in points[:1]:  # a user function that raises does so here, in the calling thread
         point.table()
-        _teacher_law(whom, point.S, noise)
+        teacher_law(whom, point.S, noise)
     rows: list[dict[str, float] | None] = [None] * len(points)
     _on_threads(points, rows, lambda point: _solve_cold(point))
     _continue(points, rows, parameters)
@@ -433,7 +428,7 @@ def _describe(
         free_energy = beta_f / beta
         entropy = beta * energy - beta_f
     rule = LEGENDRE[2]
-    law = _teacher_law(point.teacher, point.S, point.noise)
+    law = teacher_law(point.teacher, point.S, point.noise)
     table, truth = point.table(), law.activation
     of_truth = cross_moment(truth, truth, 1.0, 1.0, 1.0, rule)
     overlap = cross_moment(table, truth, gamma2, m, 1.0, rule)

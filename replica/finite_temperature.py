@@ -24,9 +24,9 @@ from numpy.typing import ArrayLike, NDArray
 from ._activation_table import activation_at, activation_value
 from ._jit import jit
 from ._saddle_point import Averages, GeneralEquilibrium, solve_all
-from ._validation import real_array
+from .general_student import zero_temperature_averages
 from .proximal import Activation, envelope, switching_outputs
-from .students import LeakyReLU, as_student
+from .students import LeakyReLU, as_activation
 from .teacher_average import Teacher, graded_edges, outer_rule
 
 __all__ = ["gibbs_averages", "sample_free_energy", "solve_finite_temperature"]
@@ -56,7 +56,7 @@ def solve_finite_temperature(
         Load P/N > 0, variance of the label noise >= 0, ridge coefficient >= 0 of the sum
         convention.
     beta : float or array_like
-        Inverse temperature, positive and finite. All four broadcast.
+        Inverse temperature, positive; inf is zero temperature. All four broadcast.
     student, teacher : str, LeakyReLU or Student
         Activations g of the student and phi of the teacher.
     noise : {"output", "input"}
@@ -79,12 +79,13 @@ def solve_finite_temperature(
     >>> round(float(result.chi), 5), round(float(result.gamma * result.R), 5)
     (2.3317..., 0.4179...)
     """
-    if np.isinf(real_array("beta", beta, low=0.0, low_open=True, finite=False)).any():
-        raise ValueError("beta must be finite here; beta = inf is the zero-temperature solver")
-    who = as_student(student)
+    who = as_activation(student)
     slope = who.slope if isinstance(who, LeakyReLU) else math.nan
 
     def make(inverse: float) -> Averages:
+        if math.isinf(inverse):
+            return zero_temperature_averages
+
         def averages(
             table: Activation, law: Teacher, chi: float, m: float, q: float, rule: Any
         ) -> NDArray[np.float64]:

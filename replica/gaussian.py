@@ -28,8 +28,11 @@ __all__ += ["mean_3d", "sector_moments", "split_rule"]
 
 # Edges of the pieces of the standard normal law; beyond 13 its mass is 1e-38.
 _EDGES = np.array([-13, -11, -8, -5, -3, -1.5, 0, 1.5, 3, 5, 8, 11, 13], dtype=np.float64)
-# What the integrand still has beyond this many standard deviations counts as error.
+# Fewer pieces per axis in several dimensions; beyond 9 the mass is 2e-19.
+_EDGES_ND = np.array([-9, -5, -2.5, 0, 2.5, 5, 9], dtype=np.float64)
+# What the integrand still has in the outer pieces beyond this point counts as error.
 _TAIL = 11.0
+_TAIL_ND = 8.5
 _FINE = roots_legendre(16)
 _COARSE = roots_legendre(10)
 _HERMITE_ORDERS = (32, 64)
@@ -122,7 +125,8 @@ def gaussian_average(
         values = evaluate(integrand, *points, name="integrand")
         terms = weights * values
         rounding = 4e-16 * float(np.abs(terms).sum())
-        tail = float(np.abs(terms[np.abs(z).max(axis=0) > _TAIL]).sum())
+        outside = np.abs(z).max(axis=0) > (_TAIL if dimension == 1 else _TAIL_ND)
+        tail = float(np.abs(terms[outside]).sum())
         return float(terms.sum()), rounding + tail, values.size
 
     value, _, used = integrate(0)
@@ -233,7 +237,8 @@ def _size(lines: list[list[Any]], level: int) -> int:
         if not entries and level < len(_HERMITE_ORDERS):
             size *= _HERMITE_ORDERS[level]
         else:
-            size *= (_EDGES.size - 1 + len(entries)) * 16 << max(0, _halvings(entries, level))
+            pieces = (_EDGES if len(lines) == 1 else _EDGES_ND).size - 1 + len(entries)
+            size *= pieces * 16 << max(0, _halvings(entries, level))
     return size
 
 
@@ -265,7 +270,8 @@ def _tensor_rule(
             cuts = np.sort((cuts - centre[:, None]) / width, axis=1)
             halvings = _halvings(entries, level)
             rule = _COARSE if halvings < 0 else _FINE
-            new_z, new_w = _legendre_pieces(cuts, *rule, max(0, halvings))
+            base = _EDGES if len(lines) == 1 else _EDGES_ND
+            new_z, new_w = _legendre_pieces(base, cuts, *rule, max(0, halvings))
         repeat = new_z.shape[1]
         z = np.concatenate([np.repeat(z, repeat, axis=1), new_z.reshape(1, -1)])
         weights = np.repeat(weights, repeat) * new_w.ravel()
@@ -275,14 +281,16 @@ def _tensor_rule(
 
 
 def _legendre_pieces(
+    base: NDArray[np.float64],
     cuts: NDArray[np.float64],
     nodes: NDArray[np.float64],
     node_weights: NDArray[np.float64],
     halvings: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return nodes and weights of shape (n, m) for n sets of cuts, each piece halved."""
-    edges = np.broadcast_to(_EDGES, (cuts.shape[0], _EDGES.size))
-    edges = np.sort(np.concatenate([edges, np.clip(cuts, -13.0, 13.0)], axis=1), axis=1)
+    edges = np.broadcast_to(base, (cuts.shape[0], base.size))
+    cuts = np.clip(cuts, base[0], base[-1])
+    edges = np.sort(np.concatenate([edges, cuts], axis=1), axis=1)
     for _ in range(halvings):
         halved = np.empty((edges.shape[0], 2 * edges.shape[1] - 1))
         halved[:, ::2] = edges

@@ -19,7 +19,7 @@ from ._callables import evaluate
 from ._validation import real_array, real_scalar
 
 __all__ = ["ERF", "LINEAR", "QUADRATIC", "RELU", "SIGN", "SOFTPLUS", "TANH"]
-__all__ += ["LeakyReLU", "Student", "as_student"]
+__all__ += ["LeakyReLU", "Student", "as_activation", "as_student"]
 
 _tabulate_once = lru_cache(maxsize=64)(tabulate)
 
@@ -195,9 +195,8 @@ QUADRATIC = Student(_quadratic)
 #: The sign of u, a perceptron.
 SIGN = Student(np.sign, kinks=(0.0,))
 
-_BY_NAME: dict[str, LeakyReLU | Student] = {
-    "linear": LINEAR,
-    "relu": RELU,
+_BY_NAME = {"linear": LINEAR, "relu": RELU}
+_GENERAL = {
     "erf": ERF,
     "tanh": TANH,
     "softplus": SOFTPLUS,
@@ -206,21 +205,39 @@ _BY_NAME: dict[str, LeakyReLU | Student] = {
 }
 
 
-def as_student(student: Any, *, name: str = "student") -> LeakyReLU | Student:
-    """Return the student (or teacher) meant by `student`: a name, or the object itself.
-
-    Names are "linear", "relu", "erf", "tanh", "softplus", "quadratic" and "sign".
+def as_student(student: Any, *, name: str = "student") -> LeakyReLU:
+    """Return the student meant by `student`: "linear", "relu" or a `LeakyReLU` itself.
 
     Examples
     --------
     >>> as_student("relu")
     LeakyReLU(slope=0.0)
     """
+    if isinstance(student, LeakyReLU):
+        return student
+    if not isinstance(student, str):
+        raise TypeError(f"{name} must be 'linear', 'relu' or a LeakyReLU(slope), got {student!r}")
+    if student not in _BY_NAME:
+        raise ValueError(f"{name} must be 'linear', 'relu' or a LeakyReLU(slope), got {student!r}")
+    return _BY_NAME[student]
+
+
+def as_activation(student: Any, *, name: str = "student") -> LeakyReLU | Student:
+    """Return the student (or teacher) meant by `student`, where any activation is served.
+
+    Names are "linear", "relu", "erf", "tanh", "softplus", "quadratic" and "sign".
+
+    Examples
+    --------
+    >>> as_activation("erf").name
+    'erf'
+    """
     if isinstance(student, LeakyReLU | Student):
         return student
-    allowed = f"one of {tuple(_BY_NAME)}, a LeakyReLU(slope) or a Student(activation)"
+    names = (*_BY_NAME, *_GENERAL)
+    allowed = f"one of {names}, a LeakyReLU(slope) or a Student(activation)"
     if not isinstance(student, str):
         raise TypeError(f"{name} must be {allowed}, got {student!r}")
-    if student not in _BY_NAME:
+    if student not in names:
         raise ValueError(f"{name} must be {allowed}, got {student!r}")
-    return _BY_NAME[student]
+    return _BY_NAME[student] if student in _BY_NAME else _GENERAL[student]
