@@ -429,7 +429,8 @@ def _describe(
         entropy = beta * energy - beta_f
     rule = LEGENDRE[2]
     law = teacher_law(point.teacher, point.S, point.noise)
-    table, truth = point.table(), law.activation
+    width = next((w for w in WIDTHS if w > 9 * math.sqrt(q)), WIDTHS[-1])
+    table, truth = prepared(point.student, width), law.activation
     of_truth = cross_moment(truth, truth, 1.0, 1.0, 1.0, rule)
     overlap = cross_moment(table, truth, gamma2, m, 1.0, rule)
     gen_error = of_truth - 2 * overlap + cross_moment(table, table, gamma2, gamma2, gamma2, rule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_sample_free_energy_agrees_with_direct_integration(student, y, omega, V,
         pieces = sorted({omega - reach, 0.0, omega, omega + reach})
         return sum(
             quad(weighted, low, high, epsabs=1e-14, epsrel=1e-12, limit=200)[0]
-            for low, high in zip(pieces[:-1], pieces[1:], strict=True)
+            for low, high in pairwise(pieces)
         )
 
     Z = integral(lambda u, g: 1.0)

@@ -52,7 +52,7 @@ def normal_rule(n: int, cut=None, scale=1):
     return rule
 
 
-def free_energy(student: str, gamma, R, q, alpha, S, beta, zeta, n: int = 12):
+def free_energy(student: str, gamma, R, q, alpha, S, beta, zeta, n: int = 20):
     """f at the given order parameters."""
     g = STUDENTS[student]
     d, m = q - gamma**2, gamma * R
@@ -97,7 +97,7 @@ def verify() -> None:
     values = [mpf(x) for x in INPUTS[0][1:]]
     assert abs(free_energy("linear", *values) - linear_free_energy(*values)) < mpf("1e-14")
     values = [mpf(x) for x in INPUTS[2][1:]]
-    change = free_energy("relu", *values, n=15) - free_energy("relu", *values)
+    change = free_energy("relu", *values, n=24) - free_energy("relu", *values)
     assert abs(change) < mpf("1e-13"), change
 
 
