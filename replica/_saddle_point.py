@@ -35,7 +35,7 @@ _TOLERANCE = 1e-10
 _ROUGH = 1e-4
 _HAND_OVER = 1e-7
 # Two rules that agree so well: the finer one is more accurate by some orders of magnitude.
-_ACCURATE = 1e-6
+_ACCURATE = 1e-5
 WIDTHS = (40.0, 160.0, 640.0, 2560.0, 10240.0)
 _EDGES = np.array([-8.5, -5.0, -2.5, 0.0, 2.5, 5.0, 8.5])
 _MAX_EVALUATIONS = 300
@@ -71,8 +71,8 @@ class GeneralEquilibrium:
     rs_stable : ndarray of bool
         Whether `replicon` is positive.
     residual, quadrature_error : ndarray
-        Largest change of (ln chi, m, ln(gamma^2 - m^2)) by one more iteration, and by finer
-        quadrature.
+        Largest change of (ln chi, m, ln(gamma^2 - m^2)) by one more iteration, and between the
+        last two quadrature rules: a bound far above the error of the finer one, which is used.
     n_evaluations : ndarray of int
         How often the Gaussian averages were evaluated.
     status : ndarray of int
@@ -108,6 +108,14 @@ class GeneralEquilibrium:
     def converged(self) -> NDArray[np.bool_]:
         """Whether each element converged."""
         return self.status == Status.CONVERGED
+
+    @property
+    def messages(self) -> NDArray[np.object_]:
+        """The status of every element in words."""
+        text = np.empty(self.status.shape, dtype=object)
+        for index in np.ndindex(self.status.shape):
+            text[index] = Status(int(self.status[index])).message
+        return text
 
     @property
     def stability(self) -> str:
