@@ -70,7 +70,7 @@ def solve_general_student(
     --------
     >>> result = solve_general_student(2.0, 0.1, 0.25, student="relu")
     >>> round(float(result.gen_error), 6)
-    0.564...
+    0.640459
     """
     return solve_all(
         lambda beta: zero_temperature_averages,

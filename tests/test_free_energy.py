@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from reference.free_energy import linear_free_energy
 from reference.tables import FOLDER, read
-
 from replica import LeakyReLU
 from replica._free_energy import free_energy, free_energy_published
 from replica.finite_temperature import solve_finite_temperature

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import gaussian as reference
-from reference.tables import FOLDER, read
 from scipy.special import erf
 
+from reference import gaussian as reference
+from reference.tables import FOLDER, read
 from replica.gaussian import (
     cone_moments,
     gaussian_average,
