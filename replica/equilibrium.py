@@ -8,17 +8,20 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import partial
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._jit import for_each_chunk
 from ._repr import summary
+from ._saddle_point import GeneralEquilibrium
 from ._status import ConvergenceWarning, Status
 from ._validation import choice, problem, real_array
+from .finite_temperature import solve_finite_temperature
 from .piecewise import relu_threshold, solve_piecewise
 from .ridge import solve_ridge
-from .students import LINEAR, RELU, LeakyReLU, as_student
+from .students import LINEAR, RELU, LeakyReLU, Student, as_activation, as_student
 
 __all__ = ["THEORIES", "Equilibrium", "interpolation_threshold", "solve_equilibrium"]
 
@@ -96,6 +99,7 @@ class Equilibrium:
         return summary(self, "Equilibrium")
 
 
+@overload
 def solve_equilibrium(
     alpha: ArrayLike,
     S: ArrayLike,
@@ -103,7 +107,62 @@ def solve_equilibrium(
     *,
     student: str | LeakyReLU = "linear",
     theory: str = "replica",
-) -> Equilibrium:
+) -> Equilibrium: ...
+
+
+@overload
+def solve_equilibrium(
+    alpha: ArrayLike,
+    S: ArrayLike,
+    zeta: ArrayLike = 0.0,
+    *,
+    student: str | LeakyReLU | Student = "linear",
+    theory: str = "replica",
+    teacher: str | LeakyReLU | Student = "linear",
+    noise: str = "output",
+    beta: ArrayLike,
+) -> GeneralEquilibrium: ...
+
+
+@overload
+def solve_equilibrium(
+    alpha: ArrayLike,
+    S: ArrayLike,
+    zeta: ArrayLike = 0.0,
+    *,
+    student: Student,
+    theory: str = "replica",
+    teacher: str | LeakyReLU | Student = "linear",
+    noise: str = "output",
+    beta: ArrayLike | None = None,
+) -> GeneralEquilibrium: ...
+
+
+@overload
+def solve_equilibrium(
+    alpha: ArrayLike,
+    S: ArrayLike,
+    zeta: ArrayLike = 0.0,
+    *,
+    student: str | LeakyReLU | Student = "linear",
+    theory: str = "replica",
+    teacher: str | LeakyReLU | Student,
+    noise: str = "output",
+    beta: ArrayLike | None = None,
+) -> GeneralEquilibrium: ...
+
+
+def solve_equilibrium(
+    alpha: ArrayLike,
+    S: ArrayLike,
+    zeta: ArrayLike = 0.0,
+    *,
+    student: str | LeakyReLU | Student = "linear",
+    theory: str = "replica",
+    teacher: str | LeakyReLU | Student = "linear",
+    noise: str = "output",
+    beta: ArrayLike | None = None,
+) -> Equilibrium | GeneralEquilibrium:
     """Solve for the equilibrium of a student trained to the end on P = alpha N noisy samples.
 
     Parameters
@@ -116,18 +175,27 @@ def solve_equilibrium(
         Weight decay, >= 0, in the sum convention: the energy is
         sum_j (y_j - g(W.x_j))^2/2 + zeta |W|^2/2. 0 means exactly 0, the limit of vanishing decay.
         See `zeta_from_mean` for a loss that is averaged over samples.
-    student : {"linear", "relu"} or LeakyReLU
-        The student's activation.
+    student : {"linear", "relu"}, LeakyReLU, Student or the name of one
+        The student's activation. Linear, ReLU and leaky ReLU have closed forms; any other goes to
+        the general solver ("erf", "tanh", "softplus", "quadratic", or your own `Student`).
     theory : {"replica", "published"}
         "replica": the replica-symmetric saddle point of the true loss, exact for the linear
         student. "published": the closed forms of Luo et al. (2019), for "linear" (the same) and
         "relu" (Prop. 5, continued to alpha > 2 and zeta > 0), which treats samples with y <= 0 as
         a constant: a linear student at half the load.
+    teacher : str, LeakyReLU or Student
+        The teacher's activation phi; other than "linear", the general solver.
+    noise : {"output", "input"}
+        Label y = phi(z) + s, or y = phi(z + s) as in eq. 20; the same for a linear teacher.
+    beta : array_like, optional
+        Inverse temperature of the Gibbs measure exp(-beta E), > 0, broadcast with the others;
+        given, even as inf, it asks for the general solver.
 
     Returns
     -------
-    Equilibrium
-        Frozen, with arrays of the broadcast shape.
+    Equilibrium or GeneralEquilibrium
+        Frozen, with arrays of the broadcast shape; the second from the general solver, which knows
+        temperature, entropy and free energy but not the dead fraction.
 
     Raises
     ------
@@ -154,8 +222,21 @@ def solve_equilibrium(
     >>> equilibrium.messages.tolist()
     ['converged', 'converged']
     """
-    student = as_student(student)
     theory = choice("theory", theory, THEORIES)
+    noise = choice("noise", noise, ("output", "input"))
+    activation = as_activation(student)
+    if (
+        beta is not None
+        or not isinstance(activation, LeakyReLU)
+        or as_activation(teacher, name="teacher") != LINEAR
+    ):
+        if theory != "replica":
+            raise ValueError(f"theory {theory!r} covers a linear teacher at zero temperature only")
+        inverse = np.inf if beta is None else beta
+        return solve_finite_temperature(
+            alpha, S, zeta, inverse, student=activation, teacher=teacher, noise=noise
+        )
+    student = activation
     if theory == "published" and student not in (LINEAR, RELU):
         raise ValueError(
             f"theory 'published' covers student 'linear' and 'relu' only, got {student.name!r}"

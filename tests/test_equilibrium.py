@@ -149,8 +149,8 @@ def test_large_arrays_on_threads_equal_single_points(student):
     [
         ({"theory": "exact"}, ValueError, "theory must be one of ('replica', 'published')"),
         ({"theory": 3}, TypeError, "theory must be one of"),
-        ({"student": "tanh"}, ValueError, "student must be 'linear', 'relu' or a LeakyReLU(slope)"),
-        ({"student": 0.5}, TypeError, "student must be 'linear', 'relu' or a LeakyReLU(slope)"),
+        ({"student": "gelu"}, ValueError, "student must be one of ('linear', 'relu', 'erf'"),
+        ({"student": 0.5}, TypeError, "student must be one of ('linear', 'relu', 'erf'"),
         (
             {"student": LeakyReLU(0.5), "theory": "published"},
             ValueError,

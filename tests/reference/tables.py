@@ -6,12 +6,13 @@ import argparse
 import csv
 import math
 import sys
+from functools import lru_cache
 from multiprocessing import Pool
 from pathlib import Path
 
 from mpmath import mp, mpf
 
-__all__ = ["FOLDER", "columns", "exact", "log_uniform", "main", "read", "text"]
+__all__ = ["FOLDER", "columns", "exact", "legendre", "log_uniform", "main", "read", "text"]
 
 FOLDER = Path(__file__).parent
 
@@ -52,6 +53,26 @@ def main(description: str, tables: dict, verify) -> None:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(names)
             table.writerows(rows)
+
+
+@lru_cache
+def _legendre(n: int, dps: int) -> list:
+    found = []
+    for k in range(n):
+        x = mp.cos(mp.pi * (k + mpf(3) / 4) / (n + mpf(1) / 2))
+        for _ in range(8):
+            p, below = x, mpf(1)
+            for j in range(2, n + 1):
+                p, below = ((2 * j - 1) * x * p - (j - 1) * below) / j, p
+            slope = n * (x * p - below) / (x * x - 1)
+            x -= p / slope
+        found.append((x, 2 / ((1 - x * x) * slope**2)))
+    return found
+
+
+def legendre(n: int) -> list:
+    """Gauss-Legendre nodes and weights on [-1, 1] at the present precision."""
+    return _legendre(n, mp.dps)
 
 
 def log_uniform(draw, low: float, high: float) -> float:

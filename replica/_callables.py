@@ -1,0 +1,121 @@
+"""User functions of real numbers, compiled or plain Python, evaluated on arrays of points.
+
+Imports nothing from the package. A user function is called with floats and returns a float; an
+exception it raises reaches the user with its own traceback.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core.registry import CPUDispatcher
+from numpy.typing import NDArray
+
+__all__ = ["evaluate"]
+
+# Points at which a whole-array call of a Python function is compared with scalar calls.
+_PROBES = 17
+
+
+def evaluate(
+    function: Callable[..., Any], *points: NDArray[np.float64], name: str
+) -> NDArray[np.float64]:
+    """Return ``function(*coordinates)`` at every point; `points` are 1-D arrays of one length.
+
+    Compiled functions run in a compiled loop. A plain Python function is called once with the
+    whole arrays if that gives what scalar calls give (as for ``numpy.tanh``), else point by point.
+
+    Raises
+    ------
+    TypeError
+        If `function` is not callable or does not return one real number.
+    ValueError
+        If a value is not finite.
+    """
+    if not callable(function):
+        raise TypeError(f"{name} must be a function of real numbers, got {function!r}")
+    if not points[0].size:
+        return np.empty(0)
+    if isinstance(function, CPUDispatcher):
+        _real(function(*(float(p[0]) for p in points)), name, points, 0)  # a readable refusal
+        values = np.empty(points[0].size)
+        _compiled_loop(function, len(points))(*points, values)
+    else:
+        values = _evaluate_python(function, points, name)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise ValueError(
+            f"{name} must return finite numbers, got {float(values[first])} at {_at(points, first)}"
+        )
+    return values
+
+
+def _evaluate_python(
+    function: Callable[..., Any], points: tuple[NDArray[np.float64], ...], name: str
+) -> NDArray[np.float64]:
+    size = points[0].size
+    if size > _PROBES:
+        probes = np.unique(np.linspace(0, size - 1, _PROBES).astype(np.int64))
+        expected = _one_by_one(function, tuple(p[probes] for p in points), name)
+        try:
+            with np.errstate(all="ignore"):  # branches not taken may overflow inside numpy.where
+                values = np.asarray(function(*points))
+        except Exception:  # not written for arrays: the scalar calls below decide
+            values = np.empty(0)
+        if (
+            values.shape == (size,)
+            and values.dtype.kind in "iuf"
+            and np.allclose(values[probes], expected, rtol=1e-14, atol=0.0, equal_nan=True)
+        ):
+            return values.astype(np.float64)
+    return _one_by_one(function, points, name)
+
+
+def _one_by_one(
+    function: Callable[..., Any], points: tuple[NDArray[np.float64], ...], name: str
+) -> NDArray[np.float64]:
+    columns = [p.tolist() for p in points]
+    return np.array(
+        [_real(function(*x), name, points, i) for i, x in enumerate(zip(*columns, strict=True))]
+    )
+
+
+def _real(value: Any, name: str, points: tuple[NDArray[np.float64], ...], index: int) -> float:
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"{name} must return one real number, got {value!r} at {_at(points, index)}"
+        )
+    return float(value)
+
+
+def _at(points: tuple[NDArray[np.float64], ...], index: int) -> str:
+    return ", ".join(f"{p[index]:.17g}" for p in points)
+
+
+@lru_cache(maxsize=64)
+def _compiled_loop(function: Any, dimension: int) -> Any:
+    """Return a compiled loop over points for one compiled function (not cached on disk)."""
+
+    def loop_1d(x, out):
+        for i in range(x.size):
+            out[i] = function(x[i])
+
+    def loop_2d(x, y, out):
+        for i in range(x.size):
+            out[i] = function(x[i], y[i])
+
+    def loop_3d(x, y, z, out):
+        for i in range(x.size):
+            out[i] = function(x[i], y[i], z[i])
+
+    loop = (loop_1d, loop_2d, loop_3d)[dimension - 1]
+    # A loop that closes over a user's function cannot be cached on disk, hence not `jit`.
+    return numba.njit(nogil=True, error_model="numpy")(loop)

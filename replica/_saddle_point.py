@@ -1,0 +1,520 @@
+"""The saddle point of the general solvers: three equations for (chi, m, gamma^2), any averages.
+
+`general_student` (zero temperature) and `finite_temperature` give the averages; this module turns
+them into fixed points, one problem after the other on a thread pool, and into results. May import
+the modules named in the imports only.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._activation_table import activation_value
+from ._jit import for_each_chunk, jit
+from ._repr import summary
+from ._status import ConvergenceWarning, Status
+from ._validation import broadcast, choice, real_array
+from .proximal import Activation, prepare
+from .students import LeakyReLU, Student, as_activation
+from .teacher_average import LEGENDRE, Teacher, graded_edges, prepare_teacher
+
+__all__ = ["WIDTHS", "GeneralEquilibrium", "Point", "cross_moment", "prepared", "solve_all"]
+__all__ += ["teacher_law"]
+
+_TOLERANCE = 1e-10
+# Where the coarsest rule hands over to the next.
+_ROUGH = 1e-4
+_HAND_OVER = 1e-7
+# Two rules that agree so well: the finer one is more accurate by some orders of magnitude.
+_ACCURATE = 1e-5
+WIDTHS = (40.0, 160.0, 640.0, 2560.0, 10240.0)
+_EDGES = np.array([-8.5, -5.0, -2.5, 0.0, 2.5, 5.0, 8.5])
+_MAX_EVALUATIONS = 300
+
+Averages = Callable[[Activation, Teacher, float, float, float, Any], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, repr=False)
+class GeneralEquilibrium:
+    """Replica-symmetric equilibrium of any student, element by element; arrays of one shape.
+
+    Attributes
+    ----------
+    alpha, S, zeta, beta : ndarray
+        The problems, broadcast; beta is inf at zero temperature.
+    gamma, R : ndarray
+        Square root of the overlap of two replicas, and gamma R the overlap with the teacher.
+    q : ndarray
+        Self-overlap |W|^2 / N; gamma^2 at zero temperature.
+    chi : ndarray
+        beta (q - gamma^2), and its limit at zero temperature.
+    gen_error : ndarray
+        E[(phi(z) - g(u))^2] of the student with the posterior-mean weights (gamma, R).
+    gibbs_gen_error, posterior_mean_gen_error : ndarray
+        The error averaged over the Gibbs measure, and that of the averaged output.
+    train_error : ndarray
+        Gibbs average of the mean of (y - g(u))^2 over the training set.
+    energy, free_energy, entropy : ndarray
+        Per weight: alpha train_error / 2 + zeta q / 2; f of eq. 19; beta (energy - free_energy),
+        relative to a Gaussian of unit variance (-inf at zero temperature).
+    replicon : ndarray
+        The de Almeida-Thouless eigenvalue 1 - alpha E[(var_u / V - 1)^2]; -inf where u jumps.
+    rs_stable : ndarray of bool
+        Whether `replicon` is positive.
+    residual, quadrature_error : ndarray
+        Largest change of (ln chi, m, ln(gamma^2 - m^2)) by one more iteration, and between the
+        last two quadrature rules: a bound far above the error of the finer one, which is used.
+    n_evaluations : ndarray of int
+        How often the Gaussian averages were evaluated.
+    status : ndarray of int
+        `replica.Status` of each element; every value is NaN where it is not CONVERGED.
+    student, teacher : LeakyReLU or Student
+    """
+
+    alpha: NDArray[np.float64]
+    S: NDArray[np.float64]
+    zeta: NDArray[np.float64]
+    beta: NDArray[np.float64]
+    gamma: NDArray[np.float64]
+    R: NDArray[np.float64]
+    q: NDArray[np.float64]
+    chi: NDArray[np.float64]
+    gen_error: NDArray[np.float64]
+    gibbs_gen_error: NDArray[np.float64]
+    posterior_mean_gen_error: NDArray[np.float64]
+    train_error: NDArray[np.float64]
+    energy: NDArray[np.float64]
+    free_energy: NDArray[np.float64]
+    entropy: NDArray[np.float64]
+    replicon: NDArray[np.float64]
+    rs_stable: NDArray[np.bool_]
+    residual: NDArray[np.float64]
+    quadrature_error: NDArray[np.float64]
+    n_evaluations: NDArray[np.int64]
+    status: NDArray[np.int64]
+    student: LeakyReLU | Student
+    teacher: LeakyReLU | Student
+
+    @property
+    def converged(self) -> NDArray[np.bool_]:
+        """Whether each element converged."""
+        return self.status == Status.CONVERGED
+
+    @property
+    def messages(self) -> NDArray[np.object_]:
+        """The status of every element in words."""
+        text = np.empty(self.status.shape, dtype=object)
+        for index in np.ndindex(self.status.shape):
+            text[index] = Status(int(self.status[index])).message
+        return text
+
+    @property
+    def stability(self) -> str:
+        """Why replica symmetry is stable or not, in one sentence."""
+        if bool(np.isneginf(self.replicon).any()):
+            return (
+                "replica symmetry is unstable: the minimiser of some sample jumps with its field, "
+                "which makes the replicon integral diverge; the result is an approximation"
+            )
+        if bool((self.replicon < 0).any()):
+            return "replica symmetry is unstable: the replicon eigenvalue is negative somewhere"
+        return "replica symmetry is stable: the replicon eigenvalue is positive"
+
+    def __repr__(self) -> str:
+        return summary(self, "GeneralEquilibrium")
+
+
+@dataclass
+class Point:
+    """One problem and its averages; keeps the table as wide as the fields need."""
+
+    alpha: float
+    S: float
+    zeta: float
+    beta: float
+    student: LeakyReLU | Student
+    teacher: LeakyReLU | Student
+    noise: str
+    averages: Averages
+    width: int = 0
+    n_evaluations: int = 0
+    last: tuple[Any, Any] = (None, None)
+
+    def evaluate(self, chi: float, m: float, q: float, level: int) -> NDArray[np.float64]:
+        """Return the averages at the order parameters, on the table that is wide enough."""
+        if self.last[0] == (chi, m, q, level):
+            return self.last[1]
+        law = teacher_law(self.teacher, self.S, self.noise)
+        while True:
+            self.n_evaluations += 1
+            values = self.averages(self.table(), law, chi, m, q, LEGENDRE[level])
+            if np.isfinite(values[:4]).all() or self.width == len(WIDTHS) - 1:
+                self.last = (chi, m, q, level), values
+                return values
+            self.width += 1
+
+    def table(self) -> Activation:
+        """Return the activation on the present range."""
+        return prepared(self.student, WIDTHS[self.width])
+
+    def step(self, x: NDArray[np.float64], level: int) -> NDArray[np.float64]:
+        """One iteration of the saddle-point equations for (ln chi, m, ln(gamma^2 - m^2))."""
+        chi, m, rest = math.exp(x[0]), x[1], math.exp(x[2])
+        f2, g0, g1 = self.evaluate(chi, m, rest + m * m, level)[:3]
+        stiffness = self.zeta - self.alpha * g0
+        if not stiffness > 0:
+            return np.full(3, np.nan)
+        new = 1 / stiffness
+        power = self.alpha * f2 * new * new
+        if not power > 0:
+            return np.full(3, np.nan)
+        return np.array([math.log(new), self.alpha * g1 * new, math.log(power)])
+
+
+prepared = lru_cache(maxsize=64)(prepare)
+
+
+@lru_cache(maxsize=256)
+def teacher_law(teacher: LeakyReLU | Student, S: float, noise: str) -> Teacher:
+    return prepare_teacher(teacher, S, noise=noise)
+
+
+def solve_all(
+    make_averages: Callable[[float], Averages],
+    alpha: ArrayLike,
+    S: ArrayLike,
+    zeta: ArrayLike,
+    beta: ArrayLike,
+    *,
+    student: Any,
+    teacher: Any,
+    noise: str,
+) -> GeneralEquilibrium:
+    """Check, broadcast and solve an array of problems; `make_averages` takes beta."""
+    who, whom = as_activation(student), as_activation(teacher, name="teacher")
+    noise = choice("noise", noise, ("output", "input"))
+    loads = real_array("alpha", alpha, low=0.0, low_open=True)
+    noises = real_array("S", S, low=0.0)
+    decays = real_array("zeta", zeta, low=0.0)
+    inverse = real_array("beta", beta, low=0.0, low_open=True, finite=False)
+    loads, noises, decays, inverse = broadcast(alpha=loads, S=noises, zeta=decays, beta=inverse)
+    shape = loads.shape
+    parameters = np.stack([a.ravel() for a in (loads, noises, decays, inverse)], axis=1)
+    points = [
+        Point(*row, student=who, teacher=whom, noise=noise, averages=make_averages(row[3]))
+        for row in parameters.tolist()
+    ]
+    for point in points[:1]:  # a user function that raises does so here, in the calling thread
+        point.table()
+        teacher_law(whom, point.S, noise)
+    rows: list[dict[str, float] | None] = [None] * len(points)
+    _on_threads(points, rows, lambda point: _solve_cold(point))
+    _continue(points, rows, parameters)
+    columns = {}
+    for field in fields(GeneralEquilibrium):
+        if field.name in _KEPT:
+            kind = {"status": np.int64, "n_evaluations": np.int64, "rs_stable": np.bool_}
+            values = [(row or _FAILED)[field.name] for row in rows]
+            column = np.array(values, dtype=kind.get(field.name, np.float64))
+            columns[field.name] = column.reshape(shape)
+    failed = int((columns["status"] != Status.CONVERGED).sum())
+    if failed:
+        warnings.warn(
+            f"{failed} of {len(points)} elements did not converge; their values are NaN",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    return GeneralEquilibrium(
+        alpha=loads, S=noises, zeta=decays, beta=inverse, student=who, teacher=whom, **columns
+    )
+
+
+_KEPT = tuple(f.name for f in fields(GeneralEquilibrium))[4:-2]
+_FAILED: dict[str, Any] = dict.fromkeys(_KEPT, math.nan)
+_FAILED |= {"rs_stable": False, "n_evaluations": 0, "status": int(Status.MAX_ITERATIONS)}
+
+
+def _on_threads(points: list[Point], rows: list[Any], solve: Callable[[Point], Any]) -> None:
+    from tqdm import tqdm
+
+    stop = threading.Event()
+    # The bar is for people who wait: only on a terminal, only if it takes more than two seconds.
+    with tqdm(total=len(points), disable=None, delay=2.0, desc="saddle points") as bar:
+
+        def kernel(first: int, last: int) -> None:
+            for i in range(first, last):
+                if stop.is_set():
+                    return
+                if rows[i] is None:
+                    rows[i] = solve(points[i])
+                bar.update(1)
+
+        try:
+            for_each_chunk(kernel, len(points), min_chunk=1)
+        except BaseException:
+            stop.set()
+            raise
+
+
+def _solve_cold(point: Point) -> dict[str, float] | None:
+    """Solve from scratch; of several saddle points found, the one with the lowest energy."""
+    starts = [_linear_start(point)]
+    if isinstance(point.student, Student):
+        starts.append(np.array([starts[0][0] - 1.0, 0.1 * starts[0][1], starts[0][2]]))
+    rough: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+    for start in starts:
+        found = _fixed_point(lambda x: point.step(x, 0), start, _ROUGH)
+        if found is not None and all(np.abs(found[0] - x).max() > 0.01 for x, _ in rough):
+            rough.append(found[:2])
+    rows = [row for row in (_polish(point, *start) for start in rough) if row is not None]
+    if not rows:
+        return None
+    key = "energy" if math.isinf(point.beta) else "free_energy"
+    return min(rows, key=lambda row: row[key])
+
+
+def _linear_start(point: Point) -> NDArray[np.float64]:
+    """Return the zero-temperature solution of the linear student, which is never far away."""
+    alpha, S, zeta = point.alpha, point.S, point.zeta
+    if zeta > 0:
+        b = zeta + alpha - 1
+        chi = (math.hypot(b, 2 * math.sqrt(zeta)) - b) / (2 * zeta)
+    else:
+        chi = 1 / (alpha - 1) if alpha > 1.05 else 20.0
+    chi = min(chi, 1e3)
+    m = alpha * chi / (1 + chi)
+    k = min(m * chi / (1 + chi), 0.95)
+    m = min(m, 1.0)
+    return np.array([math.log(chi), m, math.log(k * (S + (1 - m) ** 2) / (1 - k) + 1e-6)])
+
+
+def _continue(points: list[Point], rows: list[Any], parameters: NDArray[np.float64]) -> None:
+    """Solve what failed from scratch with the nearest solved problems as starts.
+
+    "Nearest" is decided by the parameters, so the order of the problems does not matter.
+    """
+    place = np.log(parameters[:, [0, 2]] + 1e-12)
+    cold = np.where(np.isinf(parameters[:, 3]), 0.0, 1 / parameters[:, 3])
+    place = np.column_stack([place, np.log(cold + 1e-12), parameters[:, 1]])
+    for _ in range(8):
+        todo = [i for i, row in enumerate(rows) if row is None]
+        solved = [i for i, row in enumerate(rows) if row is not None]
+        if not todo or not solved:
+            return
+        progress = {}
+        for i in todo:
+            distance = np.abs(place[solved] - place[i]).sum(axis=1)
+            near = solved[int(np.lexsort((*parameters[solved].T, distance))[0])]
+            row = rows[near]
+            m = row["gamma"] * row["R"]
+            rest = max(row["gamma"] ** 2 - m * m, 1e-300)
+            start = np.array([math.log(row["chi"]), m, math.log(rest)])
+            progress[i] = _polish(points[i], start, None)
+        for i, row in progress.items():
+            rows[i] = row
+        if all(row is None for row in progress.values()):
+            return
+
+
+def _polish(
+    point: Point, x: NDArray[np.float64], jacobian: NDArray[np.float64] | None
+) -> dict[str, float] | None:
+    """Solve from `x` with finer and finer quadrature, until two rules agree."""
+    coarse = None
+    for level in range(1, len(LEGENDRE)):
+        tolerance = _HAND_OVER if coarse is None else _TOLERANCE
+        found = _fixed_point(lambda x, level=level: point.step(x, level), x, tolerance, jacobian)
+        if found is None:
+            return None
+        x, jacobian, residual = found
+        if coarse is not None:
+            error = float(np.abs(x - coarse).max())
+            if error < _ACCURATE or level + 1 == len(LEGENDRE):
+                return _describe(point, x, float(residual), error, level)
+        coarse = x
+    return None
+
+
+def _fixed_point(
+    step: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    x: NDArray[np.float64],
+    tolerance: float,
+    jacobian: NDArray[np.float64] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float] | None:
+    """Solve step(x) = x: damped iterations, then Broyden's method from a numerical Jacobian.
+
+    Returns the solution, the Jacobian of step(x) - x, and the last residual; None if there is no
+    convergence, which means a residual and a Newton step both below `tolerance`.
+    """
+    residual = step(x) - x
+    size = np.abs(residual).max()
+    damped = 0 if jacobian is not None else 2
+    evaluations = 1
+    age = 0
+    while evaluations < _MAX_EVALUATIONS:
+        if not np.isfinite(size):
+            return None
+        if damped > 0:
+            damped -= 1
+            jacobian = None
+            move = 0.5 * residual
+        else:
+            if jacobian is None:
+                jacobian = np.empty((3, 3))
+                for k in range(3):
+                    shifted = x.copy()
+                    shifted[k] += 1e-6
+                    jacobian[:, k] = (step(shifted) - shifted - residual) / 1e-6
+                evaluations += 3
+                age = 0
+                if not np.isfinite(jacobian).all():
+                    return None
+            try:
+                move = -np.linalg.solve(jacobian, residual)
+            except np.linalg.LinAlgError:
+                damped = 8
+                continue
+            if size <= tolerance and np.abs(move).max() <= 10 * tolerance:
+                return x, jacobian, size
+        longest = np.abs(move).max()
+        if longest > 1.0:
+            move /= longest
+        trial = x + move
+        new = step(trial) - trial
+        evaluations += 1
+        for _ in range(30):
+            if np.isfinite(new).all():
+                break
+            move /= 2
+            trial = x + move
+            new = step(trial) - trial
+            evaluations += 1
+        new_size = np.abs(new).max()
+        if jacobian is not None:
+            if new_size > 2 * size:
+                damped = 10
+                jacobian = None
+                continue
+            change = new - residual - jacobian @ move
+            jacobian = jacobian + np.outer(change, move) / (move @ move)
+            age += 1
+            if age >= 6 and new_size > 0.1 * size:
+                jacobian = None
+        x, residual, size = trial, new, new_size
+    return None
+
+
+def _describe(
+    point: Point, x: NDArray[np.float64], residual: float, shift: float, level: int
+) -> dict[str, float]:
+    chi, m, rest = math.exp(x[0]), float(x[1]), math.exp(x[2])
+    gamma2 = rest + m * m
+    values = point.evaluate(chi, m, gamma2, level)
+    loss, replicon_integral = values[3], values[4]
+    alpha, zeta, beta = point.alpha, point.zeta, point.beta
+    cold = math.isinf(beta)
+    V = 0.0 if cold else chi / beta
+    q = gamma2 + V
+    energy = alpha * loss / 2 + zeta * q / 2
+    replicon = 1 - alpha * replicon_integral
+    if cold:
+        free_energy, entropy = energy, -math.inf
+        # Below this weight the jumps carry less than the accuracy of the averages.
+        if abs(values[5]) > 1e-12:
+            replicon = -math.inf
+    else:
+        beta_f = -(rest / (2 * V) + math.log(V) / 2 - beta * zeta * q / 2 + alpha * values[5])
+        free_energy = beta_f / beta
+        entropy = beta * energy - beta_f
+    rule = LEGENDRE[2]
+    law = teacher_law(point.teacher, point.S, point.noise)
+    width = next((w for w in WIDTHS if w > 9 * math.sqrt(q)), WIDTHS[-1])
+    table, truth = prepared(point.student, width), law.activation
+    of_truth = cross_moment(truth, truth, 1.0, 1.0, 1.0, rule)
+    overlap = cross_moment(table, truth, gamma2, m, 1.0, rule)
+    gen_error = of_truth - 2 * overlap + cross_moment(table, table, gamma2, gamma2, gamma2, rule)
+    gibbs = mean = gen_error
+    if not cold:
+        overlap = cross_moment(table, truth, q, m, 1.0, rule)
+        gibbs = of_truth - 2 * overlap + cross_moment(table, table, q, q, q, rule)
+        mean = of_truth - 2 * overlap + cross_moment(table, table, q, gamma2, q, rule)
+    return {
+        "gamma": math.sqrt(gamma2),
+        "R": m / math.sqrt(gamma2),
+        "q": q,
+        "chi": chi,
+        "gen_error": gen_error,
+        "gibbs_gen_error": gibbs,
+        "posterior_mean_gen_error": mean,
+        "train_error": loss,
+        "energy": energy,
+        "free_energy": free_energy,
+        "entropy": entropy,
+        "replicon": replicon,
+        "rs_stable": bool(replicon > 0),
+        "residual": residual,
+        "quadrature_error": shift,
+        "n_evaluations": point.n_evaluations,
+        "status": int(Status.CONVERGED),
+    }
+
+
+@jit
+def cross_moment(
+    first: Any, second: Any, var_a: float, cov: float, var_b: float, rule: Any
+) -> float:
+    """E[g(a) h(b)] of two activations over a centred Gaussian pair (a, b)."""
+    nodes, weights = rule
+    sd = math.sqrt(var_a)
+    gain = cov / var_a
+    rest2 = var_b - gain * cov
+    rest = math.sqrt(rest2) if rest2 > 1e-15 * var_b else 0.0
+    kinks_a = first.u[first.kink] / sd
+    kinks_b = second.u[second.kink]
+    # The mean over b given a turns quickly where its centre passes a kink.
+    count = kinks_a.size
+    centres = np.empty(count + kinks_b.size)
+    widths = np.zeros(centres.size)
+    centres[:count] = kinks_a
+    for k in range(kinks_b.size):
+        if gain != 0.0:
+            centres[count] = kinks_b[k] / (gain * sd)
+            widths[count] = rest / abs(gain * sd)
+            count += 1
+    edges = graded_edges(_EDGES, centres[:count], widths[:count], 1.0)
+    total = 0.0
+    for i in range(edges.size - 1):
+        length = edges[i + 1] - edges[i]
+        if length < 1e-14:
+            continue
+        for j in range(nodes.size):
+            v = edges[i] + length * nodes[j]
+            p = weights[j] * length * math.exp(-0.5 * v * v) / math.sqrt(2 * math.pi)
+            a = sd * v
+            mean = gain * a
+            if rest == 0.0:
+                inner = activation_value(second.breaks, second.series, mean)
+            else:
+                inner = 0.0
+                centres_b = (kinks_b - mean) / rest
+                edges_b = graded_edges(_EDGES, centres_b, np.zeros(centres_b.size), 1.0)
+                for k in range(edges_b.size - 1):
+                    length_b = edges_b[k + 1] - edges_b[k]
+                    for n in range(nodes.size):
+                        z = edges_b[k] + length_b * nodes[n]
+                        pz = weights[n] * length_b * math.exp(-0.5 * z * z)
+                        inner += pz * activation_value(
+                            second.breaks, second.series, mean + rest * z
+                        )
+                inner /= math.sqrt(2 * math.pi)
+            total += p * activation_value(first.breaks, first.series, a) * inner
+    return total

@@ -1,0 +1,433 @@
+"""Saddle point of the Gibbs measure exp(-beta E) at any temperature, any student, any teacher.
+
+One sample sees the field u = omega + sqrt(V) times a normal variable, V = q - gamma^2, through
+
+    ln Z(y, omega, V) = ln E_u[exp(-beta (y - g(u))^2 / 2)],
+
+in closed form for piecewise-linear students (two error functions, in log space), by quadrature
+around the minima of the exponent for all others. With chi = beta V and f = (d ln Z/d omega) / beta
+the saddle point of eq. 19 has the form of the zero-temperature one,
+
+    chi = 1 / (zeta - alpha g0),  m = alpha g1 chi,  gamma^2 = (alpha^2 g1^2 + alpha E[f^2]) chi^2,
+
+and meets it as beta grows. May import the modules named in the imports only.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._activation_table import activation_at, activation_value
+from ._jit import jit
+from ._saddle_point import Averages, GeneralEquilibrium, solve_all
+from .general_student import zero_temperature_averages
+from .proximal import Activation, envelope, switching_outputs
+from .students import LeakyReLU, as_activation
+from .teacher_average import Teacher, graded_edges, outer_rule
+
+__all__ = ["gibbs_averages", "sample_free_energy", "solve_finite_temperature"]
+
+_REACH = 8.5
+_BASE = np.array([-8.5, -4.5, -1.5, 1.5, 4.5, 8.5])
+_LN_ROOT_2PI = 0.5 * math.log(2 * math.pi)
+# Minima of the exponent this far above the lowest contribute less than 1e-17.
+_NEGLIGIBLE = 40.0
+
+
+def solve_finite_temperature(
+    alpha: ArrayLike,
+    S: ArrayLike,
+    zeta: ArrayLike,
+    beta: ArrayLike,
+    *,
+    student: Any,
+    teacher: Any = "linear",
+    noise: str = "output",
+) -> GeneralEquilibrium:
+    """Equilibrium of the Gibbs measure exp(-beta E) of any student with any teacher.
+
+    Parameters
+    ----------
+    alpha, S, zeta : float or array_like
+        Load P/N > 0, variance of the label noise >= 0, ridge coefficient >= 0 of the sum
+        convention.
+    beta : float or array_like
+        Inverse temperature, positive; inf is zero temperature. All four broadcast.
+    student, teacher : str, LeakyReLU or Student
+        Activations g of the student and phi of the teacher.
+    noise : {"output", "input"}
+        Label y = phi(z) + s, or y = phi(z + s) as in eq. 20.
+
+    Returns
+    -------
+    GeneralEquilibrium
+        Elements that did not converge are NaN and reported by a `ConvergenceWarning`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of range, or an activation is not a smooth function between its
+        declared kinks. An exception raised by an activation is passed on.
+
+    Examples
+    --------
+    >>> result = solve_finite_temperature(1.0, 0.25, 0.25, 10.0, student="relu")
+    >>> round(float(result.chi), 5), round(float(result.gamma * result.R), 5)
+    (2.3317..., 0.4179...)
+    """
+    who = as_activation(student)
+    slope = who.slope if isinstance(who, LeakyReLU) else math.nan
+
+    def make(inverse: float) -> Averages:
+        if math.isinf(inverse):
+            return zero_temperature_averages
+
+        def averages(
+            table: Activation, law: Teacher, chi: float, m: float, q: float, rule: Any
+        ) -> NDArray[np.float64]:
+            return gibbs_averages(table, slope, law, inverse, chi, m, q, rule)
+
+        return averages
+
+    return solve_all(make, alpha, S, zeta, beta, student=who, teacher=teacher, noise=noise)
+
+
+@jit
+def gibbs_averages(
+    student: Any, slope: float, teacher: Any, beta: float, chi: float, m: float, q: float, rule: Any
+) -> Any:
+    """Return E[f^2], g0, g1, E<(y - g)^2>, the replicon integral, E[ln Z].
+
+    `q` is the overlap of two replicas (gamma^2), ``chi = beta V``; `slope` is the slope of the
+    negative side of a piecewise-linear student, NaN for any other. The replicon integral is
+    E[(var_u / V - 1)^2]. NaN where an intermediate value is not finite.
+    """
+    tau2 = q - m * m / teacher.variance
+    out = np.zeros(6)
+    if not (tau2 >= 0.0 and chi > 0.0):
+        return np.full(6, np.nan)
+    tau = math.sqrt(tau2)
+    V = chi / beta
+    width = math.sqrt(V)
+    switches = switching_outputs(student, chi)
+    # The scales at which a switch in y is rounded: by temperature and by the law of omega.
+    thermal = 0.3 * min(width, min(1.0, 1.0 / math.sqrt(chi)) / math.sqrt(beta))
+    scale = max(thermal, 0.2 * min(tau, 1.0) / (1.0 + chi))
+    t, y, w = outer_rule(teacher, switches, max(scale, 1e-6), rule)
+    nodes, weights = rule
+    n = student.u.size
+    h = np.empty(n)
+    hull = np.empty(n, np.int64)
+    items = np.empty((2 * n + 4, 5))
+    centres = np.empty(4 * n + 4)
+    widths = np.empty(4 * n + 4)
+    exponent = np.empty(n)
+    for i in range(t.size):
+        if w[i] < 1e-18:
+            continue
+        mean = m * t[i] / teacher.variance
+        found = 0
+        if tau > 0.0 and width < tau * (1.0 + chi):
+            found = _features(student, y[i], chi, beta, mean, tau, h, hull, items, centres, widths)
+        edges = graded_edges(_BASE, centres[:found], widths[:found], 1.0)
+        if tau == 0.0:
+            edges = np.array([-1.0, 1.0])
+        for k in range(edges.size - 1):
+            length = edges[k + 1] - edges[k]
+            if length < 1e-13:
+                continue
+            for j in range(nodes.size):
+                v = edges[k] + length * nodes[j]
+                p = w[i] * weights[j] * length * math.exp(-0.5 * v * v - _LN_ROOT_2PI)
+                if tau == 0.0:
+                    v = 0.0
+                    p = w[i] * weights[j]
+                if p < 1e-17:
+                    continue
+                omega = mean + tau * v
+                if slope == slope:
+                    lnz, shift, var, loss = _piecewise(y[i], omega, V, beta, slope)
+                else:
+                    lnz, shift, var, loss = _by_quadrature(
+                        student, y[i], omega, V, beta, rule, exponent
+                    )
+                f = shift / chi
+                out[0] += p * f * f
+                out[1] += p * v * f
+                out[2] += p * t[i] * f
+                out[3] += p * loss
+                out[4] += p * (var / V - 1.0) ** 2
+                out[5] += p * lnz
+    out[1] = out[1] / tau if tau > 0.0 else np.nan
+    out[2] = (out[2] - m * out[1]) / teacher.variance
+    return out
+
+
+@jit
+def _features(
+    student: Any,
+    y: float,
+    chi: float,
+    beta: float,
+    mean: float,
+    tau: float,
+    h: Any,
+    hull: Any,
+    items: Any,
+    centres: Any,
+    widths: Any,
+) -> int:
+    """Write where, in standard units, f varies quickly with omega, and over what width."""
+    V = chi / beta
+    width = math.sqrt(V)
+    found = 0
+    rows = envelope(student, y, chi, h, hull, items)
+    for k in range(rows - 1):
+        jump = items[k + 1, 0] - items[k, 1]
+        if jump > 0.0:
+            centres[found] = (items[k, 3] - mean) / tau
+            widths[found] = V / jump / tau
+            found += 1
+    for v in range(student.u.size):
+        if student.kink[v]:
+            left = student.u[v] - chi * (y - student.g_left[v]) * student.slope_left[v]
+            right = student.u[v] - chi * (y - student.g_right[v]) * student.slope_right[v]
+            # A concave kink under a barrier is never visited.
+            if left > right + 10.0 * width * (1.0 + chi):
+                continue
+            centres[found] = (left - mean) / tau
+            centres[found + 1] = (right - mean) / tau
+            widths[found] = width / tau
+            widths[found + 1] = width / tau
+            found += 2
+    return found
+
+
+@jit
+def sample_free_energy(
+    student: Any, slope: float, y: float, omega: float, V: float, beta: float, rule: Any
+) -> tuple[float, float, float, float]:
+    """Return ln Z, <u> - omega, var u and <(y - g)^2> of one sample."""
+    if slope == slope:
+        return _piecewise(y, omega, V, beta, slope)
+    return _by_quadrature(student, y, omega, V, beta, rule, np.empty(student.u.size))
+
+
+# --- Piecewise-linear students -------------------------------------------------------------------
+
+
+@jit
+def _piecewise(
+    y: float, omega: float, V: float, beta: float, slope: float
+) -> tuple[float, float, float, float]:
+    chi = beta * V
+    ln_up, d_up, var_up = _half_line(y, omega, V, chi, beta, 1.0, 1.0)
+    ln_down, d_down, var_down = _half_line(y, omega, V, chi, beta, slope, -1.0)
+    odds = math.exp(-abs(ln_up - ln_down))
+    lnz = max(ln_up, ln_down) + math.log1p(odds)
+    p_up = 1.0 / (1.0 + odds)
+    p_down = odds * p_up
+    if ln_down > ln_up:
+        p_up, p_down = p_down, p_up
+    shift = p_up * d_up + p_down * d_down
+    var = p_up * var_up + p_down * var_down + p_up * p_down * (d_up - d_down) ** 2
+    loss_up = (y - omega - d_up) ** 2 + var_up
+    loss_down = (y - slope * (omega + d_down)) ** 2 + slope * slope * var_down
+    return lnz, shift, var, p_up * loss_up + p_down * loss_down
+
+
+@jit
+def _half_line(
+    y: float, omega: float, V: float, chi: float, beta: float, b: float, sign: float
+) -> tuple[float, float, float]:
+    """Return ln Z, <u> - omega and var u of the branch g = b u on the half-line sign * u > 0."""
+    stiff = 1.0 + b * b * chi
+    step = chi * b * (y - b * omega) / stiff
+    root = math.sqrt(V / stiff)
+    x = sign * (omega + step) / root
+    ln_p, r, rest, var = _truncated_normal(x)
+    lnz = -0.5 * math.log(stiff) - 0.5 * beta * (y - b * omega) ** 2 / stiff + ln_p
+    # Far outside, x + r cancels: take the mean from the kink instead of from the peak.
+    d = step + sign * root * r if x > -5.0 else sign * root * rest - omega
+    return lnz, d, root * root * var
+
+
+@jit
+def _truncated_normal(x: float) -> tuple[float, float, float, float]:
+    """Return ln Phi(x) and, for z ~ N(0, 1) given z > -x, its mean r, x + r and variance."""
+    if x > -20.0:
+        tail = 0.5 * math.erfc(abs(x) / math.sqrt(2.0))
+        p = 1.0 - tail if x > 0.0 else tail
+        ln_p = math.log1p(-tail) if x > 0.0 else math.log(tail)
+        r = math.exp(-0.5 * x * x - _LN_ROOT_2PI) / p
+        return ln_p, r, x + r, 1.0 - r * (x + r)
+    # Asymptotic series of the Mills ratio; the first omitted term is below 1e-11 at x = -20.
+    s = 1.0 / (x * x)
+    ln_p = -0.5 * x * x - math.log(-x) - _LN_ROOT_2PI
+    ln_p += math.log1p(s * (-1.0 + s * (3.0 + s * (-15.0 + s * (105.0 - 945.0 * s)))))
+    rest = -(1.0 + s * (-2.0 + s * (10.0 + s * (-74.0 + s * (706.0 - 8162.0 * s))))) / x
+    var = s * (1.0 + s * (-6.0 + s * (50.0 + s * (-518.0 + 6354.0 * s))))
+    return ln_p, rest - x, rest, var
+
+
+# --- Any student ---------------------------------------------------------------------------------
+
+
+@jit
+def _by_quadrature(
+    student: Any, y: float, omega: float, V: float, beta: float, rule: Any, exponent: Any
+) -> tuple[float, float, float, float]:
+    """Integrate over u around every minimum of (u - omega)^2 / (2 V) + beta (y - g)^2 / 2."""
+    u = student.u
+    n = u.size
+    lowest = np.inf
+    for v in range(n):
+        left = y - student.g_left[v]
+        right = y - student.g_right[v]
+        exponent[v] = 0.5 * (u[v] - omega) ** 2 / V + 0.5 * beta * min(left * left, right * right)
+        lowest = min(lowest, exponent[v])
+    # The vertices may be much farther apart than a minimum is wide, hence the generous margin.
+    sums = np.zeros(4)
+    offset = lowest
+    boundary = u[0]
+    v = 0
+    while v < n:
+        if (v > 0 and exponent[v - 1] < exponent[v]) or (
+            v < n - 1 and exponent[v + 1] <= exponent[v]
+        ):
+            v += 1
+            continue
+        # The territory of this minimum reaches to the highest vertex before the next one.
+        end = v
+        while end < n - 1 and exponent[end + 1] >= exponent[end]:
+            end += 1
+        peak = _minimise(student, y, omega, V, beta, v)
+        # At a jump of g the exponent is the lower one.
+        at_peak = exponent[v]
+        if peak != u[v]:
+            at_peak = _exponent(student, y, omega, V, beta, peak)
+        if at_peak < offset:
+            factor = math.exp(at_peak - offset)
+            sums *= factor
+            offset = at_peak
+        if at_peak - offset < _NEGLIGIBLE:
+            _integrate(
+                student, y, omega, V, beta, peak, at_peak, boundary, u[end], offset, rule, sums
+            )
+        boundary = u[end]
+        v = end + 1
+    if min(exponent[0], exponent[n - 1]) - offset < _NEGLIGIBLE:
+        return np.nan, np.nan, np.nan, np.nan  # the table is too narrow
+    mean = sums[1] / sums[0]
+    lnz = math.log(sums[0]) - offset - 0.5 * math.log(V) - _LN_ROOT_2PI
+    return lnz, mean, sums[2] / sums[0] - mean * mean, sums[3] / sums[0]
+
+
+@jit
+def _exponent(student: Any, y: float, omega: float, V: float, beta: float, u: float) -> float:
+    g = activation_value(student.breaks, student.series, u)
+    return 0.5 * (u - omega) ** 2 / V + 0.5 * beta * (y - g) ** 2
+
+
+@jit
+def _minimise(student: Any, y: float, omega: float, V: float, beta: float, v: int) -> float:
+    """Return the minimum of the exponent next to vertex v, by safeguarded Newton steps."""
+    u = student.u
+    low = u[max(v - 1, 0)]
+    high = u[min(v + 1, u.size - 1)]
+    x = u[v]
+    if student.kink[v]:
+        below = (x - omega) / V - beta * (y - student.g_left[v]) * student.slope_left[v]
+        above = (x - omega) / V - beta * (y - student.g_right[v]) * student.slope_right[v]
+        left = abs(y - student.g_left[v])
+        right = abs(y - student.g_right[v])
+        if left < right:  # a jump of g: the minimum is on the lower side
+            above = np.inf
+        elif right < left:
+            below = -np.inf
+        if below <= 0.0 <= above:
+            return x
+        if below > 0.0:
+            high = x
+        else:
+            low = x
+        x = 0.5 * (low + high)
+    for _ in range(60):
+        g, g1, g2 = activation_at(student.breaks, student.series, x)
+        slope = (x - omega) / V - beta * (y - g) * g1
+        bend = 1.0 / V + beta * g1 * g1 - beta * (y - g) * g2
+        if slope > 0.0:
+            high = x
+        else:
+            low = x
+        new = x - slope / bend if bend > 0.0 else 0.5 * (low + high)
+        if not (low < new < high):
+            new = 0.5 * (low + high)
+        if abs(new - x) < 1e-9 * math.sqrt(V) or high - low < 1e-14 * (1.0 + abs(x)):
+            return new
+        x = new
+    return x
+
+
+@jit
+def _integrate(
+    student: Any,
+    y: float,
+    omega: float,
+    V: float,
+    beta: float,
+    peak: float,
+    at_peak: float,
+    low: float,
+    high: float,
+    offset: float,
+    rule: Any,
+    sums: Any,
+) -> None:
+    """Add the integrals of (1, d, d^2, (y - g)^2) exp(-exponent) around a peak, d = u - omega."""
+    nodes, weights = rule
+    breaks = student.breaks
+    for side in (-1.0, 1.0):
+        end = high if side > 0.0 else low
+        if (end - peak) * side <= 0.0:
+            continue
+        # Start with the scale on which the exponent rises by about one.
+        step = math.sqrt(V)
+        for _ in range(60):
+            trial = peak + side * step
+            if (trial - end) * side < 0.0:
+                if _exponent(student, y, omega, V, beta, trial) - at_peak < 2.0:
+                    break
+            elif step <= (end - peak) * side:
+                break
+            step *= 0.6
+        left = peak
+        while (end - left) * side > 0.0:
+            right = left + side * step
+            if (right - end) * side > 0.0:
+                right = end
+            if side > 0.0:
+                edge = breaks[min(np.searchsorted(breaks, left, side="right"), breaks.size - 1)]
+            else:
+                edge = breaks[max(np.searchsorted(breaks, left) - 1, 0)]
+            if (right - edge) * side > 0.0 and (edge - left) * side > 0.0:
+                right = edge
+            length = right - left
+            for k in range(nodes.size):
+                u = left + length * nodes[k]
+                g = activation_value(breaks, student.series, u)
+                d = u - omega
+                e = 0.5 * d * d / V + 0.5 * beta * (y - g) ** 2 - offset
+                p = weights[k] * abs(length) * math.exp(-e)
+                sums[0] += p
+                sums[1] += p * d
+                sums[2] += p * d * d
+                sums[3] += p * (y - g) ** 2
+            left = right
+            if _exponent(student, y, omega, V, beta, left) - offset > _NEGLIGIBLE:
+                break
+            step *= 1.3

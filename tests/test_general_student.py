@@ -1,0 +1,312 @@
+"""Any student: its table, its global proximal step, and its zero-temperature saddle point."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import replica
+from reference.tables import FOLDER, read
+from replica import ConvergenceWarning, LeakyReLU, Status
+from replica._activation_table import activation_at
+from replica.gaussian import gaussian_average
+from replica.general_student import solve_general_student, zero_temperature_averages
+from replica.proximal import envelope, prepare, switching_outputs
+from replica.students import (
+    ERF,
+    LINEAR,
+    QUADRATIC,
+    RELU,
+    SIGN,
+    SOFTPLUS,
+    TANH,
+    Student,
+    as_activation,
+)
+from replica.teacher_average import LEGENDRE, prepare_teacher
+
+HARD_TANH = Student(lambda u: np.clip(u, -1.0, 1.0), kinks=(-1.0, 1.0))
+STUDENTS = [LINEAR, RELU, LeakyReLU(0.3), ERF, TANH, SOFTPLUS, QUADRATIC, HARD_TANH, SIGN]
+
+
+def ids(value):
+    return getattr(value, "name", None)
+
+
+# --- Students and their tables -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("student", STUDENTS, ids=ids)
+def test_table_interpolates_the_activation_to_rounding(student):
+    table = student.table(40.0)
+    u = np.random.default_rng(1).uniform(-12, 12, 400)
+    found = np.array([activation_at(table.breaks, table.series, x) for x in u])
+    values = student.values(u)
+    assert found[:, 0] == pytest.approx(values, rel=1e-14, abs=2e-14)
+    assert found[:, 1] == pytest.approx(student.slopes(u), rel=1e-11, abs=2e-12)
+
+
+def test_table_has_the_curvature():
+    table = TANH.table(40.0)
+    u = np.linspace(-5, 5, 101)
+    found = np.array([activation_at(table.breaks, table.series, x)[2] for x in u])
+    assert found == pytest.approx(-2 * np.tanh(u) / np.cosh(u) ** 2, abs=1e-10)
+
+
+def test_compiled_plain_and_vectorised_activations_give_the_same_table():
+    @numba.njit
+    def compiled(u):
+        return math.tanh(u) if u > 0.5 else 0.25 * u
+
+    def plain(u):
+        return math.tanh(u) if u > 0.5 else 0.25 * u
+
+    def vectorised(u):
+        return np.where(u > 0.5, np.tanh(u), 0.25 * u)
+
+    tables = [Student(f, kinks=(0.5,)).table(20.0) for f in (compiled, plain, vectorised)]
+    # NumPy's tanh may differ from that of the C library in the last bit.
+    assert tables[0].series[:2] == pytest.approx(tables[1].series[:2], abs=1e-12)
+    assert tables[0].series[:2] == pytest.approx(tables[2].series[:2], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "words"),
+    [
+        (lambda: Student(3.0), TypeError, "activation must be a function"),
+        (lambda: Student(lambda u: [u]), TypeError, "must return one real number"),
+        (lambda: Student(lambda u: u > 0), TypeError, "must return one real number"),
+        (lambda: Student(lambda u: math.nan), ValueError, "must return finite numbers"),
+        (lambda: Student(lambda u: math.inf), ValueError, "must return finite numbers"),
+        (lambda: Student(np.tanh, kinks=(1.0, 0.0)), ValueError, "strictly increasing"),
+        (lambda: Student(np.tanh, kinks=(0.0, 0.0)), ValueError, "strictly increasing"),
+        (lambda: Student(np.tanh, kinks=(math.nan,)), ValueError, "kinks must lie in"),
+        (lambda: Student(np.tanh, kinks="0"), TypeError, "kinks must be a real number"),
+        (lambda: Student(abs).table(40.0), ValueError, "jumps at u = 0"),
+        (lambda: Student(lambda u: abs(u - 0.3)).table(40.0), ValueError, "near u = 0.3"),
+        (lambda: Student(np.tanh, np.tanh).table(40.0), ValueError, "not the derivative"),
+        (lambda: as_activation("gelu"), ValueError, "student must be one of"),
+    ],
+)
+def test_bad_activations_are_refused(build, error, words):
+    with pytest.raises(error, match=words):
+        build()
+
+
+def test_an_exception_in_an_activation_keeps_its_own_traceback():
+    def activation(u):
+        if u > 3:
+            raise ArithmeticError("mine")
+        return u
+
+    with pytest.raises(ArithmeticError, match="mine") as caught:
+        solve_general_student(1.0, 0.1, 0.1, student=Student(activation))
+    assert caught.traceback[-1].name == "activation"
+
+
+# --- The proximal step ---------------------------------------------------------------------------
+
+
+def minimiser(activation, rows, y, chi, omega):
+    """Read u(omega) off the rows of `envelope`."""
+    k = int(np.searchsorted(rows[:, 2], omega)) - 1
+    low, high = rows[k, :2]
+    for _ in range(100 if high > low else 0):
+        u = (low + high) / 2
+        g, slope, _ = activation_at(activation.breaks, activation.series, u)
+        low, high = (u, high) if u - chi * (y - g) * slope < omega else (low, u)
+    return (low + high) / 2
+
+
+@pytest.mark.parametrize("student", STUDENTS, ids=ids)
+@given(y=st.floats(-3, 3), log_chi=st.floats(-2, 4))
+@settings(max_examples=25, deadline=None)
+def test_envelope_finds_the_global_minimum(student, y, log_chi):
+    chi = math.exp(log_chi)
+    activation = prepare(student, 40.0)
+    n = activation.u.size
+    rows = np.empty((2 * n + 4, 5))
+    rows = rows[: envelope(activation, y, chi, np.empty(n), np.empty(n, np.int64), rows)]
+    assert (np.diff(rows[:, 2:4].ravel()) >= -1e-9).all()
+    # Left and right limits of g at a kink both count.
+    grid = np.unique(np.concatenate([np.linspace(-12, 12, 4001), [-1e-13, 1e-13]]))
+    grid = grid[grid != 0] if student is SIGN else grid
+    g = student.values(grid)
+    for omega in np.linspace(-3.9, 4.1, 9):
+        u = minimiser(activation, rows, y, chi, omega)
+        sides = student.values([u - 1e-13, u + 1e-13]) if student is SIGN else student.values([u])
+        energy = (u - omega) ** 2 / (2 * chi) + ((y - sides) ** 2).min() / 2
+        best = ((grid - omega) ** 2 / (2 * chi) + (y - g) ** 2 / 2).min()
+        assert energy <= best + 1e-9
+
+
+def test_a_local_minimum_would_be_caught():
+    # ReLU, y > 0, omega < 0: u = omega is a minimum, but u > 0 may be lower.
+    y, chi, omega = 2.0, 3.0, -0.5
+    local = (y - 0.0) ** 2 / 2
+    u = (omega + chi * y) / (1 + chi)
+    assert (u - omega) ** 2 / (2 * chi) + (y - u) ** 2 / 2 < local - 0.1
+
+
+def test_envelope_of_relu_is_the_closed_form():
+    activation = prepare(RELU, 40.0)
+    n = activation.u.size
+    scratch = np.empty(n), np.empty(n, np.int64), np.empty((2 * n + 4, 5))
+    y, chi = 0.8, 2.4
+    rows = scratch[2][: envelope(activation, y, chi, *scratch)]
+    switch = -(math.sqrt(1 + chi) - 1) * y
+    assert rows[:, 2:4] == pytest.approx(np.array([[-40, switch], [switch, rows[1, 3]]]), abs=1e-12)
+    assert rows[1, 0] == pytest.approx((switch + chi * y) / (1 + chi), abs=1e-12)
+    rows = scratch[2][: envelope(activation, -y, chi, *scratch)]
+    assert rows[1, :4] == pytest.approx([0.0, 0.0, 0.0, chi * y], abs=1e-12)
+
+
+def test_switching_outputs_of_erf_are_where_its_jump_appears():
+    activation = prepare(ERF, 40.0)
+    low, high = switching_outputs(activation, 2.0)
+    assert low == pytest.approx(-high, abs=1e-12)
+    n = activation.u.size
+    for y, jumps in ((0.97 * high, False), (1.1 * high, True)):
+        rows = np.empty((2 * n + 4, 5))
+        count = envelope(activation, y, 2.0, np.empty(n), np.empty(n, np.int64), rows)
+        assert (count > 1) is jumps
+
+
+# --- Averages and saddle points ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.3])
+def test_jump_part_of_g0_is_the_closed_form(slope):
+    S, m, q, chi = 0.3, 0.5, 0.6, 2.0
+    law = prepare_teacher(LINEAR, S)
+    values = zero_temperature_averages(prepare(LeakyReLU(slope), 40.0), law, chi, m, q, LEGENDRE[3])
+    root, leaky = math.sqrt(1 + chi), math.sqrt(1 + slope**2 * chi)
+    kappa = (root - leaky) / (leaky - slope * root)
+    sigma = math.sqrt(1 + S)
+    mu, tau = m / sigma, math.sqrt(q - m * m / (1 + S))
+    density = sigma * tau / (2 * math.pi * ((mu + kappa * sigma) ** 2 + tau**2))
+    assert values[5] == pytest.approx((1 - slope) / (root * leaky) * density, rel=1e-11)
+
+
+@pytest.mark.parametrize("student", [ERF, SOFTPLUS, HARD_TANH], ids=ids)
+def test_averages_agree_with_a_direct_proximal_step(student):
+    """The same averages from minimising over a grid of u, point by point."""
+    chi, m, q, S = 1.5, 0.4, 0.5, 0.3
+    law = prepare_teacher(LINEAR, S)
+    values = zero_temperature_averages(prepare(student, 40.0), law, chi, m, q, LEGENDRE[3])
+    u = np.linspace(-8, 8, 8001)
+    g = student.values(u)
+    omega, t = np.meshgrid(np.linspace(-5, 5, 161), np.linspace(-7, 7, 161), indexing="ij")
+    weight = np.exp(
+        -0.5 * (t * t / (1 + S) + (omega - m / (1 + S) * t) ** 2 / (q - m * m / (1 + S)))
+    )
+    weight /= weight.sum()
+    f = np.empty_like(omega)
+    for j in range(t.shape[1]):
+        h = u * u / 2 + chi * (t[0, j] - g) ** 2 / 2
+        best = u[np.argmin(h - omega[:, j, None] * u, axis=1)]
+        f[:, j] = (best - omega[:, j]) / chi
+    matrix = np.array([[q, m], [m, 1 + S]])
+    direct = np.linalg.solve(matrix, [(weight * omega * f).sum(), (weight * t * f).sum()])
+    # The grid's accuracy at the jumps of f.
+    assert values[0] == pytest.approx((weight * f * f).sum(), abs=2e-4)
+    assert values[1:3] == pytest.approx(direct, abs=3e-3)
+
+
+@pytest.mark.parametrize("row", read(FOLDER / "leaky_relu_rs.csv")[::3], ids=lambda r: r["alpha"])
+def test_general_path_reproduces_the_leaky_relu_table(row):
+    student = LeakyReLU(float(row["slope"]))
+    point = solve_general_student(*(float(row[n]) for n in ("alpha", "S", "lam")), student=student)
+    tolerance = max(1e-9, 10 * float(point.quadrature_error))
+    assert tolerance < 1e-5
+    for name in ("gamma", "R", "chi", "gen_error"):
+        assert getattr(point, name) == pytest.approx(float(row[name]), rel=tolerance), name
+
+
+def test_general_and_closed_form_agree_on_energies_and_stability():
+    for student in (LINEAR, LeakyReLU(0.4), RELU):
+        general = solve_general_student(1.3, 0.2, 0.4, student=student)
+        closed = replica.solve_equilibrium(1.3, 0.2, 0.4, student=student)
+        for name in ("train_error", "energy", "replicon"):
+            expected = float(getattr(closed, name))
+            assert getattr(general, name) == pytest.approx(expected, rel=1e-8), name
+
+
+@pytest.mark.parametrize("student", [ERF, SOFTPLUS], ids=ids)
+def test_energy_is_stationary_in_the_decay(student):
+    """dE/dzeta = gamma^2 / 2: fails unless all three order parameters solve the equations."""
+    steps = np.array([-2, -1, 1, 2]) * 1e-3
+    weights = np.array([1, -8, 8, -1]) / 12e-3
+    point = solve_general_student(1.5, 0.1, 0.2, student=student)
+    around = solve_general_student(1.5, 0.1, 0.2 * (1 + steps), student=student)
+    slope = weights @ around.energy / 0.2
+    assert 2 * slope == pytest.approx(float(point.gamma) ** 2, abs=1e-6)
+
+
+def test_gen_error_is_the_average_it_claims_to_be():
+    point = solve_general_student(1.5, 0.0, 0.2, student="erf", teacher="relu")
+    m, q = float(point.gamma * point.R), float(point.gamma) ** 2
+    average = gaussian_average(
+        lambda z, u: (np.maximum(z, 0) - ERF.values(u)) ** 2, [[1.0, m], [m, q]], kinks=[[0.0], []]
+    )
+    assert point.gen_error == pytest.approx(average.value, abs=1e-9)
+
+
+def test_matched_student_finds_a_noiseless_teacher():
+    point = solve_general_student(3.0, 0.0, [1e-1, 1e-3], student="relu", teacher="relu")
+    assert point.gen_error[1] < 1e-4 < point.gen_error[0]
+    assert point.R[1] > 0.999
+
+
+def test_noise_before_the_activation_of_a_linear_teacher_is_label_noise():
+    there = solve_general_student(1.0, 0.3, 0.2, student="relu", noise="input")
+    back = solve_general_student(1.0, 0.3, 0.2, student="relu", noise="output")
+    assert there.gamma == back.gamma
+
+
+@pytest.mark.slow
+def test_noisy_nonlinear_teacher_with_a_linear_law_is_the_linear_teacher():
+    # A linear phi in disguise takes the three-dimensional average instead of the reduced one.
+    disguised = Student(lambda u: 1.0 * u)
+    there = solve_general_student(1.0, 0.3, 0.2, student="relu", teacher=disguised)
+    back = solve_general_student(1.0, 0.3, 0.2, student="relu")
+    for name in ("gamma", "R", "chi", "gen_error"):
+        assert getattr(there, name) == pytest.approx(float(getattr(back, name)), rel=1e-6)
+
+
+def test_sign_teacher_is_served():
+    point = solve_general_student(2.0, 0.0, 0.3, student="linear", teacher="sign")
+    # A linear student sees the sign as c z + noise, c^2 = 2/pi.
+    c = math.sqrt(2 / math.pi)
+    linear = replica.solve_equilibrium(2.0, (1 - c * c) / c**2, 0.3, student="linear")
+    assert pytest.approx(float(linear.R), rel=1e-9) == point.R
+    assert point.gamma == pytest.approx(c * float(linear.gamma), rel=1e-9)
+
+
+def test_jump_is_reported_as_unstable_and_its_absence_as_stable():
+    jumping = solve_general_student(1.5, 0.1, 0.1, student="erf")
+    assert jumping.replicon == -np.inf
+    assert not jumping.rs_stable
+    smooth = solve_general_student(1.5, 0.0, 0.1, student="erf", teacher="erf")
+    assert smooth.rs_stable
+    assert 0 < smooth.replicon < 1
+
+
+def test_results_do_not_depend_on_the_order_of_the_points():
+    zeta = np.array([0.5, 0.01, 0.1])
+    there = solve_general_student(1.5, 0.1, zeta, student="softplus")
+    back = solve_general_student(1.5, 0.1, zeta[::-1], student="softplus")
+    assert (there.gamma == back.gamma[::-1]).all()
+
+
+def test_no_finite_solution_is_a_status_and_never_a_number():
+    with pytest.warns(ConvergenceWarning, match="1 of 2 elements"):
+        point = replica.solve_equilibrium([0.3, 3.0], 0.1, 0.0, student="softplus")
+    assert point.status.tolist() == [Status.MAX_ITERATIONS, Status.CONVERGED]
+    assert np.isnan(point.gen_error[0])
+    assert np.isfinite(point.gen_error[1])
