@@ -1,0 +1,1 @@
+"""Learning dynamics: order-parameter equations of online learning, and what follows from them."""
