@@ -24,6 +24,7 @@ __all__ = ["METHODS", "Model", "field", "field_jacobian", "make_model"]
 
 METHODS = ("bn", "wn", "sgd", "minibatch-bn")
 
+# P, I2 per batch, G; and the same with the derivatives in gamma and D after each.
 Averages = tuple[float, float, float]
 Derivatives = tuple[float, float, float, float, float, float, float, float, float]
 
