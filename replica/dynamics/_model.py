@@ -103,6 +103,13 @@ def make_model(
     """Check the description of a learning problem and return it."""
     method = choice("method", method, METHODS)
     student = as_student(student)
+    for kink in student.kinks:
+        below, above = student.values([kink - 1e-9, kink + 1e-9])
+        if abs(above - below) > 1e-6:
+            raise ValueError(
+                f"student must be continuous, since it learns by its slope; {student.name} jumps "
+                f"at {kink:g}"
+            )
     teacher = student if teacher is None else as_student(teacher, name="teacher")
     model = Model(
         method=method,
@@ -225,5 +232,7 @@ def _differentiate(
     by_gamma = np.polynomial.chebyshev.chebval(0.0, np.polynomial.chebyshev.chebder(series)) / step
     values = averages(gamma, D)
     return tuple(  # type: ignore[return-value]
-        float(x) for k in range(3) for x in (values[k], by_gamma[k], by_D[k])
+        float(x)
+        for k in range(3)
+        for x in (values[k], by_gamma[k], by_D[k])  # pyright: ignore
     )

@@ -63,9 +63,7 @@ def averages(
     return P, float(np.sum(weighted * delta)) + noise, sine * float(np.sum(weighted * v))
 
 
-def generalisation_error(
-    student: Activation, teacher: Activation, gamma: float, D: float
-) -> float:
+def generalisation_error(student: Activation, teacher: Activation, gamma: float, D: float) -> float:
     """Return E[(g*(z) - g(u))^2]."""
     D = min(max(D, 0.0), 2.0)
     uhat, v, weight = _points(student, teacher, gamma, D)

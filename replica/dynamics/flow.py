@@ -6,13 +6,14 @@ May import `_model` and the shared modules; matplotlib only inside `Trajectory.p
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import solve_ivp
 
+from replica._repr import summary
 from replica._status import ConvergenceWarning, Status
 from replica._validation import choice, real_array, real_scalar
 from replica.students import LeakyReLU, Student
@@ -26,7 +27,7 @@ SOLVERS = ("LSODA", "Radau", "BDF", "DOP853", "RK45", "RK23")
 DIVERGED_AT = 1e6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trajectory:
     """The order parameters along one run, and what follows from them.
 
@@ -60,18 +61,21 @@ class Trajectory:
     zeta: float
     S: float
     batch_size: int
-    t: NDArray[np.float64] = field(repr=False)
-    gamma: NDArray[np.float64] = field(repr=False)
-    R: NDArray[np.float64] = field(repr=False)
-    L: NDArray[np.float64] = field(repr=False)
-    one_minus_R: NDArray[np.float64] = field(repr=False)
-    effective_learning_rate: NDArray[np.float64] = field(repr=False)
-    gen_error: NDArray[np.float64] = field(repr=False)
+    t: NDArray[np.float64]
+    gamma: NDArray[np.float64]
+    R: NDArray[np.float64]
+    L: NDArray[np.float64]
+    one_minus_R: NDArray[np.float64]
+    effective_learning_rate: NDArray[np.float64]
+    gen_error: NDArray[np.float64]
     status: Status
     message: str
     n_evaluations: int
 
-    def plot(self, axes: Any = None, *, label: str | None = None) -> Any:
+    def __repr__(self) -> str:
+        return summary(self, "Trajectory")
+
+    def plot(self, axes: Any = None, *, label: str | None = None, **style: Any) -> Any:
         """Draw gamma, R, L and the generalisation error against t; return the array of axes.
 
         Parameters
@@ -80,19 +84,20 @@ class Trajectory:
             Where to draw, so that several trajectories share a picture. Default: a new figure.
         label : str, optional
             Legend entry; the method by default.
+        **style
+            Passed on to ``axes.plot``.
         """
-        import matplotlib.pyplot as plt
-
         if axes is None:
-            _, axes = plt.subplots(2, 2, sharex=True, figsize=(7.2, 5.0), layout="constrained")
+            from matplotlib.figure import Figure
+
+            axes = Figure(figsize=(7.2, 5.0), layout="constrained").subplots(2, 2, sharex=True)
         panels = np.asarray(axes).ravel()
         series = (self.gamma, self.R, self.L, self.gen_error)
         for panel, values, name in zip(
             panels, series, (r"$\gamma$", "$R$", "$L$", "generalisation error"), strict=True
         ):
-            panel.plot(self.t, values, label=label or self.method)
+            panel.plot(self.t, values, label=label or self.method, **style)
             panel.set(xlabel="$t$ = steps / $N$", ylabel=name)
-        panels[0].legend()
         return axes
 
 
@@ -192,15 +197,15 @@ def integrate(
 
     Notes
     -----
-    Valid for N -> infinity at fixed t and batch size; at finite N means differ by O(1/N). Normalised
-    methods cannot diverge: gamma is attracted to a bounded set and L only grows.
+    Valid for N -> infinity at fixed t and batch size; at finite N means differ by O(1/N).
+    Normalised methods cannot diverge: gamma is attracted to a bounded set and L only grows.
 
     Examples
     --------
     >>> run = integrate("bn", student="relu", learning_rate=0.5, zeta=0.1,
     ...                 gamma0=0.5, R0=0.1, L0=1.0, t=[0, 10, 100])
     >>> run.R.round(4)
-    array([0.1   , 0.9838, 0.9981])
+    array([0.1   , 0.6238, 0.9976])
     """
     model = make_model(
         method,

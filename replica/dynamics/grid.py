@@ -7,13 +7,14 @@ order 4 with an embedded order 3, L-stable, no Newton iteration, with the exact 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from replica._jit import for_each_chunk, jit
+from replica._repr import summary
 from replica._status import Status
 from replica._validation import broadcast, integer, real_array, real_scalar
 from replica.students import LeakyReLU, Student
@@ -24,7 +25,7 @@ from .flow import DIVERGED_AT, check_start, check_times
 __all__ = ["TrajectoryGrid", "integrate_grid"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrajectoryGrid:
     """Trajectories over a grid of problems of shape ``grid``.
 
@@ -48,15 +49,18 @@ class TrajectoryGrid:
     student: LeakyReLU | Student
     teacher: LeakyReLU | Student
     batch_size: int
-    t: NDArray[np.float64] = field(repr=False)
-    gamma: NDArray[np.float64] = field(repr=False)
-    R: NDArray[np.float64] = field(repr=False)
-    L: NDArray[np.float64] = field(repr=False)
-    one_minus_R: NDArray[np.float64] = field(repr=False)
-    effective_learning_rate: NDArray[np.float64] = field(repr=False)
-    gen_error: NDArray[np.float64] = field(repr=False)
-    status: NDArray[np.int64] = field(repr=False)
-    n_steps: NDArray[np.int64] = field(repr=False)
+    t: NDArray[np.float64]
+    gamma: NDArray[np.float64]
+    R: NDArray[np.float64]
+    L: NDArray[np.float64]
+    one_minus_R: NDArray[np.float64]
+    effective_learning_rate: NDArray[np.float64]
+    gen_error: NDArray[np.float64]
+    status: NDArray[np.int64]
+    n_steps: NDArray[np.int64]
+
+    def __repr__(self) -> str:
+        return summary(self, "TrajectoryGrid")
 
 
 @jit
@@ -111,7 +115,13 @@ _C[1, :1] = (-5.6688,)
 _C[2, :2] = -2.430093356833875, -0.2063599157091915
 _C[3, :3] = -0.1073529058151375, -9.594562251023355, -20.47028614809616
 _C[4, :4] = 7.496443313967647, -10.24680431464352, -33.99990352819905, 11.70890893206160
-_C[5, :5] = 8.083246795921522, -7.981132988064893, -31.52159432874371, 16.31930543123136, -6.058818238834054
+_C[5, :5] = (
+    8.083246795921522,
+    -7.981132988064893,
+    -31.52159432874371,
+    16.31930543123136,
+    -6.058818238834054,
+)
 
 
 @jit
@@ -293,7 +303,7 @@ def integrate_grid(
     >>> grid = integrate_grid("bn", student="relu", learning_rate=[[0.5], [1.0]],
     ...                       zeta=[0.0, 0.1, 0.2], gamma0=0.5, R0=0.1, L0=1.0, t=[0, 100])
     >>> grid.R.shape, grid.R[0, 1, -1].round(4)
-    ((2, 3, 2), np.float64(0.9981))
+    ((2, 3, 2), np.float64(0.9976))
     """
     zeta = real_array("zeta", zeta, low=0.0)
     worst = float(zeta.max(initial=0.0))
@@ -324,9 +334,11 @@ def integrate_grid(
     status = np.zeros(eta.size, dtype=np.int64)
     steps = np.zeros(eta.size, dtype=np.int64)
 
+    pair = model.pair
+
     def run(first: int, stop: int) -> None:
         _integrate_many(
-            *model.pair, model.method == "sgd", 1.0 / model.batch_size,
+            *pair, model.method == "sgd", 1.0 / model.batch_size,
             problems, start, times, rtol, atol, max_steps, first, stop, out, errors, status, steps,
         )  # fmt: skip
 

@@ -2,8 +2,8 @@
 
 The student's output is g(gamma h_j), h_j = uhat_j / sigma_B with sigma_B^2 = mean_j uhat_j^2, and
 the gradient runs through sigma_B. The batch statistics depend on the samples, and the average over
-both is exact: by sigma_B^-p = C_p int ds s^(p/2-1) exp(-s M sigma_B^2 / 2) the batch factorises into
-samples whose field uhat has variance 1/(1+s), for which every average is known. One smooth
+both is exact: by sigma_B^-p = C_p int ds s^(p/2-1) exp(-s M sigma_B^2 / 2) the batch factorises
+into samples whose field uhat has variance 1/(1+s), for which every average is known. One smooth
 one-dimensional integral is left. May import the shared modules only.
 """
 
@@ -22,10 +22,11 @@ _PANEL_NODES = 16
 
 @lru_cache(maxsize=1)
 def _panels() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nodes y = sin(angle) and weights for the angle in [0, pi/2], in panels that shrink to 0."""
+    """Nodes y = sin(angle) and weights for the angle in [0, pi/2], finer towards both ends."""
     x, w = np.polynomial.legendre.leggauss(_PANEL_NODES)
-    # The integrand bends within 1 - x ~ 1 - R^2, that is at angle ~ theta, however small theta is.
-    edges = np.concatenate([[0.0], 4.0 ** np.arange(-13, 1)]) * math.pi / 2
+    # The integrand bends at angle ~ arccos(R), however small; y^M is a peak at pi/2.
+    low = np.concatenate([[0.0], 4.0 ** np.arange(-13, 1)]) * math.pi / 4
+    edges = np.concatenate([low, math.pi / 2 - low[-2::-1]])
     half = np.diff(edges) / 2
     angles = edges[:-1, None] + half[:, None] * (1 + x)
     return np.sin(angles).ravel(), (half[:, None] * w).ravel()
@@ -49,11 +50,11 @@ def batch_averages(
 ) -> tuple[float, float, float]:
     """Return P, I2 and G of one mini-batch step, for slopes a (student) and b (teacher).
 
-    With delta_j = g'(gamma h_j) (g*(z_j) + s_j - g(gamma h_j)), m = mean_j delta_j h_j and the weight
-    gradient gamma c_j, c_j = (delta_j - h_j m) / (M sigma_B):
+    With delta_j = g'(gamma h_j) (g*(z_j) + s_j - g(gamma h_j)), m = mean_j delta_j h_j and the
+    weight gradient gamma c_j, c_j = (delta_j - h_j m) / (M sigma_B):
     P = E[m], I2 = E[sum_j c_j^2], G = E[sum_j c_j z_j] = (1 - R^2) E[sum_j dc_j/dz_j].
     """
-    # An integrator may look a little outside [0, 2]: G = (1 - R^2) kappa continues through its zero.
+    # An integrator may look a little outside [0, 2]: G continues through its zero.
     outside, D = D * (2.0 - D), min(max(D, 0.0), 2.0)
     if gamma < 0.0:
         P, I2, G = batch_averages(M, a, b, S, -gamma, 2.0 - D)
