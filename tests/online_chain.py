@@ -8,6 +8,7 @@ averages or flow.
 
 from __future__ import annotations
 
+# ruff: noqa: NPY002 - compiled code has the legacy generator, seeded per run
 import math
 
 import numpy as np

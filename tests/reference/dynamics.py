@@ -7,6 +7,8 @@ gen_error = E[(g*(z) - g(u))^2], with delta = g'(u) (g*(z) + s - g(u)).
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from mpmath import mp, mpf
 
 from .tables import exact, main, text
@@ -33,7 +35,7 @@ def pieces(cut):
     edges = [mpf(x) for x in (-11, -6, -3, -1, 1, 3, 6, 11)]
     if -11 < cut < 11:
         edges = sorted([*edges, cut])
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return pairwise(edges)
 
 
 def rule(cut, nodes):
