@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from online_chain import extrapolate, overlap_rate, simulate, stability_limit
-from reference.tables import FOLDER, read
 
 import replica.dynamics as rd
+from online_chain import extrapolate, overlap_rate, simulate, stability_limit
+from reference import dynamics as reference
+from reference.tables import FOLDER, read
 from replica import ConvergenceWarning, Status
 from replica.cli import main
 from replica.dynamics import _closed_forms, mini_batch
@@ -51,6 +52,13 @@ def test_correlations_match_the_mpmath_table(row, method):
         t=0.0,
     )
     assert run.gen_error[0] == pytest.approx(float(row["gen_error"]), rel=1e-13, abs=1e-13)
+
+
+def test_mpmath_table_is_what_its_script_computes():
+    rows = read(FOLDER / "dynamics.csv")
+    inputs, names = reference.inputs(), reference.NAMES
+    assert [tuple(float(row[name]) for name in names[:5]) for row in rows] == inputs
+    assert [rows[9][name] for name in names] == reference.make_row(inputs[9])
 
 
 @pytest.mark.parametrize(
@@ -570,6 +578,36 @@ def test_batch_averages_of_large_batches_are_those_of_population_normalisation()
         errors.append(np.abs(np.array(found) * [1, M, 1] - limit).max())
     assert errors[1] < 0.02
     assert errors[0] / errors[1] == pytest.approx(2.0, rel=0.05)  # O(1/M)
+
+
+def test_minibatch_bn_has_a_lower_maximum_learning_rate_than_its_model():
+    M = 8
+    real = rd.max_learning_rate("minibatch-bn", student="linear", batch_size=M)
+    mean = mini_batch.inverse_moment(M, -1)
+    assert real == pytest.approx(2 * mean * M * (M - 2) / (M - 1), rel=1e-6)
+    model = rd.max_learning_rate("bn", student="linear", zeta=1 / (2 * M), batch_size=M)
+    assert real < rd.max_learning_rate("wn", student="linear", batch_size=M) < model
+    # Simulated between the two: 1 - R grows, at the rate of the flow.
+    effective, start, t = 15.0, 1e-6, 0.5
+    assert real < effective < model
+    state = simulate(
+        "minibatch-bn",
+        2000,
+        200,
+        [t],
+        seed=5,
+        a=1.0,
+        eta=effective / mean,
+        gamma=mean,
+        D=start,
+        M=M,
+    )
+    rate = effective * (effective * (M - 1) / (M * (M - 2)) - 2 * mean)
+    growth = state[:, 0, 1] / start
+    error = growth.std() / math.sqrt(growth.size)
+    print(f"growth {growth.mean():.3f} +- {error:.3f}, flow {math.exp(rate * t):.3f}")
+    assert growth.mean() - 1 > 3 * error
+    assert abs(growth.mean() - math.exp(rate * t)) < 3.5 * error
 
 
 # --- Against simulation ---------------------------------------------------------------------------

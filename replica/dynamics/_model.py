@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class Model:
     S: float
     batch_size: int
 
-    @property
+    @cached_property
     def pair(self) -> tuple[int, float, float] | None:
         """The closed form that serves this student and teacher: kind and the two slopes."""
         if isinstance(self.student, LeakyReLU) and isinstance(self.teacher, LeakyReLU):

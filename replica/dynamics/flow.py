@@ -268,11 +268,14 @@ def _solve(
     limit = DIVERGED_AT * max(1.0, gamma0)
     scale = np.array([1.0, 1.0, unit])
 
-    def rates(_: float, y: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.array(model.rates(y[0], y[1], y[2] * unit)) / scale
+    def rates(_: float, y: NDArray[np.float64]) -> tuple[float, float, float]:
+        gamma, D, growth = y.tolist()
+        gamma, D, quartic = model.rates(gamma, D, growth * unit)
+        return gamma, D, quartic / unit
 
     def matrix(_: float, y: NDArray[np.float64]) -> NDArray[np.float64]:
-        return model.rates_jacobian(y[0], y[1], y[2] * unit) * scale / scale[:, None]
+        gamma, D, growth = y.tolist()
+        return model.rates_jacobian(gamma, D, growth * unit) * scale / scale[:, None]
 
     def runaway(_: float, y: NDArray[np.float64]) -> float:
         return limit - abs(y[0])
