@@ -273,6 +273,32 @@ def test_integrate_normalised_methods_do_not_diverge():
     assert run.one_minus_R[-1] < 1e-6
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"R0": -1.0},
+        {"R0": 1.0},
+        {"R0": -0.5, "student": "linear", "gamma0": 0.01},  # gamma passes through 0
+        {"L0": 1e-6},
+        {"L0": 1e10},
+        {"learning_rate": 1e50},
+        {"zeta": 1e6},
+        {"S": 1e20},
+        {"gamma0": 1e8},
+    ],
+)
+def test_integrate_survives_extreme_problems(change):
+    options = {"student": "relu", "learning_rate": 0.5, "t": [1.0, 1e3, 1e6], **START, **change}
+    run = rd.integrate("bn", **options)
+    grid = rd.integrate_grid("bn", **options)
+    assert run.status == grid.status == Status.CONVERGED
+    assert np.abs(run.one_minus_R - 1).max() <= 1
+    for name in ("gamma", "one_minus_R", "L"):
+        found, expected = getattr(grid, name), getattr(run, name)
+        # Large gamma first decays by many orders of magnitude, which costs relative accuracy.
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
 def test_integrate_takes_any_student():
     # A closed-form pair disguised as a general one, and one that has no closed form.
     generic = Student(lambda u: max(u, 0.25 * u), kinks=(0.0,))
@@ -308,6 +334,8 @@ def test_trajectory_plots_four_panels_and_has_a_short_repr():
         ({"L0": 0.0}, "L0 must lie in"),
         ({"gamma0": 0.0}, "gamma0 must lie in"),
         ({"gamma0": -1.0}, "gamma0 must lie in"),
+        ({"L0": 1e-100}, "L0 must lie in"),
+        ({"learning_rate": 1e200}, "learning_rate must lie in"),
         ({"learning_rate": -0.1}, "learning_rate must lie in"),
         ({"learning_rate": math.nan}, "learning_rate must lie in"),
         ({"zeta": -0.1}, "zeta must lie in"),
@@ -441,7 +469,7 @@ def test_fixed_point_and_max_learning_rate_match_table_1(student, zeta, gamma, l
 
 
 @given(slope=st.floats(0, 1), zeta=st.floats(0, 10))
-def test_max_learning_rate_obeys_proposition_4_for_relu_only(slope, zeta):
+def test_max_learning_rate_obeys_proposition_4_for_every_slope(slope, zeta):
     limit = rd.max_learning_rate("bn", student=LeakyReLU(slope), zeta=zeta)
     plain = rd.max_learning_rate("wn", student=LeakyReLU(slope))
     # The closed form 2 (1 + a^2 + 2 zeta) / (1 + a^4); the bound holds for every slope.

@@ -21,9 +21,11 @@ from replica.students import ERF, LeakyReLU, Student, as_student
 from . import _closed_forms, _quadrature
 from .mini_batch import batch_averages
 
-__all__ = ["METHODS", "Model", "field", "field_jacobian", "make_model"]
+__all__ = ["LARGEST", "METHODS", "Model", "field", "field_jacobian", "make_model"]
 
 METHODS = ("bn", "wn", "sgd", "minibatch-bn")
+# Rates hold fourth powers, which have to stay floats.
+LARGEST = 1e50
 
 # P, I2 per batch, G; and the same with the derivatives in gamma and D after each.
 Averages = tuple[float, float, float]
@@ -116,9 +118,9 @@ def make_model(
         method=method,
         student=student,
         teacher=teacher,
-        learning_rate=real_scalar("learning_rate", learning_rate, low=0.0),
-        zeta=real_scalar("zeta", zeta, low=0.0),
-        S=real_scalar("S", S, low=0.0),
+        learning_rate=real_scalar("learning_rate", learning_rate, low=0.0, high=LARGEST),
+        zeta=real_scalar("zeta", zeta, low=0.0, high=LARGEST),
+        S=real_scalar("S", S, low=0.0, high=LARGEST),
         batch_size=integer("batch_size", batch_size, low=1),
     )
     if model.zeta and method in ("wn", "sgd"):

@@ -18,13 +18,14 @@ from replica._status import ConvergenceWarning, Status
 from replica._validation import choice, real_array, real_scalar
 from replica.students import LeakyReLU, Student
 
-from ._model import Model, make_model
+from ._model import LARGEST, Model, make_model
 
 __all__ = ["DIVERGED_AT", "Trajectory", "check_start", "check_times", "integrate"]
 
 SOLVERS = ("LSODA", "Radau", "BDF", "DOP853", "RK45", "RK23")
 # |W| beyond this many times max(1, its start) is divergence: nothing brings the flow back.
 DIVERGED_AT = 1e6
+L_RANGE = {"low": 1 / LARGEST, "high": LARGEST}
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,7 +37,8 @@ class Trajectory:
     t : ndarray, shape (n,)
         Time, steps / N.
     gamma, R, L : ndarray, shape (n,)
-        Order parameters; NaN after a divergence or a failure. For "sgd" gamma is L.
+        Order parameters; NaN after a divergence or a failure. For "sgd" gamma is L. From R < 0
+        gamma may pass through 0: (gamma, R) and (-gamma, -R) are the same student.
     one_minus_R : ndarray, shape (n,)
         1 - R, to full relative accuracy.
     effective_learning_rate : ndarray, shape (n,)
@@ -119,9 +121,9 @@ def check_start(
     method: str, gamma0: Any, R0: Any, L0: Any
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return the checked initial order parameters."""
-    gamma0 = real_array("gamma0", gamma0, low=0.0, low_open=True)
+    gamma0 = real_array("gamma0", gamma0, low=0.0, high=LARGEST, low_open=True)
     R0 = real_array("R0", R0, low=-1.0, high=1.0)
-    L0 = real_array("L0", L0, low=0.0, low_open=True)
+    L0 = real_array("L0", L0, **L_RANGE)
     if method == "sgd" and np.any(gamma0 != L0):
         raise ValueError(
             f"gamma0 must equal L0 for method 'sgd', where both are |w|/sqrt(N), got {gamma0} "
@@ -218,8 +220,11 @@ def integrate(
     )
     times = check_times(t)
     limits = {"low": 0.0, "low_open": True}
-    start = [real_scalar("gamma0", gamma0, **limits), real_scalar("R0", R0, low=-1.0, high=1.0)]
-    start.append(real_scalar("L0", L0, **limits))
+    start = [
+        real_scalar("gamma0", gamma0, high=LARGEST, **limits),
+        real_scalar("R0", R0, low=-1.0, high=1.0),
+    ]
+    start.append(real_scalar("L0", L0, **L_RANGE))
     check_start(model.method, *start)
     solver = choice("solver", solver, SOLVERS)
     rtol, atol = real_scalar("rtol", rtol, low=1e-13), real_scalar("atol", atol, **limits)

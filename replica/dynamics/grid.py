@@ -319,9 +319,9 @@ def integrate_grid(
     max_steps = integer("max_steps", max_steps, low=1)
     gamma0, R0, L0 = check_start(model.method, gamma0, R0, L0)
     eta, zeta, S, gamma0, R0, L0 = broadcast(
-        learning_rate=real_array("learning_rate", learning_rate, low=0.0),
+        learning_rate=real_array("learning_rate", learning_rate, low=0.0, high=_model.LARGEST),
         zeta=zeta,
-        S=real_array("S", S, low=0.0),
+        S=real_array("S", S, low=0.0, high=_model.LARGEST),
         gamma0=gamma0,
         R0=R0,
         L0=L0,
