@@ -35,6 +35,17 @@ def _methods(text: str) -> list[str]:
     return methods
 
 
+def _activation(text: str) -> Any:
+    from replica.students import as_activation
+
+    if text.startswith("leaky:"):
+        return arg.student(text)
+    try:
+        return as_activation(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
 def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     """Add `dynamics`."""
     parser = subparsers.add_parser(
@@ -53,10 +64,11 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     )
     add(
         "--student",
-        type=arg.student,
+        type=_activation,
         default="relu",
         metavar="STUDENT",
-        help=f"{arg.STUDENTS}, of the teacher too (default: relu)",
+        help="activation of student and teacher: linear, relu, leaky:SLOPE, erf, tanh or softplus "
+        "(default: relu)",
     )
     add("--lr", type=arg.number, required=True, metavar="ETA", help="learning rate; >= 0")
     add("--zeta", type=arg.number, default=0.0, help="strength of the gamma decay (default: 0)")

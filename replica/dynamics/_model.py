@@ -16,7 +16,7 @@ import numpy as np
 
 from replica._jit import jit
 from replica._validation import choice, integer, real_scalar
-from replica.students import ERF, LeakyReLU, Student, as_student
+from replica.students import ERF, LeakyReLU, Student, as_activation
 
 from . import _closed_forms, _quadrature
 from .mini_batch import batch_averages
@@ -105,7 +105,7 @@ def make_model(
 ) -> Model:
     """Check the description of a learning problem and return it."""
     method = choice("method", method, METHODS)
-    student = as_student(student)
+    student = as_activation(student)
     for kink in student.kinks:
         below, above = student.values([kink - 1e-9, kink + 1e-9])
         if abs(above - below) > 1e-6:
@@ -113,7 +113,7 @@ def make_model(
                 f"student must be continuous, since it learns by its slope; {student.name} jumps "
                 f"at {kink:g}"
             )
-    teacher = student if teacher is None else as_student(teacher, name="teacher")
+    teacher = student if teacher is None else as_activation(teacher, name="teacher")
     model = Model(
         method=method,
         student=student,

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from replica.gaussian import _FINE, _legendre_pieces, split_rule
+from replica.gaussian import split_rule
 from replica.students import LeakyReLU, Student
 
 __all__ = ["averages", "generalisation_error"]
@@ -25,7 +25,7 @@ Activation = LeakyReLU | Student
 def _points(
     student: Activation, teacher: Activation, gamma: float, D: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return uhat (n, 1), v (1 or n, m) and weights (n, m); z = R uhat + sqrt(1 - R^2) v."""
+    """Return nodes uhat and v, with z = R uhat + sqrt(1 - R^2) v, and weights; shapes broadcast."""
     R, sine = 1.0 - D, math.sqrt(D * (2.0 - D))
     cuts = [kink / gamma for kink in student.kinks] if gamma else []
     if R:
@@ -33,13 +33,13 @@ def _points(
             steps = (kink + sine * _STEP_CUTS) / R
             cuts += [cut for cut in steps if abs(cut) < 13.0]
     uhat, weight = split_rule(np.array(cuts))
-    uhat, weight = uhat[:, None], weight[:, None]
-    if teacher.kinks and sine > 0.0:
-        inner_cuts = np.sort((np.array(teacher.kinks) - R * uhat) / sine, axis=1)
-        v, inner = _legendre_pieces(inner_cuts, *_FINE, 0)
-    else:
-        v, inner = (x[None, :] for x in split_rule())
-    return uhat, v, weight * inner
+    if not teacher.kinks or sine == 0.0:
+        v, inner = split_rule()
+        return uhat[:, None], v, weight[:, None] * inner
+    rules = [split_rule((np.array(teacher.kinks) - R * x) / sine) for x in uhat]
+    sizes = [v.size for v, _ in rules]
+    v, inner = (np.concatenate(parts) for parts in zip(*rules, strict=True))
+    return np.repeat(uhat, sizes), v, np.repeat(weight, sizes) * inner
 
 
 def averages(

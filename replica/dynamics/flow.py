@@ -25,7 +25,7 @@ __all__ = ["DIVERGED_AT", "Trajectory", "check_start", "check_times", "integrate
 SOLVERS = ("LSODA", "Radau", "BDF", "DOP853", "RK45", "RK23")
 # |W| beyond this many times max(1, its start) is divergence: nothing brings the flow back.
 DIVERGED_AT = 1e6
-L_RANGE = {"low": 1 / LARGEST, "high": LARGEST}
+L_RANGE: dict[str, Any] = {"low": 1 / LARGEST, "high": LARGEST}
 
 
 @dataclass(frozen=True, repr=False)
@@ -219,7 +219,7 @@ def integrate(
         batch_size=batch_size,
     )
     times = check_times(t)
-    limits = {"low": 0.0, "low_open": True}
+    limits: dict[str, Any] = {"low": 0.0, "low_open": True}
     start = [
         real_scalar("gamma0", gamma0, high=LARGEST, **limits),
         real_scalar("R0", R0, low=-1.0, high=1.0),
