@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._free_energy import free_energy, free_energy_published
+    from ._saddle_point import GeneralEquilibrium
     from ._status import ConvergenceWarning, Status
     from .batch_norm import (
         bn_equilibrium,
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
         solve_output_penalty,
     )
     from .equilibrium import Equilibrium, interpolation_threshold, solve_equilibrium
+    from .gaussian import Average, gaussian_average
     from .generalization import gen_error, gen_error_from_overlaps, optimal_zeta, zeta_from_mean
     from .plotting import plot_curve
     from .ridge import EarlyStopping, early_stopping
@@ -30,13 +33,15 @@ if TYPE_CHECKING:
         simulate_online,
         simulate_training,
     )
-    from .students import LINEAR, RELU, LeakyReLU
+    from .students import ERF, LINEAR, QUADRATIC, RELU, SIGN, SOFTPLUS, TANH, LeakyReLU, Student
     from .sweeps import CorruptStoreError, StoreError, SweepTable, load_runs, sweep
 
 __version__ = "0.1.0"
 
 # The public names, by the module that defines them.
 _PUBLIC = {
+    "_free_energy": ("free_energy", "free_energy_published"),
+    "_saddle_point": ("GeneralEquilibrium",),
     "_status": ("ConvergenceWarning", "Status"),
     "batch_norm": (
         "bn_equilibrium",
@@ -48,6 +53,7 @@ _PUBLIC = {
         "solve_output_penalty",
     ),
     "equilibrium": ("Equilibrium", "interpolation_threshold", "solve_equilibrium"),
+    "gaussian": ("Average", "gaussian_average"),
     "generalization": ("gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_mean"),
     "plotting": ("plot_curve",),
     "ridge": ("EarlyStopping", "early_stopping"),
@@ -58,13 +64,34 @@ _PUBLIC = {
         "simulate_online",
         "simulate_training",
     ),
-    "students": ("LINEAR", "RELU", "LeakyReLU"),
+    "students": (
+        "ERF",
+        "LINEAR",
+        "QUADRATIC",
+        "RELU",
+        "SIGN",
+        "SOFTPLUS",
+        "TANH",
+        "LeakyReLU",
+        "Student",
+    ),
     "sweeps": ("CorruptStoreError", "StoreError", "SweepTable", "load_runs", "sweep"),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
-_MODULES = ("batch_norm", "plotting", "published", "simulation", "sweeps")
+_MODULES = ("batch_norm", "dynamics", "gaussian", "plotting", "published", "simulation", "sweeps")
 
 __all__ = [
+    "ERF",
+    "QUADRATIC",
+    "SIGN",
+    "SOFTPLUS",
+    "TANH",
+    "Student",
+    "free_energy",
+    "free_energy_published",
+    "GeneralEquilibrium",
+    "Average",
+    "gaussian_average",
     "LINEAR",
     "RELU",
     "ConvergenceWarning",

@@ -25,6 +25,7 @@ __all__ = ["build_parser", "main"]
 _AREAS = (
     "curves",
     "figure",
+    "dynamics",
     "simulation",
 )
 

@@ -1,0 +1,153 @@
+"""`replica dynamics`: trajectories of the order parameters of online learning."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentTypeError
+from typing import TYPE_CHECKING, Any
+
+from . import _arguments as arg
+from ._output import as_csv, as_text, write_table
+
+if TYPE_CHECKING:
+    from argparse import Namespace, _SubParsersAction
+
+_METHODS = ("bn", "wn", "sgd", "minibatch-bn")
+_EPILOG = """\
+methods:
+  bn            weight normalisation with gamma decay, the paper's model of batch normalisation
+  wn            weight normalisation (ZETA does not act on it)
+  sgd           plain weights (ZETA does not act on it; gamma and L are both GAMMA0 at the start)
+  minibatch-bn  real batch normalisation over --batch-size fresh samples
+
+examples:
+  replica dynamics --method bn,wn,sgd --student relu --lr 0.5 --zeta 0.1 -t 100 -o dyn.png
+  replica dynamics --method wn --student linear --lr 3 --S 0.25 -t 1e6 --log -o late.csv
+  replica dynamics --method wn,minibatch-bn --student relu --lr 2 --batch-size 8 -t 50
+"""
+
+
+def _methods(text: str) -> list[str]:
+    methods = [item.strip() for item in text.split(",")]
+    for method in methods:
+        if method not in _METHODS:
+            raise ArgumentTypeError(f"{method!r} is not a method (write {', '.join(_METHODS)})")
+    return methods
+
+
+def _activation(text: str) -> Any:
+    from replica.students import as_activation
+
+    if text.startswith("leaky:"):
+        return arg.student(text)
+    try:
+        return as_activation(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
+    """Add `dynamics`."""
+    parser = subparsers.add_parser(
+        "dynamics",
+        help="how gamma, R, L and the error evolve in online learning",
+        description="Integrate the order-parameter equations of online learning.",
+        epilog=_EPILOG,
+    )
+    add = parser.add_argument
+    add(
+        "--method",
+        type=_methods,
+        default="bn,wn,sgd",
+        metavar="METHODS",
+        help="comma-separated list (default: bn,wn,sgd)",
+    )
+    add(
+        "--student",
+        type=_activation,
+        default="relu",
+        metavar="STUDENT",
+        help="activation of student and teacher: linear, relu, leaky:SLOPE, erf, tanh or softplus "
+        "(default: relu)",
+    )
+    add("--lr", type=arg.number, required=True, metavar="ETA", help="learning rate; >= 0")
+    add("--zeta", type=arg.number, default=0.0, help="strength of the gamma decay (default: 0)")
+    add("--S", type=arg.number, default=0.0, help="variance of the label noise (default: 0)")
+    add("--gamma0", type=arg.number, default=0.5, help="output scale at the start (default: 0.5)")
+    add("--R0", type=arg.number, default=0.1, help="overlap at the start (default: 0.1)")
+    add("--L0", type=arg.number, default=1.0, help="weight length at the start (default: 1)")
+    add("--batch-size", type=arg.positive_integer, default=1, help="samples per step (default: 1)")
+    add("-t", "--time", type=arg.number, required=True, metavar="T", help="last time, steps / N")
+    add("--points", type=arg.positive_integer, default=400, help="output times (default: 400)")
+    add("--log", action="store_true", help="output times evenly spaced in the logarithm, from 0.01")
+    add(
+        "-o",
+        "--output",
+        type=arg.output_path(".png", ".pdf", ".csv", ".json"),
+        metavar="FILE",
+        help="where to write: .png, .pdf, .csv or .json (default: CSV on standard output)",
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: Namespace) -> None:
+    import numpy as np
+
+    from replica.dynamics import integrate
+
+    if not 0.02 <= arguments.time < np.inf:
+        raise ValueError(f"-t must be a finite time >= 0.02, got {arguments.time:g}")
+    if arguments.log:
+        times = np.geomspace(0.01, arguments.time, arguments.points)
+    else:
+        times = np.linspace(0.0, arguments.time, arguments.points + 1)
+    runs = []
+    for method in arguments.method:
+        runs.append(
+            integrate(
+                method,
+                student=arguments.student,
+                learning_rate=arguments.lr,
+                zeta=arguments.zeta if "bn" in method else 0.0,
+                S=arguments.S,
+                gamma0=arguments.gamma0,
+                R0=arguments.R0,
+                L0=arguments.gamma0 if method == "sgd" else arguments.L0,
+                t=times,
+                batch_size=arguments.batch_size,
+            )
+        )
+    names = ("gamma", "R", "L", "effective_learning_rate", "gen_error")
+    output = arguments.output
+    if output is None or output.suffix.lower() in (".csv", ".json"):
+        table = {"method": [run.method for run in runs for _ in times]}
+        table["t"] = np.tile(times, len(runs)).tolist()
+        for name in names:
+            table[name] = np.concatenate([getattr(run, name) for run in runs]).tolist()
+        if output is None:
+            sys.stdout.write(as_csv(table))
+            return
+        write_table(output, table)
+    else:
+        _draw(runs, output, arguments.log)
+        last: dict[str, list[Any]] = {"method": [run.method for run in runs]}
+        last |= {name: [getattr(run, name)[-1] for run in runs] for name in names}
+        print(as_text(last))
+    print(f"wrote {output}")
+
+
+def _draw(runs: list[Any], output: Any, logarithmic: bool) -> None:
+    from replica.plotting import finish_axes, line_style, new_axes, save_figure
+
+    figure, axes = new_axes(4, width=3.3, height=3.0)
+    for index, run in enumerate(runs):
+        style = line_style(index, marker="none")
+        run.plot(axes, **style)
+    labels = (r"$\gamma$", "$R$", "$L$", "generalization error")
+    for panel, (ax, label) in enumerate(zip(axes, labels, strict=True)):
+        if logarithmic:
+            ax.set_xscale("log")
+        finish_axes(
+            ax, xlabel="time  $t$ = steps / $N$", ylabel=label, legend="none" if panel else "inside"
+        )
+    save_figure(figure, output)

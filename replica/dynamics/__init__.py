@@ -1,0 +1,35 @@
+"""Learning dynamics: order-parameter equations of online learning, and what follows from them.
+
+One module per question: `correlations`, `flow` (one trajectory), `grid` (many, compiled),
+`fixed_points` (fixed points, Jacobian, learning rates, late-time laws), `mini_batch` (averages of
+real batch normalisation).
+"""
+
+from .correlations import Correlations, correlations
+from .fixed_points import (
+    AsymptoticLaw,
+    FixedPoint,
+    effective_learning_rate,
+    eigenvalues,
+    fixed_point,
+    jacobian,
+    max_learning_rate,
+)
+from .flow import Trajectory, integrate
+from .grid import TrajectoryGrid, integrate_grid
+
+__all__ = [
+    "AsymptoticLaw",
+    "Correlations",
+    "FixedPoint",
+    "Trajectory",
+    "TrajectoryGrid",
+    "correlations",
+    "effective_learning_rate",
+    "eigenvalues",
+    "fixed_point",
+    "integrate",
+    "integrate_grid",
+    "jacobian",
+    "max_learning_rate",
+]

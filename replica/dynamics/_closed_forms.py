@@ -1,0 +1,171 @@
+"""Gaussian averages of the online update in closed form, with their derivatives (Numba kernels).
+
+Everything is written in D = 1 - R and the angle theta = arccos R, in forms that do not cancel as
+D -> 0: a trajectory reaches D = 1e-12 long before it ends. May import `_jit` only.
+
+The three averages that drive every method, with u = gamma uhat, <uhat z> = R,
+delta = g'(u) (g*(z) + s - g(u)):
+
+    P = E[delta uhat] = I1 / gamma
+    I2 = E[delta^2]
+    G = E[delta (z - R uhat)] = I3 - R I1 / gamma = (1 - R^2) E[g'(u) g*'(z)]
+
+The last identity is Stein's lemma. It shows that the drift towards R = 1 vanishes there exactly.
+"""
+
+from __future__ import annotations
+
+import math
+
+from replica._jit import jit
+
+__all__ = ["ERF_PAIR", "LEAKY_PAIR", "averages", "generalisation_error"]
+
+LEAKY_PAIR = 0  # student slope a, teacher slope b
+ERF_PAIR = 1  # erf(u / sqrt 2) on both sides; a and b are not used
+
+
+@jit
+def _angle_functions(D: float) -> tuple[float, float, float, float]:
+    """Return theta, sin(theta), sin - theta cos and theta - sin cos at R = 1 - D."""
+    theta = 2.0 * math.atan2(math.sqrt(D), math.sqrt(2.0 - D))
+    sine = math.sqrt(D * (2.0 - D))
+    if theta > 0.5:
+        cosine = 1.0 - D
+        return theta, sine, sine - theta * cosine, theta - sine * cosine
+    # Taylor series, since both differences cancel to theta^3; 9 terms reach rounding at 0.5.
+    first = 0.0
+    third = 0.0
+    term = theta  # (-1)^k theta^(2k+1) / (2k+1)!
+    power = 1.0  # 4^k
+    for k in range(1, 10):
+        term *= -theta * theta / ((2 * k) * (2 * k + 1))
+        power *= 4.0
+        first -= 2 * k * term
+        third -= power * term
+    return theta, sine, first, third
+
+
+@jit
+def _leaky(
+    a: float, b: float, S: float, gamma: float, D: float
+) -> tuple[float, float, float, float, float, float, float, float, float]:
+    theta, sine, first, third = _angle_functions(D)
+    R = 1.0 - D
+    p1 = (1 - a) * (1 - b) / (2 * math.pi)
+    p2 = (1 - a * a) * (1 - b * b) / (2 * math.pi)
+    p3 = (1 - a**3) * (1 - b) / (2 * math.pi)
+
+    P = (1 + a * b) / 2 * R + p1 * first - gamma * (1 + a * a) / 2
+    P_gamma = -(1 + a * a) / 2
+    P_D = -(1 + a * b) / 2 + p1 * theta
+
+    miss = b - a * gamma
+    I2 = ((1 - gamma) ** 2 + 2 * gamma * D) / 2 + a * a * (miss**2 + 2 * a * b * gamma * D) / 2
+    I2 += S * (1 + a * a) / 2 - p2 * third - 2 * gamma * p3 * first
+    I2_gamma = gamma - R + a * a * (a * b * D - a * miss) - 2 * p3 * first
+    I2_D = gamma * (1 + a**3 * b) - 2 * p2 * sine - 2 * gamma * p3 * theta
+
+    kappa = (1 + a * b) / 2 - p1 * theta
+    G = sine * sine * kappa
+    return P, P_gamma, P_D, I2, I2_gamma, I2_D, G, 0.0, 2 * R * kappa - p1 * sine
+
+
+@jit
+def _erf(
+    S: float, gamma: float, D: float
+) -> tuple[float, float, float, float, float, float, float, float, float]:
+    c = 2 / math.pi
+    R = 1.0 - D
+    q = gamma * gamma
+    # E[g'(u) g*'(z)] = c / sqrt(det); det = det(I + C) of the two fields.
+    det = 2 * (1 + q) - q * R * R
+    det_gamma = 2 * gamma * (2 - R * R)
+    det_R = -2 * q * R
+
+    w = 1 + 2 * q
+    root = math.sqrt(w)
+    teacher = c * R / ((1 + q) * math.sqrt(det))
+    own = c * gamma / ((1 + q) * root)
+    P = teacher - own
+    P_gamma = -teacher * (2 * gamma / (1 + q) + det_gamma / (2 * det))
+    P_gamma -= c / ((1 + q) * root) - own * (2 * gamma / (1 + q) + 2 * gamma / w)
+    P_R = c / ((1 + q) * math.sqrt(det)) - teacher * det_R / (2 * det)
+
+    # g'^2 tilts the law of (u, z): variances x and y, covariance k; then E[g g*] is an arcsine.
+    x = q / w
+    x_gamma = 2 * gamma / (w * w)
+    k = gamma * R / w
+    k_gamma = R / w - 4 * gamma * gamma * R / (w * w)
+    k_R = gamma / w
+    y = 1 - 2 * q * R * R / w
+    y_gamma = -4 * gamma * R * R / (w * w)
+    y_R = -4 * q * R / w
+    sx, sx_ = math.asin(x / (1 + x)), 1 / ((1 + x) * math.sqrt(1 + 2 * x))
+    sy, sy_ = math.asin(y / (1 + y)), 1 / ((1 + y) * math.sqrt(1 + 2 * y))
+    both = (1 + x) * (1 + y)
+    sk = math.asin(k / math.sqrt(both))
+    sk_ = 1 / math.sqrt(both - k * k)  # derivative in k; in x it is -sk_ k / (2 (1 + x))
+    bracket = S + c * (sx + sy - 2 * sk)
+    b_gamma = sx_ * x_gamma + sy_ * y_gamma
+    b_gamma -= 2 * sk_ * (k_gamma - k * x_gamma / (2 * (1 + x)) - k * y_gamma / (2 * (1 + y)))
+    b_R = sy_ * y_R - 2 * sk_ * (k_R - k * y_R / (2 * (1 + y)))
+    I2 = c * bracket / root
+    I2_gamma = c * (c * b_gamma - bracket * 2 * gamma / w) / root
+    I2_R = c * c * b_R / root
+
+    kappa = c / math.sqrt(det)
+    sine2 = D * (2.0 - D)
+    G = sine2 * kappa
+    G_gamma = -G * det_gamma / (2 * det)
+    G_R = -2 * R * kappa - G * det_R / (2 * det)
+    return P, P_gamma, -P_R, I2, I2_gamma, -I2_R, G, G_gamma, -G_R
+
+
+@jit
+def _inside(
+    pair: int, a: float, b: float, S: float, gamma: float, D: float
+) -> tuple[float, float, float, float, float, float, float, float, float]:
+    """Averages for 0 <= D <= 2."""
+    if pair == ERF_PAIR:
+        return _erf(S, gamma, D)
+    if gamma >= 0.0:
+        return _leaky(a, b, S, gamma, D)
+    P, P_g, P_D, I2, I2_g, I2_D, G, G_g, G_D = _leaky(a, b, S, -gamma, 2.0 - D)
+    return -P, P_g, P_D, I2, -I2_g, -I2_D, G, -G_g, -G_D
+
+
+@jit
+def averages(
+    pair: int, a: float, b: float, S: float, gamma: float, D: float
+) -> tuple[float, float, float, float, float, float, float, float, float]:
+    """Return P, I2, G, each followed by its derivatives in gamma and D.
+
+    A negative gamma (the student's sign can flip on the way) is the state (-gamma, -R) with uhat
+    reversed.
+    """
+    if D < 0.0 or D > 2.0:
+        # An integrator may look a little outside: continue along the tangent, so that the field
+        # stays smooth and its Jacobian stays the right one.
+        edge = 0.0 if D < 0.0 else 2.0
+        step = D - edge
+        P, P_g, P_D, I2, I2_g, I2_D, G, G_g, G_D = _inside(pair, a, b, S, gamma, edge)
+        return P + P_D * step, P_g, P_D, I2 + I2_D * step, I2_g, I2_D, G + G_D * step, G_g, G_D
+    return _inside(pair, a, b, S, gamma, D)
+
+
+@jit
+def generalisation_error(pair: int, a: float, b: float, gamma: float, D: float) -> float:
+    """Return E[(g*(z) - g(u))^2], the noise-free error of the pair."""
+    D = min(max(D, 0.0), 2.0)
+    if pair == ERF_PAIR:
+        q = gamma * gamma
+        own = math.asin(q / (1 + q))
+        cross = math.asin(gamma * (1.0 - D) / math.sqrt(2 * (1 + q)))
+        return 2 / math.pi * (own + math.pi / 6 - 2 * cross)
+    if gamma < 0.0:
+        gamma, D = -gamma, 2.0 - D
+    first = _angle_functions(D)[2]
+    up = (1 - gamma) ** 2 + 2 * gamma * D
+    down = (b - a * gamma) ** 2 + 2 * a * b * gamma * D
+    return (up + down) / 2 - gamma * (1 - a) * (1 - b) / math.pi * first

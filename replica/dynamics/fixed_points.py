@@ -1,0 +1,382 @@
+"""Fixed points, their stability, maximum and effective learning rates, and late-time laws.
+
+May import `_model` and the shared modules.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq, root
+
+from replica._status import ConvergenceWarning
+from replica._validation import choice, real_array, real_scalar
+from replica.students import LeakyReLU, Student
+
+from ._model import METHODS, Model, make_model
+
+__all__ = ["AsymptoticLaw", "FixedPoint", "effective_learning_rate", "eigenvalues", "fixed_point"]
+__all__ += ["jacobian", "max_learning_rate"]
+
+Activation = str | LeakyReLU | Student
+# Averages are exact to a few 1e-16; a residual noise below this is zero.
+_ZERO_NOISE = 1e-14
+
+
+@dataclass(frozen=True)
+class AsymptoticLaw:
+    """How a normalised method behaves at late times when the noise never stops.
+
+    With I2 the mean squared update that is left at (gamma, R) = (gamma0, 1):
+    ``L ~ length * t**(1/4)``, ``eta gamma / L^2 ~ effective_learning_rate * t**(-1/2)`` and
+    ``1 - R ~ one_minus_R * t**(-1/2)``. Relative corrections are O(t**(-1/2)), and O(t**(-1/4)) for
+    the last of a student with a kink, since its averages are smooth in arccos(R) only.
+
+    Attributes
+    ----------
+    I2, length, effective_learning_rate, one_minus_R : float
+        The residual noise and the three prefactors.
+    """
+
+    I2: float
+    length: float
+    effective_learning_rate: float
+    one_minus_R: float
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """A fixed point of the order-parameter flow.
+
+    Attributes
+    ----------
+    gamma, R, L : float
+        Its place; for normalised methods L is free and is what was asked for.
+    eigenvalue_gamma, eigenvalue_R : float
+        Proposition 2: the two rates at this place without the terms in I2 itself ("sgd": the rates
+        of L and R). Both negative means stable.
+    exact : bool
+        Whether the flow at this learning rate really stops here. False: only the limit
+        eta -> 0 does, L grows without bound and `law` holds instead.
+    law : AsymptoticLaw or None
+        The late-time behaviour where `exact` is False.
+    """
+
+    gamma: float
+    R: float
+    L: float
+    eigenvalue_gamma: float
+    eigenvalue_R: float
+    exact: bool
+    law: AsymptoticLaw | None
+
+
+def fixed_point(
+    method: str,
+    *,
+    student: Activation,
+    learning_rate: float = 0.0,
+    zeta: float = 0.0,
+    S: float = 0.0,
+    L0: float = 1.0,
+    teacher: Activation | None = None,
+    batch_size: int = 1,
+) -> FixedPoint:
+    """Return the fixed point that learning approaches (Table 1, Proposition 1).
+
+    Parameters
+    ----------
+    method, student, zeta, S, teacher, batch_size
+        As in `integrate`.
+    learning_rate : float, optional
+        eta. 0 gives the paper's fixed point, the limit of small eta. For "sgd" with eta > 0 the
+        fixed point of the flow itself is returned, which has R < 1 when noise persists.
+    L0 : float, optional
+        The weight length at which to state the rates of the normalised methods.
+
+    Returns
+    -------
+    FixedPoint
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or no gamma > 0 balances the flow.
+
+    Warns
+    -----
+    ConvergenceWarning
+        For "sgd", where no fixed point continues the one of small eta (the values are NaN).
+
+    Notes
+    -----
+    gamma0 is (1 + a b) / (1 + a^2 + 2 zeta) for slopes a (student) and b (teacher): 1/(1 + 2 zeta)
+    for ReLU, 1/(1 + zeta) for linear. The late-time laws follow from
+    d(L^4)/dt = 2 eta^2 gamma^2 I2 and the balance of drift and noise in R.
+
+    Examples
+    --------
+    >>> point = fixed_point("bn", student="relu", learning_rate=0.5, zeta=0.25)
+    >>> round(point.gamma, 12), point.R, point.exact
+    (0.666666666667, 1.0, False)
+    >>> fixed_point("sgd", student="linear", learning_rate=0.5, S=0.3).L ** 2
+    1.1...
+    """
+    model = make_model(
+        method,
+        student,
+        teacher,
+        learning_rate=learning_rate,
+        zeta=zeta,
+        S=S,
+        batch_size=batch_size,
+    )
+    L = real_scalar("L0", L0, low=0.0, low_open=True)
+    gamma = _balanced_gamma(model)
+    if model.method == "sgd":
+        return _sgd_fixed_point(model, gamma)
+    eta = model.learning_rate
+    _, P_g, _, I2, _, I2_D, _, _, G_D = model.derivatives(gamma, 0.0)
+    eigenvalue_R = _overlap_rate(eta * gamma / L**2, G_D, I2_D)
+    exact = eta == 0.0 or I2 < _ZERO_NOISE
+    law = None
+    if not exact:
+        rate = (2 * I2) ** -0.5
+        law = AsymptoticLaw(
+            I2=I2,
+            length=(2 * (eta * gamma) ** 2 * I2) ** 0.25,
+            effective_learning_rate=rate,
+            one_minus_R=rate * I2 / (2 * G_D),
+        )
+    return FixedPoint(gamma, 1.0, L, eta * (P_g - model.zeta), eigenvalue_R, exact, law)
+
+
+def _overlap_rate(effective: float, G_D: float, I2_D: float) -> float:
+    """Return lambda_R of Proposition 2, (1/2) eta_eff dI2/dR (eta_max - eta_eff)."""
+    return -effective * G_D + effective**2 * I2_D / 2
+
+
+def _balanced_gamma(model: Model) -> float:
+    """Return gamma with E[delta uhat] = zeta gamma at R = 1."""
+
+    def balance(gamma: float) -> float:
+        return model.averages(gamma, 0.0)[0] - model.zeta * gamma
+
+    low, high = 1e-6, 1.0
+    if not balance(low) > 0:
+        raise ValueError(
+            f"no gamma > 0 balances the flow at R = 1 for student {model.student.name} and teacher "
+            f"{model.teacher.name}"
+        )
+    while balance(high) > 0:
+        low, high = high, 2 * high
+        if high > 1e6:
+            raise ValueError("the output scale gamma has no finite fixed point for this pair")
+    return float(brentq(balance, low, high, xtol=1e-15))  # type: ignore[arg-type]
+
+
+def _sgd_fixed_point(model: Model, gamma: float) -> FixedPoint:
+    """Follow the fixed point of small eta up to the model's eta by Newton steps."""
+    eta = model.learning_rate
+    state = np.array([gamma, 0.0])
+    if model.averages(gamma, 0.0)[1] > _ZERO_NOISE:
+        for step in np.linspace(0.0, 1.0, 21)[1:] * eta:
+
+            def balance(y: NDArray[np.float64], eta: float = step) -> list[float]:
+                P, I2, G = model.averages(y[0], y[1])
+                noise = eta * I2 / (2 * y[0] ** 2)
+                return [P + noise * y[0], noise * (1 - y[1]) - G / y[0]]
+
+            found = root(balance, state, tol=1e-14)
+            state = found.x
+            if np.abs(found.fun).max() > 1e-11 or not 0 <= state[1] <= 2 or state[0] <= 0:
+                warnings.warn(
+                    f"sgd: the fixed point of small eta does not reach learning_rate = {eta:g}",
+                    ConvergenceWarning,
+                    stacklevel=3,
+                )
+                nan = float("nan")
+                return FixedPoint(nan, nan, nan, nan, nan, False, None)
+    L, D = float(state[0]), float(state[1])
+    _, P_g, _, _, I2_g, I2_D, _, _, G_D = model.derivatives(L, D)
+    rate_L = eta * P_g + eta**2 * I2_g / (2 * L)
+    return FixedPoint(L, 1.0 - D, L, rate_L, _overlap_rate(eta / L, G_D, I2_D), True, None)
+
+
+def jacobian(
+    method: str,
+    gamma: float,
+    R: float,
+    L: float,
+    *,
+    student: Activation,
+    learning_rate: float,
+    zeta: float = 0.0,
+    S: float = 0.0,
+    teacher: Activation | None = None,
+    batch_size: int = 1,
+) -> NDArray[np.float64]:
+    """Return the Jacobian of the flow at any point, nothing neglected.
+
+    Parameters
+    ----------
+    gamma, R, L : float
+        Where; for "sgd" gamma must equal L. At R = 1 the derivative is the one from below.
+    method, student, learning_rate, zeta, S, teacher, batch_size
+        As in `integrate`.
+
+    Returns
+    -------
+    ndarray
+        Shape (3, 3) in the order (gamma, R, L), or (2, 2) in the order (R, L) for "sgd". Analytic
+        for the leaky family and erf; differentiated numerically (about 1e-8) otherwise.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type or is out of range.
+
+    Examples
+    --------
+    >>> jacobian("wn", 1.0, 1.0, 1.0, student="linear", learning_rate=0.5).round(3)
+    array([[-0.5 ,  0.5 ,  0.  ],
+           [ 0.  , -0.75,  0.  ],
+           [ 0.  , -0.25,  0.  ]])
+    """
+    model = make_model(
+        method,
+        student,
+        teacher,
+        learning_rate=learning_rate,
+        zeta=zeta,
+        S=S,
+        batch_size=batch_size,
+    )
+    gamma = real_scalar("gamma", gamma, low=0.0, low_open=True)
+    D = 1.0 - real_scalar("R", R, low=-1.0, high=1.0)
+    L = real_scalar("L", L, low=0.0, low_open=True)
+    if model.method == "sgd" and gamma != L:
+        raise ValueError(f"gamma must equal L for method 'sgd', got {gamma:g} and {L:g}")
+    matrix = model.rates_jacobian(gamma, D, L**4)
+    if model.method == "sgd":
+        return np.array([[matrix[1, 1], -matrix[1, 0]], [-matrix[0, 1], matrix[0, 0]]])
+    # From (gamma, 1 - R, L^4) to (gamma, R, L); the map to L is curved, hence the last line.
+    growth = model.rates(gamma, D, L**4)[2]
+    scale = np.array([1.0, -1.0, 1 / (4 * L**3)])
+    matrix = matrix * scale[:, None] / scale
+    matrix[2, 2] -= 3 * growth / (4 * L**4)
+    return matrix + 0.0  # no -0.0
+
+
+def eigenvalues(
+    method: str, gamma: float, R: float, L: float, **problem: Any
+) -> NDArray[np.complex128]:
+    """Return the eigenvalues of `jacobian`, largest real part first; same arguments.
+
+    Examples
+    --------
+    >>> eigenvalues("sgd", 1.0, 1.0, 1.0, student="relu", learning_rate=2.5).real.round(4)
+    array([ 0.625, -1.25 ])
+    """
+    values = np.linalg.eigvals(jacobian(method, gamma, R, L, **problem)).astype(np.complex128)
+    return values[np.argsort(-values.real, kind="stable")]
+
+
+def max_learning_rate(
+    method: str,
+    *,
+    student: Activation,
+    zeta: float = 0.0,
+    S: float = 0.0,
+    teacher: Activation | None = None,
+    batch_size: int = 1,
+    neglect_I2: bool = True,
+) -> float:
+    """Return the effective learning rate above which R = 1 is unstable (Table 1).
+
+    Compare it with `effective_learning_rate` at the fixed point: eta gamma0 / L0^2 for the
+    normalised methods, eta for "sgd" at L = 1.
+
+    Parameters
+    ----------
+    method, student, zeta, S, teacher, batch_size
+        As in `integrate`.
+    neglect_I2 : bool, optional
+        Proposition 2 keeps the derivative of I2 but drops I2 itself, which is of the same order in
+        eta. False keeps it: then this is the exact sign change of dR'/dR at (gamma0, 1, L0). The
+        two agree where I2 = 0 there (zeta = 0, S = 0, the teacher's activation). `S` matters only
+        here.
+
+    Returns
+    -------
+    float
+        eta_max; inf where no learning rate destabilises R = 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type or is out of range.
+
+    Notes
+    -----
+    With slope a on both sides 2 (1 + a^2) / (1 + a^4) / gamma0, gamma0 from `fixed_point`: ReLU
+    2 + 4 zeta, linear 2 + 2 zeta, and 2 for both without decay; times the batch size.
+
+    Examples
+    --------
+    >>> round(max_learning_rate("bn", student="relu", zeta=0.25), 12)
+    3.0
+    >>> max_learning_rate("sgd", student="linear")
+    2.0
+    """
+    model = make_model(method, student, teacher, zeta=zeta, S=S, batch_size=batch_size)
+    gamma = _balanced_gamma(model)
+    _, _, _, I2, _, I2_D, _, _, G_D = model.derivatives(gamma, 0.0)
+    gain = I2_D if neglect_I2 else I2_D - I2
+    if gain <= 0:
+        return float("inf")
+    limit = 2 * G_D / gain
+    # For SGD the rate that enters is eta / L, and L is gamma here.
+    return float(limit * gamma) if model.method == "sgd" else float(limit)
+
+
+def effective_learning_rate(
+    method: str, gamma: ArrayLike, L: ArrayLike, *, learning_rate: ArrayLike
+) -> NDArray[np.float64] | float:
+    """Return the learning rate that acts on the direction of the weights (Table 1).
+
+    Parameters
+    ----------
+    method : {"bn", "wn", "sgd", "minibatch-bn"}
+        For "sgd" gamma and L are the same number, and the result eta / L is eta at L = 1.
+    gamma, L : array_like
+        Order parameters, L > 0; broadcast.
+    learning_rate : array_like
+        eta >= 0.
+
+    Returns
+    -------
+    float or ndarray
+        eta gamma / L^2.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type or is out of range.
+
+    Examples
+    --------
+    >>> effective_learning_rate("bn", 0.8, 2.0, learning_rate=0.5)
+    0.1
+    """
+    method = choice("method", method, METHODS)
+    gamma = real_array("gamma", gamma)
+    L = real_array("L", L, low=0.0, low_open=True)
+    if method == "sgd" and np.any(gamma != L):
+        raise ValueError("gamma must equal L for method 'sgd', where both are |w|/sqrt(N)")
+    value = real_array("learning_rate", learning_rate, low=0.0) * gamma / L**2
+    return float(value) if np.ndim(value) == 0 else value
