@@ -1,4 +1,4 @@
-"""Monte Carlo of the batch-normalised loss: draws per second on one core, beside NumPy.
+"""Monte Carlo of the batch-normalized loss: draws per second on one core, beside NumPy.
 
 Run: python benchmarks/bench_batch_norm.py
 """

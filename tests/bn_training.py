@@ -1,4 +1,4 @@
-"""Direct training of a batch-normalised student on a fixed data set, written without the library.
+"""Direct training of a batch-normalized student on a fixed data set, written without the library.
 
 Loss of one batch: (1/2M) sum_j (y_j - gamma g(h_j)/sigma_B)^2, h = X w, sigma_B^2 = mean_B h^2
 (the shift and the mean are frozen, as in section 4 of the paper).
@@ -80,7 +80,7 @@ def problem(N, alpha, S, seed):
 
 @numba.njit(cache=True, nogil=True)
 def _trained_scale(h, y, slope, size, n_batches, seed):
-    """The gamma that minimises the expected loss at fixed w: learning rate annealed to zero."""
+    """The gamma that minimizes the expected loss at fixed w: learning rate annealed to zero."""
     np.random.seed(seed)  # noqa: NPY002
     order = np.arange(h.size)
     overlap = 0.0
@@ -117,10 +117,10 @@ def trained_weights(X, y, *, slope, batch_size, n_epochs, rate, seed, start=None
     return training, gamma * w * np.sqrt(w.size) / np.linalg.norm(w)
 
 
-def minimised_weights(X, y, *, batch_size, n_epochs, seed):
+def minimized_weights(X, y, *, batch_size, n_epochs, seed):
     """What `trained_weights` tends to for the linear student at vanishing learning rate.
 
-    Minimises the mean loss over `n_epochs` fixed shuffles of the data by L-BFGS, in coordinates
+    Minimizes the mean loss over `n_epochs` fixed shuffles of the data by L-BFGS, in coordinates
     in which least squares is isotropic.
     """
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""What batch normalisation does to the teacher-student problem, against direct training."""
+"""What batch normalization does to the teacher-student problem, against direct training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from bn_training import minimised_weights, problem, trained_weights
+from bn_training import minimized_weights, problem, trained_weights
 from replica import RELU, LeakyReLU, solve_equilibrium
 from replica.batch_norm import (
     bn_equilibrium,
@@ -60,7 +60,7 @@ def measure(alpha, batch_size):
     for seed in range(SEEDS):
         X, y, teacher = problem(N, alpha, S, seed)
         ls = np.linalg.lstsq(X, y, rcond=None)[0]
-        training, population = minimised_weights(
+        training, population = minimized_weights(
             X, y, batch_size=batch_size, n_epochs=150, seed=seed
         )
         along = training @ ls / (ls @ ls)
@@ -117,7 +117,7 @@ def test_bn_equilibrium_linear_student_agrees_with_stochastic_gradient_descent()
             ls = np.linalg.lstsq(X, y, rcond=None)[0]
             options = {"slope": 1.0, "batch_size": batch_size, "seed": seed}
             sgd, _ = trained_weights(X, y, n_epochs=2000, rate=0.3, **options)
-            best, _ = minimised_weights(X, y, batch_size=batch_size, n_epochs=100, seed=seed)
+            best, _ = minimized_weights(X, y, batch_size=batch_size, n_epochs=100, seed=seed)
             rows.append([sgd @ ls / (ls @ ls), best @ ls / (ls @ ls)])
             assert sgd @ best > 0.999 * np.linalg.norm(sgd) * np.linalg.norm(best)
         sgd, best = np.mean(rows, axis=0)

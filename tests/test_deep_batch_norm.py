@@ -35,7 +35,7 @@ def losses(weights, x, y, gammas, betas, activation, loss, noise=None, shift=Non
     """Loss of every sample, written without the library.
 
     `noise` maps a layer to (m, r) that broadcast with (repeats, P, N_l), `shift` one to what is
-    added to its normalised values. The population statistics are those of the noiseless network.
+    added to its normalized values. The population statistics are those of the noiseless network.
     """
     z = clean = x
     for i, w in enumerate(weights[:-1]):

@@ -1,4 +1,4 @@
-"""Batch normalisation as a regulariser: population normalisation plus gamma decay, in theory and
+"""Batch normalization as a regularizer: population normalization plus gamma decay, in theory and
 from data (section 2 and appendix C of the paper), and what it does to the teacher-student problem.
 
 `prior` holds the law of the batch statistics, `theorem` Theorem 1 and the closed forms,

@@ -1,4 +1,4 @@
-"""Gamma decay of every neuron of a batch-normalised multilayer perceptron (appendix C.4).
+"""Gamma decay of every neuron of a batch-normalized multilayer perceptron (appendix C.4).
 
 May import the underscored modules and `prior`.
 """
@@ -53,7 +53,7 @@ _BLOCK = 256  # samples whose layer Hessians are held at once
 
 @dataclass(frozen=True, repr=False)
 class DeepGammaDecay:
-    """Decomposition of the loss of a batch-normalised perceptron; see `deep_gamma_decay`.
+    """Decomposition of the loss of a batch-normalized perceptron; see `deep_gamma_decay`.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class DeepGammaDecay:
     remainder : tuple of ndarray
         First-order remainder of every neuron.
     pn_loss, penalty, total : float
-        Loss under population normalisation, sum of zeta gamma^2, and
+        Loss under population normalization, sum of zeta gamma^2, and
         ``pn_loss + sum of remainder + penalty``.
     """
 
@@ -92,7 +92,7 @@ class _Layer:
     weights: Array  # of the map from the layer below
     gain: Array  # gamma/sigma_P
     gamma: Array
-    t: Array  # (P, N_l), standardised hidden values
+    t: Array  # (P, N_l), standardized hidden values
     slope: Array
     bend: Array
     kurtosis: Array
@@ -119,7 +119,7 @@ def deep_gamma_decay(
     Parameters
     ----------
     weights : sequence of array_like
-        ``weights[l]`` of shape (N_{l+1}, N_l); all but the last feed a batch-normalised layer
+        ``weights[l]`` of shape (N_{l+1}, N_l); all but the last feed a batch-normalized layer
         z^l = g(gamma (W z^{l-1} - mu_P)/sigma_P + beta), the last one is a plain affine map.
     x : array_like, shape (P, N_0)
         Inputs.
@@ -129,7 +129,7 @@ def deep_gamma_decay(
     batch_size : int
         M >= 2.
     gammas, betas : sequence of array_like, optional
-        Scales (default 1) and shifts (default 0) of each normalised layer, scalars or (N_l,).
+        Scales (default 1) and shifts (default 0) of each normalized layer, scalars or (N_l,).
     output_bias : array_like
         Added to the outputs.
     activation : {"identity", "relu", "softplus", "tanh", "logistic"}
@@ -137,7 +137,7 @@ def deep_gamma_decay(
     loss : {"cross-entropy", "squared", "half-squared"}
         Mean over samples of softmax cross-entropy, |o - y|^2, or half of it.
     hessian : {"exact", "gauss-newton"}
-        "exact" is the whole second derivative of the loss with respect to the normalised values;
+        "exact" is the whole second derivative of the loss with respect to the normalized values;
         "gauss-newton" leaves out the terms with g'', which are not positive and not small unless
         the fit is good. With ReLU or identity the two agree (almost everywhere).
     law, mean_subtracted
@@ -156,7 +156,7 @@ def deep_gamma_decay(
     Notes
     -----
     Appendix C.4: zeta_i = mean_j H_ii(j)/2 [ (rho_i + 2)/(4 M) t_ij^2 + 1/M ], with H the Hessian
-    of the loss of sample j in the normalised values of the layer and t_ij the standardised hidden
+    of the loss of sample j in the normalized values of the layer and t_ij the standardized hidden
     value. H is found layer by layer from the output down, H <- W^T H W, which is exact because
     every sample has its own. The statistics of different neurons are taken as independent of each
     other and of the sample, and the noise of lower layers as not changing the population

@@ -1,4 +1,4 @@
-"""Expectation of the batch-normalised loss over the batch statistics: quadrature and Monte Carlo.
+"""Expectation of the batch-normalized loss over the batch statistics: quadrature and Monte Carlo.
 
 May import the underscored modules, `prior` and `theorem`.
 """
@@ -30,9 +30,9 @@ class ExpectedLoss:
     Attributes
     ----------
     pn_loss : float
-        The loss under population normalisation.
+        The loss under population normalization.
     excess : float
-        What batch normalisation adds to it.
+        What batch normalization adds to it.
     standard_error : float
         Of `excess`; 0 for quadrature.
     n_draws : int
@@ -46,7 +46,7 @@ class ExpectedLoss:
 
     @property
     def loss(self) -> float:
-        """The batch-normalised loss, ``pn_loss + excess``."""
+        """The batch-normalized loss, ``pn_loss + excess``."""
         return self.pn_loss + self.excess
 
 
@@ -64,12 +64,12 @@ def expected_loss(
     kurtosis: float = 0.0,
     mean_subtracted: bool = True,
 ) -> ExpectedLoss:
-    """Expected batch-normalised loss, statistics independent of the sample, by quadrature.
+    """Expected batch-normalized loss, statistics independent of the sample, by quadrature.
 
     Parameters
     ----------
     h, y : array_like, shape (P,)
-        Hidden values before normalisation and targets.
+        Hidden values before normalization and targets.
     batch_size, gamma, beta, activation, sharpness, mean_subtracted
         As for `gamma_decay`.
     noise : {"both", "mean", "std"}
@@ -133,17 +133,17 @@ def sampled_loss(
     n_draws: int = 1_000_000,
     seed: Any = None,
 ) -> ExpectedLoss:
-    """Expected batch-normalised loss by Monte Carlo, from independent noise or real batches.
+    """Expected batch-normalized loss by Monte Carlo, from independent noise or real batches.
 
     Parameters
     ----------
     h, y : array_like, shape (P,)
-        Hidden values before normalisation and targets.
+        Hidden values before normalization and targets.
     batch_size, gamma, beta, activation, sharpness
         As for `gamma_decay`, named activations only.
     batches : {"independent", "real"}
         "independent" draws (mu_B, sigma_B) from the law, as Theorem 1 supposes; "real" draws M of
-        the P samples without replacement and normalises them by their own mean and deviation.
+        the P samples without replacement and normalizes them by their own mean and deviation.
     law, kurtosis, mean_subtracted
         Law of independent statistics, as for `expected_loss`.
     control : bool
@@ -305,7 +305,7 @@ def _independent_noise(rng, count, table, gamma, beta, code, k, control, size, d
 
 @jit
 def _real_batches(rng, count, size, table, gamma, beta, code, k, control):
-    """The same over `count` batches of `size` samples, normalised by their own statistics."""
+    """The same over `count` batches of `size` samples, normalized by their own statistics."""
     n = table.shape[0]
     order = np.arange(n)
     total = 0.0

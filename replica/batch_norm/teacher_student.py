@@ -1,4 +1,4 @@
-"""Batch normalisation in the teacher-student problem, trained to convergence.
+"""Batch normalization in the teacher-student problem, trained to convergence.
 
 May import the underscored modules, `students`, `equilibrium`, `prior` and `theorem`.
 """
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def shrinkage(batch_size: ArrayLike, *, mean_subtracted: bool = False) -> Any:
-    """Factor c_M = E[sigma_B]/sigma_P by which batch normalisation shrinks the trained student.
+    """Factor c_M = E[sigma_B]/sigma_P by which batch normalization shrinks the trained student.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def shrinkage(batch_size: ArrayLike, *, mean_subtracted: bool = False) -> Any:
 
     Notes
     -----
-    Within a batch the normalised values have mean square exactly 1, so the noise acts on the loss
+    Within a batch the normalized values have mean square exactly 1, so the noise acts on the loss
     of the linear student only through the mean of y h/sigma_B, which is linear in 1/sigma_B.
 
     Examples
@@ -94,7 +94,7 @@ def output_penalty_strength(batch_size: ArrayLike) -> Any:
 
 @dataclass(frozen=True, repr=False)
 class BatchNormEquilibrium:
-    """Student trained with batch normalisation to convergence; see `bn_equilibrium`.
+    """Student trained with batch normalization to convergence; see `bn_equilibrium`.
 
     Attributes
     ----------
@@ -104,11 +104,11 @@ class BatchNormEquilibrium:
     gamma, R : ndarray
         Length and teacher overlap of the effective weights gamma w/sigma used at test time.
     gen_error : ndarray
-        Generalisation error against the noise-free teacher.
+        Generalization error against the noise-free teacher.
     shrinkage : float
         c_M.
     angle : ndarray
-        Angle to the unregularised solution on the same data, in radians, to order 1/M (linear
+        Angle to the unregularized solution on the same data, in radians, to order 1/M (linear
         student); 0 for the other students, where it is not known.
     """
 
@@ -135,7 +135,7 @@ def bn_equilibrium(
     student: Any = "linear",
     statistics: str = "training",
 ) -> BatchNormEquilibrium:
-    """Order parameters of a student trained with batch normalisation until nothing changes.
+    """Order parameters of a student trained with batch normalization until nothing changes.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def bn_equilibrium(
         M >= 2.
     student : {"linear", "relu"} or LeakyReLU
     statistics : {"training", "population"}
-        Which sigma normalises at test time: the root mean square of w.x over the training set (what
+        Which sigma normalizes at test time: the root mean square of w.x over the training set (what
         a running average of the variance estimates) or over the population, |w|/sqrt(N).
 
     Returns
@@ -176,7 +176,7 @@ def bn_equilibrium(
     Leaky and ReLU students. c_M times the zeta = 0 solution, i.e. the penalty of
     `solve_output_penalty`. It assumes that the hidden values of the training set are Gaussian,
     which they become as alpha grows. Near and below the interpolation threshold it fails: the
-    unregularised minima form a continuum, in which batch normalisation drifts towards hidden
+    unregularized minima form a continuum, in which batch normalization drifts towards hidden
     values of low kurtosis instead of the solution of least norm.
 
     Examples
@@ -231,7 +231,7 @@ def bn_gen_error(
     student: Any = "linear",
     statistics: str = "training",
 ) -> Any:
-    """Generalisation error of batch normalisation trained to convergence.
+    """Generalization error of batch normalization trained to convergence.
 
     Parameters
     ----------
@@ -316,7 +316,7 @@ class OutputPenaltyEquilibrium:
     gamma, R, chi : ndarray
         Order parameters.
     gen_error, energy : ndarray
-        Generalisation error and ground-state energy per input dimension.
+        Generalization error and ground-state energy per input dimension.
     status : ndarray of int8
         `Status` of the underlying solution.
     """

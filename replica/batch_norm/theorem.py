@@ -1,4 +1,4 @@
-"""Theorem 1: batch normalisation as population normalisation plus gamma decay, on data.
+"""Theorem 1: batch normalization as population normalization plus gamma decay, on data.
 
 May import the underscored modules, `students` and `prior`.
 """
@@ -33,7 +33,7 @@ Function = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class GLM:
-    """Loss A(h) - y h of a generalised linear model, by A and its first two derivatives.
+    """Loss A(h) - y h of a generalized linear model, by A and its first two derivatives.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def as_glm(activation: Any, *, sharpness: float = 1.0) -> GLM:
 
 @dataclass(frozen=True)
 class GammaDecay:
-    """The decomposition of the batch-normalised loss of one neuron; see `gamma_decay`.
+    """The decomposition of the batch-normalized loss of one neuron; see `gamma_decay`.
 
     Attributes
     ----------
@@ -146,10 +146,10 @@ class GammaDecay:
     penalty : float
         zeta gamma^2.
     pn_loss, remainder, total : float or None
-        Loss under population normalisation, first-order remainder R_f, and
+        Loss under population normalization, first-order remainder R_f, and
         ``pn_loss + remainder + penalty``; None without targets.
     real_batch : float or None
-        What a real batch, which contains the sample it normalises, adds to `total` at order 1/M.
+        What a real batch, which contains the sample it normalizes, adds to `total` at order 1/M.
     """
 
     batch_size: int
@@ -181,18 +181,18 @@ def gamma_decay(
     law: str = "gaussian",
     mean_subtracted: bool = True,
 ) -> GammaDecay:
-    """Decompose the batch-normalised loss of a neuron: population normalisation + gamma decay.
+    """Decompose the batch-normalized loss of a neuron: population normalization + gamma decay.
 
     Parameters
     ----------
     h : array_like, shape (P,)
-        Hidden values w.x_j before normalisation, finite and not all equal.
+        Hidden values w.x_j before normalization, finite and not all equal.
     y : array_like, shape (P,), optional
         Targets of the loss A(h) - y h; without them only the penalty can be given.
     batch_size : int
         M >= 2.
     gamma, beta : float
-        Scale and shift after normalisation.
+        Scale and shift after normalization.
     activation, sharpness
         The loss, see `as_glm`: a name, or a `GLM` with your own A, A' and A''.
     kurtosis : float, optional
@@ -398,7 +398,7 @@ def batch_sizes(batch_size: ArrayLike) -> NDArray[np.float64]:
 def pn_to_wn(
     gamma: float, beta: float, w: ArrayLike, *, input_variance: float, input_mean: ArrayLike = 0.0
 ) -> tuple[float, float]:
-    """Parameters (v, b) of the weight-normalised neuron that equals a population-normalised one.
+    """Parameters (v, b) of the weight-normalized neuron that equals a population-normalized one.
 
     Parameters
     ----------
@@ -439,7 +439,7 @@ def pn_to_wn(
 def wn_to_pn(
     v: float, b: float, w: ArrayLike, *, input_variance: float, input_mean: ArrayLike = 0.0
 ) -> tuple[float, float]:
-    """Parameters (gamma, beta) of population normalisation from (v, b); inverse of `pn_to_wn`.
+    """Parameters (gamma, beta) of population normalization from (v, b); inverse of `pn_to_wn`.
 
     Parameters
     ----------
