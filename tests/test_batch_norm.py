@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from replica import LeakyReLU
 from replica.batch_norm import (
     GLM,
     as_glm,
@@ -407,9 +408,38 @@ def test_gamma_decay_strength_exact_is_the_expected_loss_of_the_noiseless_studen
         t, t, batch_size=9, gamma=1.0, activation="identity", noise=noise,
         mean_subtracted=mean_subtracted,
     ).excess  # fmt: skip
-    if noise == "mean":  # alone, mu_B is not divided by a fluctuating sigma_B
-        measured *= batch_prior(9, law="chi", mean_subtracted=mean_subtracted).inverse_moment(2)
     assert measured == pytest.approx(exact, rel=1e-11)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.3])
+def test_gamma_decay_strength_exact_holds_for_a_kink(slope):
+    # The same on Gaussian fields by quadrature: the kink costs M^(-3/2) once mu_B is noisy.
+    prior = batch_prior(16, law="chi")
+    t, t_weight = np.linspace(-8, 8, 4001), np.exp(-0.5 * np.linspace(-8, 8, 4001) ** 2)
+    t_weight /= t_weight.sum()
+    r, r_weight = prior.sigma_nodes()
+    m = np.linspace(-6, 6, 1201)
+    m_weight = np.exp(-0.5 * m**2) / np.exp(-0.5 * m**2).sum()
+
+    def g(u):
+        return np.where(u > 0, u, slope * u)
+
+    def measured(m, m_weight, first, second):
+        plain = g(t)
+        moved = g(t - m[:, None] / 4)
+        mean = m_weight @ (second * moved**2 - 2 * first * moved * plain + plain**2)
+        return 0.5 * mean @ t_weight
+
+    first, second = r_weight @ r**-1, r_weight @ r**-2
+    still = np.zeros(1), np.ones(1)
+    options = {"student": LeakyReLU(slope), "loss": "half-squared", "exact": True}
+    for noise, expected in (
+        ({}, measured(m, m_weight, first, second)),
+        ({"variance_only": True}, measured(*still, first, second)),
+        ({"mean_only": True}, measured(m, m_weight, 1.0, 1.0)),
+    ):
+        found = gamma_decay_strength(16, **noise, **options)
+        assert found == pytest.approx(expected, rel=2e-5)
 
 
 def test_gamma_decay_strength_exact_tends_to_the_leading_order():

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from replica._repr import summary
 from replica._validation import choice, integer, real_array, real_scalar
 from replica.students import as_student
 
@@ -125,7 +126,7 @@ def as_glm(activation: Any, *, sharpness: float = 1.0) -> GLM:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GammaDecay:
     """The decomposition of the batch-normalized loss of one neuron; see `gamma_decay`.
 
@@ -166,6 +167,9 @@ class GammaDecay:
     remainder: float | None
     total: float | None
     real_batch: float | None
+
+    def __repr__(self) -> str:
+        return summary(self, "GammaDecay")
 
 
 def gamma_decay(
@@ -248,7 +252,7 @@ def gamma_decay(
             mean_subtracted=mean_subtracted,
         )
     field = gamma * t + beta
-    curvature = _evaluate(glm.d2A, field, "A''")
+    curvature = evaluate(glm.d2A, field, "A''")
     fisher = float(np.mean(curvature * t**2))
     mean_curvature = float(np.mean(curvature))
     zeta_mean = mean_curvature / (2 * batch_size)
@@ -257,8 +261,8 @@ def gamma_decay(
     pn_loss = remainder = total = real_batch = None
     if y is not None:
         y = targets(y, t.size)
-        error = _evaluate(glm.dA, field, "A'") - y
-        pn_loss = float(np.mean(_evaluate(glm.A, field, "A") - y * field))
+        error = evaluate(glm.dA, field, "A'") - y
+        pn_loss = float(np.mean(evaluate(glm.A, field, "A") - y * field))
         bias = prior.inverse_bias
         remainder = float(np.mean(error * gamma * t) * bias)
         total = pn_loss + remainder + zeta * gamma**2
@@ -296,7 +300,8 @@ def targets(y: ArrayLike, size: int) -> NDArray[np.float64]:
     return y
 
 
-def _evaluate(function: Function, h: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+def evaluate(function: Function, h: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    """Return ``function(h)``, checked since it may be the user's own."""
     values = np.asarray(function(h), dtype=float)
     if values.shape != h.shape or not np.isfinite(values).all():
         raise ValueError(f"{name} must return finite values of shape {h.shape}")
@@ -318,7 +323,7 @@ def gamma_decay_strength(
     Parameters
     ----------
     batch_size : int or array_like of int
-        M >= 2; with `exact`, M >= 4 (3 without mean subtraction).
+        M >= 2; with `exact` and the noise of sigma_B, M >= 4 (3 without mean subtraction).
     student : {"linear", "relu"} or LeakyReLU
         Activation g.
     mean_only, variance_only : bool
@@ -328,8 +333,9 @@ def gamma_decay_strength(
         Convention of the mean loss to which zeta gamma^2 is added: mean_j (y_j - g)^2, as in
         section 4 of the paper, or half of it, as in appendix C.3.
     exact : bool
-        Exact in M by Gamma functions (appendix C.3, targets given by the noiseless student
-        at gamma = 1) instead of the leading order in 1/M.
+        Exact in M (targets given by the noiseless student at gamma = 1) instead of the leading
+        order in 1/M: the Gamma functions of appendix C.3, generalized to a kink of g. The two
+        parts then do not add up, since mu_B is divided by sigma_B.
     mean_subtracted : bool
         Whether sigma_B is measured about mu_B: M - 1 degrees of freedom, as in C.3, or M.
         Used by `exact` only.
@@ -362,26 +368,27 @@ def gamma_decay_strength(
     """
     a = as_student(student).slope
     size = batch_sizes(batch_size)
-    scale = (
-        0.5
-        * (1 + a**2)
-        * (2.0 if choice("loss", loss, ("squared", "half-squared")) == "squared" else 1.0)
-    )
+    k = 0.5 * (1 + a**2)
     if mean_only and variance_only:
         raise ValueError("mean_only and variance_only exclude each other: choose at most one")
-    if exact:
-        dof = size - bool(mean_subtracted)
-        if (dof <= 2).any():
-            raise ValueError(
-                f"batch_size must be at least {3 + bool(mean_subtracted)} for E[1/sigma_B^2] "
-                f"to exist, got {int(size.min())}"
-            )
-        second = size / (dof - 2)
-        from_std = 0.5 * (1 - 2 * chi_moment(size, dof, -1) + second)
-        from_mean = 0.5 * second / size
+    m = 0.0 * size if variance_only else 1 / np.sqrt(size)  # deviation of mu_B/sigma_P
+    if not exact:
+        zeta = k * (0.5 * m**2 + (0.0 if mean_only else 0.25 / size))
     else:
-        from_std, from_mean = 0.25 / size, 0.5 / size
-    zeta = scale * ((not mean_only) * from_std + (not variance_only) * from_mean)
+        first = second = np.ones_like(size)
+        if not mean_only:
+            dof = size - bool(mean_subtracted)
+            if (dof <= 2).any():
+                raise ValueError(
+                    f"batch_size must be at least {3 + bool(mean_subtracted)} for E[1/sigma_B^2] "
+                    f"to exist, got {int(size.min())}"
+                )
+            first, second = chi_moment(size, dof, -1), size / (dof - 2)
+        # E[g(t - mu) g(t)] = k + kink for Gaussian t and mu: the arc-cosine kernel
+        kink = 0.5 * (1 - a) ** 2 / np.pi * (m - np.arctan(m))
+        zeta = 0.5 * (k * (1 - 2 * first + second + second * m**2) - 2 * first * kink)
+    if choice("loss", loss, ("squared", "half-squared")) == "squared":
+        zeta = 2 * zeta
     return float(zeta) if zeta.ndim == 0 else zeta
 
 
