@@ -160,13 +160,18 @@ def remainders(name, sharpness, noise, law, sizes=BATCH_SIZES):
     for size in sizes:
         exact = expected_loss(h, y, batch_size=size, noise=noise, **options)
         parts = gamma_decay(h, y, batch_size=size, kurtosis=0.0, **options)
-        first = 0.0
-        if noise != "mean":
-            first += parts.remainder + parts.zeta_std * 1.5**2
-        if noise != "std":
-            first += parts.zeta_mean * 1.5**2
-        result.append(exact.excess - first)
+        result.append(exact.excess - first_order(parts, noise))
     return np.array(result)
+
+
+def first_order(parts, noise):
+    """What Theorem 1 says when only some of the statistics fluctuate."""
+    first = 0.0
+    if noise != "mean":
+        first += parts.remainder + parts.zeta_std * parts.gamma**2
+    if noise != "std":
+        first += parts.zeta_mean * parts.gamma**2
+    return first
 
 
 @pytest.mark.parametrize("law", ["chi", "truncated"])
@@ -232,6 +237,32 @@ def test_sampled_loss_resolves_the_second_order_remainder():
         assert sampled.standard_error < 0.05 * abs(rest[-1])
     exponents = np.diff(np.log(np.abs(rest))) / np.diff(np.log([16, 128, 512]))
     assert exponents == pytest.approx(-2, abs=0.15)
+
+
+@pytest.mark.parametrize("noise", ["both", "mean", "std"])
+@pytest.mark.parametrize("name", ["identity", "relu", "softplus", "logistic"])
+def test_sampled_loss_fits_the_second_order_exponent(name, noise):
+    h, y = data()
+    options = {"gamma": 1.5, "beta": 0.3, "activation": name, "law": "chi"}
+    rest, errors = np.empty((2, len(BATCH_SIZES)))
+    for i, size in enumerate(BATCH_SIZES):
+        # a seed of its own for each size, so that the errors are independent
+        sampled = sampled_loss(
+            h, y, batch_size=size, noise=noise, **options, n_draws=200_000, seed=size
+        )
+        parts = gamma_decay(h, y, batch_size=size, kurtosis=0.0, **options)
+        rest[i], errors[i] = sampled.excess - first_order(parts, noise), sampled.standard_error
+    if name == "identity" and noise == "mean":  # a quadratic loss: exact
+        assert np.abs(rest).max() < 1e-13
+        return
+    weights = 1 / np.hypot(errors / rest, 0.01)  # 1 %: no point rules alone
+    (exponent, _), covariance = np.polyfit(
+        np.log(BATCH_SIZES), np.log(np.abs(rest)), 1, w=weights, cov="unscaled"
+    )
+    error = np.sqrt(covariance[0, 0])
+    print(f"{name} {noise}: sampled, M = 8..512: M^{exponent:.3f} +- {error:.3f}")
+    assert error < 0.05
+    assert exponent == pytest.approx(-2, abs=0.2)  # as for quadrature
 
 
 def test_sampled_loss_truncated_gaussian_agrees_with_quadrature():
@@ -351,6 +382,8 @@ def test_gamma_decay_takes_user_given_losses():
         ({"activation": "gelu"}, "activation must be one of"),
         ({"activation": GLM("bad", np.exp, np.exp, np.log)}, "A'' must return finite"),
         ({"sharpness": 0.0}, "sharpness must lie in"),
+        ({"h": np.linspace(-1, 1, 10) * 1e200}, "h must have a standard deviation within"),
+        ({"h": np.linspace(-1, 1, 10) * 1e-200}, "h must have a standard deviation within"),
         ({"batch_size": 2, "law": "chi", "y": np.ones(10)}, "batch_size must be at least 3"),
     ],
 )
@@ -367,6 +400,13 @@ def test_sampled_loss_refuses_bad_input():
         sampled_loss(h, y, batch_size=21, gamma=1.0, batches="real")
     with pytest.raises(ValueError, match="named activation"):
         sampled_loss(h, y, batch_size=8, gamma=1.0, activation=GLM("f", np.exp, np.exp, np.exp))
+    with pytest.raises(ValueError, match="noise must be 'both' with real batches"):
+        sampled_loss(h, y, batch_size=8, gamma=1.0, batches="real", noise="std")
+    with pytest.raises(ValueError, match="a batch of 3 can be constant"):
+        sampled_loss([0.3, 0.7] * 10, y, batch_size=3, gamma=1.0, batches="real", n_draws=1000)
+    with pytest.raises(ValueError, match="A must return finite values"):
+        own = GLM("f", lambda x: 1.0, np.exp, np.exp)
+        expected_loss(h, y, batch_size=8, gamma=1.0, activation=own)
     with pytest.raises(ValueError, match="sigma_B reaches 0"):
         expected_loss(h, y, batch_size=8, gamma=1.0, law="gaussian")
     with pytest.raises(ValueError, match="batch_size must be at least 4"):

@@ -191,6 +191,7 @@ def test_deep_gamma_decay_of_one_linear_neuron_is_theorem_1():
         ({"loss": "squared"}, "y must have shape"),
         ({"gammas": [1.0, 1.0]}, "gammas must have one entry per hidden layer"),
         ({"betas": [np.ones(2)]}, r"betas\[0\] must be a number or have shape"),
+        ({"output_bias": [1.0, 2.0]}, r"output_bias must be a number or have shape \(3,\)"),
         ({"activation": "gelu"}, "activation must be one of"),
         ({"hessian": "full"}, "hessian must be one of"),
     ],

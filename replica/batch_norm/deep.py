@@ -131,7 +131,7 @@ def deep_gamma_decay(
     gammas, betas : sequence of array_like, optional
         Scales (default 1) and shifts (default 0) of each normalized layer, scalars or (N_l,).
     output_bias : array_like
-        Added to the outputs.
+        Added to the outputs, one number or shape (K,).
     activation : {"identity", "relu", "softplus", "tanh", "logistic"}
         g.
     loss : {"cross-entropy", "squared", "half-squared"}
@@ -207,7 +207,12 @@ def deep_gamma_decay(
             kurtosis[k], bias[k] = prior.kurtosis, prior.inverse_bias
         z, slope, bend = g(gamma * t + beta)
         layers.append(_Layer(w, gamma / sigma, gamma, t, slope, bend, kurtosis, bias))
-    output = z @ matrices[-1].T + real_array("output_bias", output_bias)
+    bias_out = real_array("output_bias", output_bias)
+    if bias_out.shape not in ((), (width,)):
+        raise ValueError(
+            f"output_bias must be a number or have shape ({width},), got {bias_out.shape}"
+        )
+    output = z @ matrices[-1].T + bias_out
     losses, gradient, curvature = _output_loss(loss, output, y)
 
     n_samples = len(x)

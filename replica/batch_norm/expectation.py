@@ -16,7 +16,7 @@ from replica._jit import for_each_chunk, jit
 from replica._validation import choice, integer, real_scalar
 
 from .prior import BatchPrior, batch_prior, standardize
-from .theorem import GLM, IDENTITY, LOGISTIC, SMOOTH, as_glm, targets
+from .theorem import GLM, IDENTITY, LOGISTIC, SMOOTH, as_glm, evaluate, targets
 
 __all__ = ["ExpectedLoss", "expected_loss", "sampled_loss"]
 
@@ -107,12 +107,13 @@ def expected_loss(
     if noise != "mean":
         r, r_weight = prior.sigma_nodes()
     field = gamma * t + beta
-    A = glm.A(field)
+    A = evaluate(glm.A, field, "A")
     excess = 0.0
     for m_i, weight in zip(m, m_weight, strict=True):
         # One row per node of sigma_B; differences, since the loss itself is much larger.
         moved = gamma * (t - m_i) / r[:, None] + beta
-        excess += float(weight * r_weight @ np.mean(glm.A(moved) - A - y * (moved - field), axis=1))
+        change = evaluate(glm.A, moved, "A") - A - y * (moved - field)
+        excess += float(weight * r_weight @ np.mean(change, axis=1))
     return ExpectedLoss(float(np.mean(A - y * field)), excess, 0.0, 0)
 
 
@@ -126,6 +127,7 @@ def sampled_loss(
     activation: Any = "relu",
     sharpness: float = 1.0,
     batches: str = "independent",
+    noise: str = "both",
     law: str = "chi",
     kurtosis: float = 0.0,
     mean_subtracted: bool = True,
@@ -144,13 +146,15 @@ def sampled_loss(
     batches : {"independent", "real"}
         "independent" draws (mu_B, sigma_B) from the law, as Theorem 1 supposes; "real" draws M of
         the P samples without replacement and normalizes them by their own mean and deviation.
-    law, kurtosis, mean_subtracted
-        Law of independent statistics, as for `expected_loss`.
+    noise, law, kurtosis, mean_subtracted
+        Which statistics fluctuate and by which law, as for `expected_loss`; for independent noise
+        only, in a real batch the samples decide.
     control : bool
         Use as control variate the Taylor polynomial of the loss in the noise (second order for
         independent noise, first order for real batches), whose mean is known exactly.
     n_draws : int
-        Number of evaluations of the loss, rounded up to whole batches.
+        Number of evaluations of the loss, rounded up to whole batches, or to pairs with opposite
+        mu_B for independent noise.
     seed : int, SeedSequence or None
         The result depends on it but not on the number of threads.
 
@@ -161,7 +165,8 @@ def sampled_loss(
     Raises
     ------
     TypeError, ValueError
-        As for `expected_loss`; for a user-given `GLM`; for batch_size > P with real batches.
+        As for `expected_loss`; for a user-given `GLM`; for real batches with batch_size > P, with
+        `noise` other than "both", or if one of them holds equal values only (sigma_B = 0).
 
     Examples
     --------
@@ -173,6 +178,9 @@ def sampled_loss(
     True
     """
     real = choice("batches", batches, ("independent", "real")) == "real"
+    noise = choice("noise", noise, ("both", "mean", "std"))
+    if real and noise != "both":
+        raise ValueError(f"noise must be 'both' with real batches, got {noise!r}")
     n_draws = integer("n_draws", n_draws, low=2)
     t, gamma, beta, glm = _problem(h, gamma, beta, activation, sharpness)
     y = targets(y, t.size)
@@ -193,9 +201,11 @@ def sampled_loss(
             return _real_batches(rng, count, size, table, gamma, beta, *glm.code, control)
     else:
         prior = batch_prior(batch_size, kurtosis=kurtosis, law=law, mean_subtracted=mean_subtracted)
-        size = 1
-        known = _taylor_mean(prior, t, error, curvature, gamma)
+        size = 2
+        known = _taylor_mean(prior, noise, t, error, curvature, gamma)
         law_parameters = (
+            0.0 if noise == "std" else 1 / math.sqrt(prior.batch_size),
+            noise != "mean",
             prior.batch_size,
             prior.dof if prior.law == "chi" else 0,
             prior.width,
@@ -222,6 +232,11 @@ def sampled_loss(
 
     for_each_chunk(run, n_chunks, min_chunk=1)
     total, squares = sums.sum(axis=0)
+    if not np.isfinite(squares):
+        raise ValueError(
+            f"h must not have so many equal values that a batch of {batch_size} can be constant, "
+            "with sigma_B = 0"
+        )
     mean = total / n_items
     variance = max(squares / n_items - mean**2, 0.0) * n_items / (n_items - 1)
     return ExpectedLoss(
@@ -242,16 +257,20 @@ def _problem(
 
 def _taylor_mean(
     prior: BatchPrior,
+    noise: str,
     t: NDArray[np.float64],
     error: NDArray[np.float64],
     curvature: NDArray[np.float64],
     gamma: float,
 ) -> float:
     """Mean of error d + curvature d^2/2 for d = gamma ((t - m)/r - t)."""
-    first, second = prior.inverse_moment(1), prior.inverse_moment(2)
+    first = second = 1.0
+    if noise != "mean":
+        first, second = prior.inverse_moment(1), prior.inverse_moment(2)
     shift = np.mean(error * t) * (first - 1)
     square = np.mean(curvature * t**2) * (1 - 2 * first + second)
-    square += np.mean(curvature) * second / prior.batch_size
+    if noise != "std":
+        square += np.mean(curvature) * second / prior.batch_size
     return float(gamma * shift + 0.5 * gamma**2 * square)
 
 
@@ -277,27 +296,36 @@ def _partition_function(code, k, x):
 
 
 @jit
-def _independent_noise(rng, count, table, gamma, beta, code, k, control, size, dof, width, lower):
-    """Sums of the excess loss and of its square over `count` draws of (sample, mu_B, sigma_B)."""
+def _independent_noise(
+    rng, count, table, gamma, beta, code, k, control, mu_width, noisy_std, size, dof, width, lower
+):
+    """Sums of the excess loss and of its square over `count` pairs of draws.
+
+    The two of a pair share sample and sigma_B and have opposite mu_B, which removes odd powers of it.
+    """
     n = table.shape[0]
     total = 0.0
     squares = 0.0
     for _ in range(count):
         j = int(rng.random() * n)
-        m = rng.standard_normal() / math.sqrt(size)
-        if dof > 0:
+        m = mu_width * rng.standard_normal()
+        if not noisy_std:
+            r = 1.0
+        elif dof > 0:
             r = math.sqrt(2.0 * rng.standard_gamma(0.5 * dof) / size)
         else:
             r = 1.0 + width * rng.standard_normal()
             while abs(r - 1.0) >= 1.0 - lower:
                 r = 1.0 + width * rng.standard_normal()
         t = table[j, 0]
-        d = gamma * ((t - m) / r - t)
-        value = _partition_function(code, k, gamma * t + beta + d) - table[j, 2]
-        if control:
-            value -= table[j, 3] * d + 0.5 * table[j, 4] * d * d
-        else:
-            value -= table[j, 1] * d
+        value = 0.0
+        for side in (m, -m):
+            d = gamma * ((t - side) / r - t)
+            value += 0.5 * (_partition_function(code, k, gamma * t + beta + d) - table[j, 2])
+            if control:
+                value -= 0.5 * (table[j, 3] * d + 0.5 * table[j, 4] * d * d)
+            else:
+                value -= 0.5 * table[j, 1] * d
         total += value
         squares += value * value
     return total, squares
@@ -313,15 +341,21 @@ def _real_batches(rng, count, size, table, gamma, beta, code, k, control):
     for _ in range(count):
         first = 0.0
         second = 0.0
+        square = 0.0
         for i in range(size):  # partial Fisher-Yates shuffle
             other = i + int(rng.random() * (n - i))
             order[i], order[other] = order[other], order[i]
             t = table[order[i], 0]
-            first += t
-            second += t * t
-        m = first / size
-        r = math.sqrt(second / size - m * m)
-        delta = second / size - 1.0
+            d = t - table[order[0], 0]  # about one of them: equal values give exactly 0
+            first += d
+            second += d * d
+            square += t * t
+        d = first / size
+        m = table[order[0], 0] + d
+        r = math.sqrt(max(second / size - d * d, 0.0))
+        if r == 0.0:
+            return math.nan, math.nan
+        delta = square / size - 1.0
         value = 0.0
         for i in range(size):
             j = order[i]

@@ -301,8 +301,14 @@ def standardize(h: ArrayLike) -> tuple[NDArray[np.float64], float, float]:
     h = real_array("h", h)
     if h.ndim != 1 or h.size < 2:
         raise ValueError(f"h must be one-dimensional with at least 2 values, got shape {h.shape}")
-    mean = float(h.mean())
-    std = float(h.std())
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = float(h.mean())
+        std = float(h.std())
+    if not (1e-150 < std < 1e150 or np.ptp(h) == 0.0):
+        raise ValueError(
+            f"h must have a standard deviation within 1e-150 .. 1e150, got values in "
+            f"[{float(h.min())!r}, {float(h.max())!r}]"
+        )
     # Rounding leaves a tiny spread in a constant array.
     if std <= 1e-13 * max(abs(mean), float(np.finfo(float).tiny)):
         raise ValueError(f"h must not be constant: every value is {mean!r}, so sigma_P = 0")
