@@ -16,7 +16,7 @@ from ._validation import broadcast, choice, problem, real_array
 from .equilibrium import THEORIES, solve_equilibrium
 from .piecewise import optimal_zeta_piecewise
 from .ridge import ridge_errors
-from .students import LINEAR, LeakyReLU, as_student
+from .students import LINEAR, LeakyReLU, as_student, error_of_overlaps
 
 __all__ = ["gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_mean"]
 
@@ -97,6 +97,10 @@ def gen_error(
     (1 + a^2) q/2 - (1 + a) m at the saddle point, the general form of eq. (18). Relative accuracy
     1e-12 for the linear student, 1e-11 for the others where the problem is well conditioned.
 
+    Batch norm: exact for the linear student below alpha = 1 and for S = 0, right to order 1/M^2
+    where M (alpha - 1) is large; a rough approximation for slope < 1, which fails near and below
+    the interpolation threshold.
+
     Examples
     --------
     >>> gen_error(2.0, 0.25)
@@ -112,10 +116,13 @@ def gen_error(
 
         if batch_size is None:
             raise TypeError("batch_size is required with theory 'batch_norm'")
-        if np.any(real_array("zeta", zeta, low=0.0)):
+        alpha_, S_, zeta_ = problem(alpha, S, zeta)
+        if zeta_.any():
             raise ValueError("zeta must be 0 with theory 'batch_norm', which trains without decay")
+        if statistics is None:
+            statistics = "training"
         return bn_gen_error(
-            alpha, S, batch_size=batch_size, student=student, statistics=statistics or "training"
+            alpha_, S_, batch_size=batch_size, student=student, statistics=statistics
         )
     if batch_size is not None or statistics is not None:
         raise TypeError(f"batch_size and statistics need theory 'batch_norm', got {theory!r}")
@@ -161,12 +168,10 @@ def gen_error_from_overlaps(
     >>> gen_error_from_overlaps(0.0, 0.3)
     1.0
     """
-    a = as_student(student).slope
     gamma_, R_ = broadcast(
         gamma=real_array("gamma", gamma, low=0.0), R=real_array("R", R, low=-1.0, high=1.0)
     )
-    excess = gamma_**2 * (1.0 - R_) * (1.0 + R_) + (gamma_ * R_ - (1.0 + a) / (1.0 + a * a)) ** 2
-    error = 0.5 * (1.0 - a) ** 2 / (1.0 + a * a) + 0.5 * (1.0 + a * a) * excess
+    error = error_of_overlaps(gamma_, R_, as_student(student).slope)
     return float(error) if error.ndim == 0 else error
 
 

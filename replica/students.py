@@ -241,3 +241,18 @@ def as_activation(student: Any, *, name: str = "student") -> LeakyReLU | Student
     if student not in names:
         raise ValueError(f"{name} must be {allowed}, got {student!r}")
     return _BY_NAME[student] if student in _BY_NAME else _GENERAL[student]
+
+
+def error_of_overlaps(
+    gamma: NDArray[np.float64], R: NDArray[np.float64], slope: float
+) -> NDArray[np.float64]:
+    """Generalization error E[(z - g(u))^2] at length `gamma` and overlap `R`, unchecked.
+
+    Eq. (18) for any slope, as a sum of squares so that nothing cancels near the minimum; inf where
+    `gamma` is.
+    """
+    k = 0.5 * (1.0 + slope * slope)
+    with np.errstate(invalid="ignore"):
+        along = np.where(np.isinf(gamma), 0.0, gamma * R - 0.5 * (1.0 + slope) / k)
+        excess = gamma**2 * (1.0 - R) * (1.0 + R) + along**2
+    return 0.25 * (1.0 - slope) ** 2 / k + k * excess

@@ -404,8 +404,8 @@ def test_sampled_loss_refuses_bad_input():
         sampled_loss(h, y, batch_size=8, gamma=1.0, batches="real", noise="std")
     with pytest.raises(ValueError, match="a batch of 3 can be constant"):
         sampled_loss([0.3, 0.7] * 10, y, batch_size=3, gamma=1.0, batches="real", n_draws=1000)
+    own = GLM("f", lambda x: 1.0, np.exp, np.exp)
     with pytest.raises(ValueError, match="A must return finite values"):
-        own = GLM("f", lambda x: 1.0, np.exp, np.exp)
         expected_loss(h, y, batch_size=8, gamma=1.0, activation=own)
     with pytest.raises(ValueError, match="sigma_B reaches 0"):
         expected_loss(h, y, batch_size=8, gamma=1.0, law="gaussian")

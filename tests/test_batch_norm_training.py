@@ -98,6 +98,8 @@ def test_bn_equilibrium_linear_student_agrees_with_training_to_convergence(alpha
     third_order = 1.0 / batch_size**3
     for value, spread in zip(mean[[0, 2, 3]], error[[0, 2, 3]], strict=True):
         assert abs(value) < 4 * spread + third_order + 1e-4
+    # the error itself, with the spread of the data sets
+    assert abs(mean[4]) < 4 * error[4] + third_order + 1e-4
     # the ridge-like shrinkage of independent noise, 1/(1 + 1/(2 M)), is excluded
     independent = 1 / (1 + gamma_decay_strength(batch_size, variance_only=True))
     assert abs(measured - independent) > 4 * error[0]
@@ -135,6 +137,14 @@ def test_bn_equilibrium_keeps_the_peak_that_ridge_removes():
     bounded = bn_gen_error(alphas, 0.25, batch_size=32, statistics="population")
     assert bounded[2] == pytest.approx(1 + 1.25 * shrinkage(32) ** 2)
     assert np.all(bounded < 2.3)
+
+
+def test_bn_equilibrium_of_the_leaky_student_is_infinite_at_its_threshold():
+    result = bn_equilibrium(1.0, 0.25, batch_size=8, student=LeakyReLU(0.3))
+    assert np.isinf(result.gen_error)
+    assert result.R == 0.0
+    bounded = bn_gen_error(1.0, 0.25, batch_size=8, student=LeakyReLU(0.3), statistics="population")
+    assert np.isfinite(bounded)
 
 
 def test_bn_equilibrium_tends_to_least_squares_for_large_batches():

@@ -187,6 +187,8 @@ def test_gen_error_with_batch_norm_is_that_of_bn_equilibrium():
                 alpha, 0.25, batch_size=8, student=student, statistics=statistics
             )
             np.testing.assert_array_equal(found, solved.gen_error)
+    grid = replica.gen_error(2.0, 0.25, [0.0, 0.0], theory="batch_norm", batch_size=8)
+    assert grid.shape == (2,)
     large = replica.gen_error(2.0, 0.25, theory="batch_norm", batch_size=10**6)
     assert large == pytest.approx(replica.gen_error(2.0, 0.25), rel=1e-5)
 

@@ -301,7 +301,7 @@ def _independent_noise(
 ):
     """Sums of the excess loss and of its square over `count` pairs of draws.
 
-    The two of a pair share sample and sigma_B and have opposite mu_B, which removes odd powers of it.
+    The two of a pair share sample and sigma_B and have opposite mu_B: odd powers of it drop out.
     """
     n = table.shape[0]
     total = 0.0

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from replica._repr import summary
 from replica._validation import broadcast, choice, integer, real_array
 from replica.equilibrium import solve_equilibrium
-from replica.students import as_student
+from replica.students import LeakyReLU, as_student, error_of_overlaps
 
 from .prior import chi_moment
 from .theorem import batch_sizes
@@ -185,41 +185,37 @@ def bn_equilibrium(
     >>> print(f"{result.gamma:.4f} {result.R:.4f} {result.gen_error:.4f}")
     1.1096 0.8942 0.2467
     """
-    a = as_student(student).slope
+    student = as_student(student)
     c = shrinkage(integer("batch_size", batch_size, low=2))
     statistics = choice("statistics", statistics, ("training", "population"))
     alpha, S = broadcast(
         alpha=real_array("alpha", alpha, low=0.0, low_open=True),
         S=real_array("S", S, low=0.0),
     )
-    angle = np.zeros(alpha.shape)
-    if a == 1.0:
-        q, m, output, tangent = _least_squares(alpha, S)
-        tangent = tangent / batch_size
-        angle = np.arctan(tangent)
+    length, R, output = _ridgeless(alpha, S, student)
+    tangent, gain = np.zeros(alpha.shape), np.zeros(alpha.shape)
+    turns = (alpha > 1) & (S > 0) & (student.slope == 1.0)
+    load, noise = alpha[turns], S[turns]
+    tangent[turns] = np.sqrt(4.5 * noise * (load - 1) / (load * (load - 1 + noise))) / batch_size
+    # What the turn adds to the mean square hidden value, relatively and halved.
+    gain[turns] = 2.25 * noise * (load - 1) / (load * (load + noise) * batch_size**2)
+    turned = np.hypot(1, tangent)
+    if statistics == "training":
+        gamma = c * length * turned
     else:
-        q, m, output = _ridgeless(alpha, S, as_student(student))
-        tangent = angle
-    with np.errstate(invalid="ignore", divide="ignore"):
-        length = np.sqrt(q) / np.cos(angle)
-        R = np.where(np.isinf(q), 0.0, m / length)
-        if statistics == "training":
-            gamma = c * length
-        else:
-            # The gain of the loss at the turned direction raises the trained scale gamma.
-            gain = 0.5 * tangent**2 * q * np.maximum(alpha - 1, 0) / (output * alpha)
-            gamma = c * np.sqrt(output) * (1 + np.where(tangent > 0, gain, 0.0))
+        gamma = c * np.sqrt(output) * (1 + gain)  # the loss gains by the turn, and gamma with it
+    R = R / turned
     return BatchNormEquilibrium(
         alpha=alpha,
         S=S,
         batch_size=int(batch_size),
-        student=as_student(student).name,
+        student=student.name,
         statistics=statistics,
         gamma=gamma,
         R=R,
-        gen_error=_gen_error(gamma, R, a),
+        gen_error=error_of_overlaps(gamma, R, student.slope),
         shrinkage=c,
-        angle=angle,
+        angle=np.arctan(tangent),
     )
 
 
@@ -259,50 +255,22 @@ def bn_gen_error(
     return float(error) if error.ndim == 0 else error
 
 
-def _gen_error(gamma: NDArray[np.float64], R: NDArray[np.float64], a: float) -> Any:
-    """Eq. 18 and its leaky form as a sum of squares, inf where gamma is."""
-    with np.errstate(invalid="ignore"):
-        aligned = np.where(np.isinf(gamma), 0.0, gamma * R)
-        across = gamma**2 * (1 - R) * (1 + R)
-    k = 0.5 * (1 + a * a)
-    best = 0.5 * (1 + a) / k
-    return k * ((aligned - best) ** 2 + across) + 1 - k * best**2
-
-
-def _least_squares(
-    alpha: NDArray[np.float64], S: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], ...]:
-    """q, m and mean square output of the least-squares student, and M tan(angle)."""
-    gap = np.abs(alpha - 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        noise = np.where(S > 0, np.minimum(alpha, 1) * S / gap, 0.0)
-    m = np.minimum(alpha, 1.0)
-    output = 1 + S / np.maximum(alpha, 1.0)
-    over = np.maximum(alpha - 1, 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        tangent = np.where(over * S > 0, np.sqrt(4.5 * S * over / (alpha * (over + S))), 0.0)
-    return m + noise, m, output, tangent
-
-
 def _ridgeless(
-    alpha: NDArray[np.float64], S: NDArray[np.float64], student: Any
+    alpha: NDArray[np.float64], S: NDArray[np.float64], student: LeakyReLU
 ) -> tuple[NDArray[np.float64], ...]:
-    """q, m and the mean square hidden value on the training set, at zeta = 0, slope < 1."""
+    """gamma, R and the mean square hidden value on the training set, at zeta = 0."""
     solution = solve_equilibrium(alpha, S, 0.0, student=student)
-    gamma, R, chi = (np.asarray(v) for v in (solution.gamma, solution.R, solution.chi))
-    a = student.slope
-    q, m = gamma**2, gamma * R
-    # From the saddle-point equations: E[u^2] = q + (2 q zeta chi - q + m^2)/alpha.
-    output = q + (m * m - q) / alpha
-    with np.errstate(invalid="ignore", divide="ignore"):
+    gamma, R, a = solution.gamma, solution.R, student.slope
+    with np.errstate(invalid="ignore"):
+        # From the saddle-point equations: E[u^2] = q + (2 q zeta chi - q + m^2)/alpha.
+        output = gamma**2 * (alpha - 1 + R**2) / alpha
         if a > 0:  # interpolation: u = g^-1(y)
             fitted = 0.5 * (1 + S) * (1 + 1 / a**2)
         else:  # u = y for y > 0, and min(omega, 0) for y < 0
-            r = np.clip(m / np.sqrt(q * (1 + S)), -1, 1)
-            fitted = 0.5 * (1 + S) + q * (np.pi / 2 + np.arcsin(r) + r * np.sqrt(1 - r * r)) / (
-                2 * np.pi
-            )
-    return q, m, np.where(np.isinf(chi), fitted, output)
+            r = np.clip(R / np.sqrt(1 + S), -1, 1)
+            silent = np.pi / 2 + np.arcsin(r) + r * np.sqrt(1 - r * r)
+            fitted = 0.5 * (1 + S) + gamma**2 * silent / (2 * np.pi)
+    return gamma, R, np.where(np.isinf(solution.chi), fitted, output)
 
 
 @dataclass(frozen=True, repr=False)
@@ -391,7 +359,7 @@ def solve_output_penalty(
     )
     scale = 1 + penalty
     plain = solve_equilibrium(alpha, S, zeta / scale, student=student)
-    gamma, R = np.asarray(plain.gamma) / scale, np.asarray(plain.R)
+    gamma, R = plain.gamma / scale, plain.R
     return OutputPenaltyEquilibrium(
         alpha=alpha,
         S=S,
@@ -400,8 +368,8 @@ def solve_output_penalty(
         student=student.name,
         gamma=gamma,
         R=R,
-        chi=np.asarray(plain.chi) / scale,
-        gen_error=_gen_error(gamma, R, student.slope),
-        energy=(np.asarray(plain.energy) + 0.5 * penalty * alpha * (1 + S)) / scale,
-        status=np.asarray(plain.status),
+        chi=plain.chi / scale,
+        gen_error=error_of_overlaps(gamma, R, student.slope),
+        energy=(plain.energy + 0.5 * penalty * alpha * (1 + S)) / scale,
+        status=plain.status,
     )
