@@ -308,6 +308,23 @@ def test_real_batches_differ_from_independent_noise_at_first_order(name):
     assert np.abs(rest[1]) < 0.15 * abs(gaps[1]) + 4 * errors[1]
 
 
+def test_real_batch_term_holds_for_skewed_data():
+    # mu_B and sigma_B are correlated then, which matters where A'' varies with h.
+    rng = np.random.default_rng(8)
+    h = rng.exponential(size=20_000)
+    t = (h - h.mean()) / h.std()
+    y = np.logaddexp(0, 1.5 * t + 0.3)  # fitted: less noise
+    options = {"batch_size": 128, "gamma": 1.5, "beta": 0.3}
+    real = sampled_loss(h, y, **options, batches="real", n_draws=4_000_000, seed=1)
+    parts = gamma_decay(h, y, **options)
+    sigmoid = 1 / (1 + np.exp(-1.5 * t - 0.3))
+    correlation = 0.5 * 1.5**2 * np.mean(t**3) * np.mean(sigmoid * t) / 128
+    rest = real.loss - parts.total - parts.real_batch
+    print(f"rest {rest:.2e} +- {real.standard_error:.2e}, term of the skewness {correlation:.2e}")
+    assert abs(rest) < 0.25 * abs(correlation)
+    assert real.standard_error < 0.05 * abs(correlation)
+
+
 @given(st.floats(0.1, 3.0), st.floats(-2.0, 2.0), st.integers(2, 200), st.sampled_from(LOSSES))
 @settings(max_examples=50, deadline=None)
 def test_gamma_decay_strength_is_inverse_in_batch_size(gamma, beta, size, loss):

@@ -233,6 +233,29 @@ def test_bn_equilibrium_of_relu_is_the_output_penalty_at_zero_decay():
     assert result.gen_error == pytest.approx(penalty.gen_error)
 
 
+@pytest.mark.parametrize("alpha", [0.5, 1.2, 3.0])
+@pytest.mark.parametrize("slope", [0.0, 0.3])
+def test_bn_equilibrium_population_length_is_that_of_the_training_fields(slope, alpha):
+    # gamma = c_M sqrt(E[u^2]), u the minimum of the one-sample energy, found here by brute force
+    student = LeakyReLU(slope)
+    plain = solve_equilibrium(alpha, S, student=student)
+    q, m, chi = plain.gamma**2, plain.gamma * plain.R, float(plain.chi)
+    rng = np.random.default_rng(0)
+    y, rest = rng.standard_normal((2, 400_000))
+    y *= np.sqrt(1 + S)
+    omega = m * y / (1 + S) + np.sqrt(q - m**2 / (1 + S)) * rest
+    chi = min(chi, 1e9)  # interpolation: the fit comes first, then the distance
+    high = np.maximum((omega + chi * y) / (1 + chi), 0)
+    low = np.minimum((omega + slope * chi * y) / (1 + slope**2 * chi), 0)
+    energies = [
+        (u - omega) ** 2 / chi + (y - np.where(u > 0, u, slope * u)) ** 2 for u in (high, low)
+    ]
+    u2 = np.where(energies[0] < energies[1], high, low) ** 2
+    found = bn_equilibrium(alpha, S, batch_size=8, student=student, statistics="population")
+    expected = (found.gamma / shrinkage(8)) ** 2
+    assert abs(u2.mean() - expected) < 4 * u2.std() / np.sqrt(u2.size)
+
+
 def relu_training(alpha, batch_size, n_epochs, n=128, seeds=4):
     """ReLU student trained with batch norm, and without from a tiny start, on the same data.
 
