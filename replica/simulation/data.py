@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import multiprocessing
 import os
 import threading
 import weakref
@@ -24,6 +25,8 @@ from scipy.special import ndtr
 __all__ = [
     "TrainingSet",
     "available_memory",
+    "default_threads",
+    "draw_normal",
     "linear_teacher_error",
     "make_training_set",
     "map_runs",
@@ -31,6 +34,10 @@ __all__ = [
     "require_memory",
     "streams",
 ]
+
+
+# Random numbers are drawn in blocks of this many, which stay in the cache.
+DRAW_BLOCK = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +57,8 @@ def make_training_set(
     P: int, N: int, S: float, seed: np.random.SeedSequence, dtype: Any = np.float64
 ) -> TrainingSet:
     """Draw y = w*.x + s with s ~ N(0, S); the inputs exist once per (seed, P, N, dtype).
+
+    One seed gives the same inputs in float64 and, rounded, in float32.
 
     Runs that ask for the same inputs, from whatever thread, share one read-only array for as long
     as any of them holds it; S may differ between them.
@@ -79,10 +88,21 @@ def make_training_set(
 
 def _draw_inputs(P: int, N: int, seed: np.random.SeedSequence, dtype: Any) -> NDArray[Any]:
     X = np.empty((P, N), dtype)
-    np.random.default_rng(seed).standard_normal(out=X, dtype=dtype)
-    X *= X.dtype.type(1.0 / math.sqrt(N))
+    draw_normal(np.random.default_rng(seed), X.reshape(-1), 1.0 / math.sqrt(N))
     X.setflags(write=False)
     return X
+
+
+def draw_normal(rng: np.random.Generator, out: NDArray[Any], scale: float) -> None:
+    """Fill the vector `out` with numbers N(0, scale^2), drawn in float64 whatever its dtype.
+
+    NumPy draws other numbers in float32; rounded ones make the two precisions comparable.
+    """
+    block = np.empty(min(out.size, DRAW_BLOCK))
+    for start in range(0, out.size, DRAW_BLOCK):
+        part = block[: out.size - start]
+        rng.standard_normal(out=part)
+        np.multiply(part, scale, out=out[start : start + part.size], casting="same_kind")
 
 
 def streams(seed: np.random.SeedSequence, n: int) -> list[np.random.SeedSequence]:
@@ -108,15 +128,26 @@ def available_memory() -> int | None:
     return min(bounds) if bounds else None
 
 
-def require_memory(n_bytes: float, what: str) -> None:
+def require_memory(n_bytes: float, what: str, advice: str) -> None:
     """Raise ``MemoryError`` before any work if `n_bytes` exceed what is available."""
     available = available_memory()
     if available is not None and n_bytes > 0.9 * available:
         raise MemoryError(
             f"{what} needs {n_bytes / 2**30:.3g} GiB and {available / 2**30:.3g} GiB are "
-            "available; use a smaller N or alpha, dtype='float32', fewer epochs with "
-            "engine='matrix-free', or fewer runs"
+            f"available; use {advice}"
         )
+
+
+def default_threads() -> int:
+    """Threads of a simulation: one per processor, or one alone where its siblings use the others.
+
+    That is in worker threads and worker processes, as in a sweep.
+    """
+    among_others = (
+        threading.current_thread() is not threading.main_thread()
+        or multiprocessing.parent_process() is not None
+    )
+    return 1 if among_others else os.cpu_count() or 1
 
 
 def map_runs(

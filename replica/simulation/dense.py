@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _kernels as kernels
-from .data import make_training_set, streams
+from .data import DRAW_BLOCK, make_training_set, streams
 from .settings import DIVERGENCE_LIMIT, Recorder, RunRecord, TrainingSettings
 
 __all__ = ["dense_memory", "run_dense"]
@@ -24,7 +24,8 @@ _NO_MASK = np.empty(0)
 
 def dense_memory(settings: TrainingSettings) -> int:
     """Bytes of one training set and what training on it needs besides."""
-    return settings.P * settings.N * settings.dtype.itemsize + 64 * (settings.P + settings.N)
+    P, N = settings.P, settings.N
+    return P * N * settings.dtype.itemsize + 64 * (P + N) + 8 * min(P * N, DRAW_BLOCK)
 
 
 def run_dense(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from replica._jit import jit
 
 from . import _kernels as kernels
-from .data import streams
+from .data import DRAW_BLOCK, draw_normal, streams
 from .settings import DIVERGENCE_LIMIT, Recorder, RunRecord, TrainingSettings
 
 __all__ = ["matrix_free_memory", "run_matrix_free"]
@@ -36,7 +36,8 @@ _NO_MASK = np.empty(0)
 def matrix_free_memory(settings: TrainingSettings) -> int:
     """Bytes of the revealed directions and of the vectors of length P."""
     itemsize = settings.dtype.itemsize
-    return settings.P * (2 * (settings.epochs + 2) * itemsize + 4 * itemsize + 24)
+    per_sample = 2 * (settings.epochs + 2) * itemsize + 4 * itemsize + 24
+    return settings.P * per_sample + 8 * min(settings.P, DRAW_BLOCK)
 
 
 @jit(fastmath=True)
@@ -121,8 +122,10 @@ class _Directions:
         self.U = np.empty((P, steps + 1), dtype)
         self.B = np.zeros((steps + 1, steps + 2))
         self.n_a, self.n_u = 2, 0
-        self.A[:, :2] = rng.standard_normal((P, 2), dtype=dtype) / math.sqrt(N)
         self.fresh = np.empty(P, dtype)
+        for l in range(2):
+            draw_normal(rng, self.fresh, 1.0 / math.sqrt(N))
+            self.A[:, l] = self.fresh
         self.orthogonality_error = 0.0
         self.edges = [(i, min(i + _BLOCK, P)) for i in range(0, P, _BLOCK)]
 
@@ -156,8 +159,7 @@ class _Directions:
         first = k.astype(self.dtype)
         (again,) = self._each_block(lambda a, b, s: _remove(U, n_u, first, a, b, f, s), n_u)
         second = again.astype(self.dtype)
-        self.rng.standard_normal(out=self.fresh, dtype=self.dtype.type)
-        self.fresh *= self.dtype.type(1.0 / math.sqrt(self.N))
+        draw_normal(self.rng, self.fresh, 1.0 / math.sqrt(self.N))
         left, k_fresh, image = self._each_block(
             lambda a, b, s, t, v: _reveal(U, n_u, A, n_a, second, self.fresh, a, b, f, s, t, v),
             n_u, n_u + 1, n_a + 1,
