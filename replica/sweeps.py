@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import os
+import queue
 import socket
 import sqlite3
 import sys
@@ -26,7 +27,6 @@ from concurrent.futures import (
     Executor,
     Future,
     ProcessPoolExecutor,
-    ThreadPoolExecutor,
     wait,
 )
 from contextlib import contextmanager, suppress
@@ -247,7 +247,7 @@ def _run_all(
     todo = deque(key for key in work if key not in finished_before)
     capacity = 2 * (getattr(pool, "_max_workers", None) or 2 * (os.cpu_count() or 1))
     in_flight: dict[Future[Any], tuple[str, int]] = {}
-    failed = 0
+    failures: list[BaseException] = []
 
     def submit(key: str, attempt: int) -> None:
         in_flight[pool.submit(_call, function, work[key])] = (key, attempt)
@@ -287,7 +287,7 @@ def _run_all(
                     submit(key, attempt + 1)
                     continue
                 else:
-                    failed += 1
+                    failures.append(error)
                     message = "".join(traceback.format_exception(error))
                     runs.commit(key, "failed", None, message, 0.0, attempts=attempt + 1)
                 bar.update()
@@ -298,7 +298,8 @@ def _run_all(
         stored = f"the finished runs are in {runs.path}"
         if isinstance(error, KeyboardInterrupt):
             print(
-                f"interrupted: {stored}; the same sweep on the same store resumes there",
+                f"interrupted: {stored} ({len(in_flight)} unfinished ones are dropped); the same "
+                "sweep on the same store resumes there",
                 file=sys.stderr,
             )
         with suppress(StoreError):
@@ -311,10 +312,12 @@ def _run_all(
         raise
     bar.close()
     runs.release()
-    if failed:
+    if failures:
+        first = "".join(traceback.format_exception_only(failures[0])).strip()
         warnings.warn(
-            f"{failed} of {len(work)} runs failed after {retries + 1} attempts each; the column "
-            "'message' says why, and the same sweep tries them again",
+            f"{len(failures)} of {len(work)} runs failed after {retries + 1} attempts each, the "
+            f"first with {first}; the column 'message' says more, and the same sweep tries them "
+            "again",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -353,6 +356,8 @@ class _Store:
     def __enter__(self) -> _Store:
         if not self.path.absolute().parent.is_dir():
             raise StoreError(f"store {self.path}: the folder does not exist")
+        if self.path.is_dir():
+            raise StoreError(f"store {self.path} is a folder; name a file")
         with self._explained():
             self._connection = _connect(self.path, self.read_only)
         try:
@@ -596,7 +601,7 @@ def _executor(executor: Executor | str | None) -> tuple[Executor, bool]:
     if isinstance(executor, Executor):
         return executor, False
     if executor in (None, "threads"):
-        return ThreadPoolExecutor(os.cpu_count() or 1), True
+        return _DaemonThreads(os.cpu_count() or 1), True
     if executor == "processes":
         pool = ProcessPoolExecutor(
             os.cpu_count() or 1, mp_context=get_context("spawn"), initializer=_exit_with_parent
@@ -606,6 +611,44 @@ def _executor(executor: Executor | str | None) -> tuple[Executor, bool]:
         "executor must be a concurrent.futures.Executor, 'threads', 'processes' or None, "
         f"got {executor!r}"
     )
+
+
+class _DaemonThreads(Executor):
+    """Threads that Python does not wait for when it ends.
+
+    A standard pool would keep an interrupted sweep alive until its longest run is done.
+    """
+
+    def __init__(self, max_workers: int) -> None:
+        self._max_workers = max_workers
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        for _ in range(max_workers):
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def task() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        self._queue.put(task)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End each thread after what it is doing; the sweep has canceled what is still queued."""
+        for _ in range(self._max_workers):
+            self._queue.put(None)
+
+    def _work(self) -> None:
+        while (task := self._queue.get()) is not None:
+            task()
 
 
 def _exit_with_parent() -> None:

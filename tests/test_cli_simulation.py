@@ -133,6 +133,22 @@ def test_sweep_runs_a_function_of_the_users(run, tmp_path, monkeypatch):
     assert "2 done" in out
 
 
+@pytest.mark.filterwarnings("default::RuntimeWarning")
+def test_runs_lists_a_failed_run_in_one_line(run, tmp_path):
+    store, plan = tmp_path / "runs.sqlite", tmp_path / "sweep.toml"
+    plan.write_text(PLAN.format(store=store) + "batch_size = 500\n")
+    code, out, err = run("sweep", plan)
+    assert code == 1
+    assert "4 failed" in out
+    assert "first with ValueError: batch_size must be" in err
+    code, out, _ = run("runs", store)
+    lines = out.splitlines()
+    assert len(lines) == 5
+    assert all("ValueError: batch_size must be" in line for line in lines[1:])
+    run("runs", store, "-o", tmp_path / "runs.csv")
+    assert all("Traceback" in row["message"] for row in read_csv(tmp_path / "runs.csv"))
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [

@@ -157,7 +157,7 @@ def test_sweep_table_fills_gaps():
 
 
 def test_sweep_stores_failures_and_tries_them_again(store):
-    with pytest.warns(RuntimeWarning, match="1 of 3 runs failed after 2 attempts"):
+    with pytest.warns(RuntimeWarning, match="1 of 3 runs failed after 2 attempts.*two is not a"):
         table = sweep(fail_on_two, {"x": [1, 2, 3]}, store=store, progress=False)
     assert table["status"].tolist() == ["done", "failed", "done"]
     assert "two is not a number" in table["message"][1]
@@ -246,22 +246,24 @@ def test_sweep_survives_a_killed_worker_of_a_dask_cluster(store, tmp_path):
 
 
 SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in background
 sys.path[:0] = {path!r}
 from test_sweeps import {function}
 from replica.sweeps import sweep
 if __name__ == "__main__":
-    sweep({function}, {{"x": list(range({n}))}}, fixed={{"log": {log!r}, "pause": 0.005}},
+    sweep({function}, {{"x": list(range({n}))}}, fixed={{"log": {log!r}, "pause": {pause}}},
           store={store!r}, executor={executor!r}, progress=False)
     print("complete")
 """
 
 
-def start_sweep(store, log, n, function="logged", executor="threads"):
+def start_sweep(store, log, n, function="logged", executor="threads", pause=0.005):
     path = [str(Path(__file__).parent), str(Path(replica.__file__).parents[1])]
     script = textwrap.dedent(SCRIPT).format(
-        path=path, n=n, log=str(log), store=str(store), function=function, executor=executor
-    )
+        path=path, n=n, log=str(log), store=str(store), function=function, executor=executor,
+        pause=pause,
+    )  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )  # fmt: skip
@@ -392,7 +394,7 @@ def test_sweep_interrupted_says_how_to_resume(store, tmp_path):
     log = tmp_path / "log"
     process = start_sweep(store, log, 2000)
     deadline = time.monotonic() + 60
-    while len(starts(log)) < 10:
+    while len(committed(store)) < 4:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
@@ -405,6 +407,19 @@ def test_sweep_interrupted_says_how_to_resume(store, tmp_path):
         running = connection.execute("SELECT count(*) FROM runs WHERE status = 'running'")
         assert running.fetchone() == (0,)
     connection.close()
+
+
+def test_sweep_interrupted_does_not_wait_for_its_runs(store, tmp_path):
+    log = tmp_path / "log"
+    process = start_sweep(store, log, 100, pause=3600)
+    deadline = time.monotonic() + 60
+    while not starts(log):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert "unfinished ones are dropped" in err
+    assert load_runs(store).n_rows == 0
 
 
 class _Broken(Executor):
@@ -470,6 +485,8 @@ def test_sweep_takes_any_file_name(tmp_path):
 def test_sweep_refuses_a_store_in_a_missing_folder(tmp_path):
     with pytest.raises(StoreError, match="folder does not exist"):
         sweep(multiply, GRID, store=tmp_path / "nowhere" / "runs.sqlite", progress=False)
+    with pytest.raises(StoreError, match="is a folder"):
+        sweep(multiply, GRID, store=tmp_path, progress=False)
 
 
 @pytest.mark.parametrize("damage", ["noise", "text", "truncated"])

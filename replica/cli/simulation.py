@@ -195,6 +195,8 @@ def _run_runs(arguments: Namespace) -> None:
     from replica.sweeps import load_runs
 
     table = _flat(load_runs(arguments.store))
+    if arguments.output is None:  # a line per run: of a traceback the last one
+        table["message"] = [text.strip().rpartition("\n")[2] for text in table["message"]]
     if arguments.output:
         write_table(arguments.output, table)
         print(f"wrote {arguments.output}")
