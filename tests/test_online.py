@@ -244,6 +244,8 @@ def test_online_run_final_and_plot():
         ({"teacher": "tanh"}, "teacher must be"),
         ({"t_max": -1.0}, "t_max must lie in"),
         ({"n_records": 0}, "n_records must be an integer >= 1"),
+        ({"n_runs": 10**12}, "n_runs must be an integer >= 1.* <= 1000000"),
+        ({"n_threads": 0}, "n_threads must be an integer >= 1"),
     ],
 )
 def test_simulate_online_refuses_bad_input(bad, message):
@@ -255,4 +257,6 @@ def test_simulate_online_predicts_its_memory(monkeypatch):
     monkeypatch.setattr(data_module, "available_memory", lambda: 10**6)
     with pytest.raises(MemoryError, match="direct engine with N = 100000"):
         simulate_online(0.0, N=100_000, engine="direct")
+    with pytest.raises(MemoryError, match=r"chain engine with .* M = 100000, .* batch_size"):
+        simulate_online(0.0, N=10**6, batch_size=100_000)
     assert simulate_online(0.0, N=100_000, t_max=1e-3, progress=False).n_runs == 1

@@ -18,6 +18,7 @@ from replica import ConvergenceWarning
 from replica.simulation import _kernels as kernels
 from replica.simulation import data as data_module
 from replica.simulation.data import (
+    default_threads,
     linear_teacher_error,
     make_training_set,
     map_runs,
@@ -296,31 +297,31 @@ def test_simulate_training_depends_on_the_seed_only():
     assert len(np.unique(one.R[-1])) == 4
 
 
-@pytest.mark.parametrize("normalizer", ["none", "wn", "bn"])
-def test_simulate_training_float32_stays_close_to_float64(normalizer):
-    # Same data seed, different data bits: NumPy draws other numbers in float32. So train both
-    # precisions on the float32 numbers.
-    double, single = np.random.default_rng(2).standard_normal((2, 96, 48), dtype=np.float32)
-    X32 = (double + single) / np.float32(math.sqrt(2 * 48))
-    y = X32.sum(axis=1).astype(float)
-    finals = []
-    for dtype in (np.float32, np.float64):
-        X, w, d = X32.astype(dtype), np.full(48, 0.5, dtype), np.zeros(48, dtype)
-        w[::2] *= -1
-        state = np.array([1.0, 0.0, 0.5])
-        u, batch_y, c = np.empty(8, dtype), np.empty(8), np.empty(8, dtype)
-        for epoch in range(50):
-            order = np.random.default_rng(epoch).permutation(96)
-            kernels.train_epoch(
-                X, y, order, 8, w, d, state, np.empty(0), u, batch_y, c,
-                *NORMALIZERS[normalizer], 1.0, 1.0, 0.1, 0.0, 0.0, 1e6,
-            )  # fmt: skip
-        finals.append((w.astype(float), state[0]))
-    (w32, gamma32), (w64, gamma64) = finals
+@pytest.mark.parametrize("normalizer", ALL)
+@pytest.mark.parametrize("student", ["linear", "relu"])
+def test_simulate_training_float32_stays_close_to_float64(normalizer, student):
+    options = {
+        "N": 48, "student": student, "normalizer": normalizer, "zeta": 0.1, "batch_size": 8,
+        "momentum": 0.3, "epochs": 50, "n_runs": 2, "progress": False,
+    }  # fmt: skip
+    single, double = (
+        simulate_training(2.0, 0.25, dtype=dtype, **options) for dtype in ("float32", "float64")
+    )
     # 600 steps of rounding at 6e-8 each, none of them amplified by a stable descent.
-    assert np.linalg.norm(w32 - w64) < 1e-5 * np.linalg.norm(w64)
-    assert gamma32 == pytest.approx(gamma64, rel=1e-5)
+    w32, w64 = single.weights.astype(float), double.weights
+    assert np.linalg.norm(w32 - w64) < 1e-6 * np.linalg.norm(w64)
+    for name in ("gamma", "R", "train_error", "gen_error", "energy"):
+        assert np.abs(getattr(single, name) - getattr(double, name)).max() < 1e-6
     assert not np.array_equal(w32, w64)
+
+
+@pytest.mark.parametrize("size", [5, 3 * data_module.DRAW_BLOCK + 7])
+def test_draw_normal_rounds_one_stream(size):
+    exact = 0.5 * np.random.default_rng(3).standard_normal(size)
+    for dtype in (np.float64, np.float32):
+        out = np.empty(size, dtype)
+        data_module.draw_normal(np.random.default_rng(3), out, 0.5)
+        assert np.array_equal(out, exact.astype(dtype))
 
 
 def test_simulate_training_float32_runs_end_to_end():
@@ -349,6 +350,18 @@ def test_make_training_set_is_shared_while_it_is_held():
     assert np.array_equal(make_training_set(200, 100, 0.0, seed).X, copy)
 
 
+def test_default_threads_is_one_where_siblings_use_the_others(monkeypatch):
+    monkeypatch.setattr(data_module.os, "cpu_count", lambda: 7)
+    assert default_threads() == 7
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(default_threads()))
+    thread.start()
+    thread.join()
+    assert seen == [1]
+    monkeypatch.setattr(data_module.multiprocessing, "parent_process", object)
+    assert default_threads() == 1
+
+
 def test_simulate_training_data_seed_shares_one_training_set():
     run = simulate_training(1.0, 0.25, n_runs=2, data_seed=5, batch_size=8, **QUICK)
     assert np.array_equal(training_set_of(run, 0).X, training_set_of(run, 1).X)
@@ -362,7 +375,7 @@ def test_simulate_training_refuses_what_does_not_fit(monkeypatch):
     with pytest.raises(MemoryError, match="float32"):
         simulate_training(1.0, 0.0, N=100)
     monkeypatch.setattr(data_module, "available_memory", lambda: None)
-    require_memory(1e30, "unknown machine")
+    require_memory(1e30, "unknown machine", "")
 
 
 @pytest.mark.parametrize("engine", ["dense", "matrix-free"])
@@ -370,7 +383,7 @@ def test_simulate_training_refuses_what_does_not_fit(monkeypatch):
 def test_simulate_training_uses_the_memory_it_predicts(monkeypatch, engine, dtype):
     predicted = []
     monkeypatch.setattr(
-        "replica.simulation.training.require_memory", lambda n, what: predicted.append(n)
+        "replica.simulation.training.require_memory", lambda n, *text: predicted.append(n)
     )
     options = {"N": 500, "engine": engine, "dtype": dtype, "progress": False, "normalizer": "bn"}
     options |= {"epochs": 2} if engine == "dense" else {"epochs": 40, "N": 5000}
@@ -393,7 +406,9 @@ def test_simulate_training_stops_the_other_runs_on_an_exception(monkeypatch):
 
     def fail(*args):
         calls.append(args)
-        raise KeyboardInterrupt
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        assert args[-1].wait(60)  # the event that stops the others
 
     monkeypatch.setattr("replica.simulation.training.run_dense", fail)
     with pytest.raises(KeyboardInterrupt):
@@ -476,6 +491,12 @@ BAD = [
     ({"record": 0}, "record must be an integer >= 1"),
     ({"record": [7]}, "record must be an integer >= 0.* <= 6"),
     ({"seed": -1}, "seed must be an integer >= 0"),
+    ({"n_runs": 10**12}, "n_runs must be an integer >= 1.* <= 1000000"),
+    ({"epochs": 10**12}, "epochs must be at most 100000000"),
+    ({"n_threads": 0}, "n_threads must be an integer >= 1, got 0"),
+    ({"dtype": "int37"}, "dtype must be one of"),
+    ({"dtype": None}, "dtype must be one of"),
+    ({"engine": "matrix-free", "data_seed": 1}, "data_seed needs engine='dense'"),
 ]
 
 
@@ -491,6 +512,8 @@ def test_simulate_training_refuses_bad_input(bad, message):
     [
         ({"N": 4.0}, "N must be an integer"),
         ({"student": 3}, "student must be"),
+        ({"record": "all"}, "record must be an integer, got 'all'"),
+        ({"record": [1.5]}, "record must be an integer, got 1.5"),
         ({"start": 1}, "start must be"),
     ],
 )

@@ -9,7 +9,6 @@ Imports the kernels and data of this package, the students and the argument chec
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 import warnings
@@ -24,8 +23,8 @@ from replica._validation import choice, integer, real_scalar
 from replica.students import LeakyReLU, as_student
 
 from . import _kernels as kernels
-from .data import map_runs, piecewise_teacher_error, require_memory, streams
-from .settings import DIVERGENCE_LIMIT, NORMALIZERS
+from .data import default_threads, map_runs, piecewise_teacher_error, require_memory, streams
+from .settings import DIVERGENCE_LIMIT, MAX_RUNS, NORMALIZERS
 
 __all__ = ["OnlineRun", "simulate_online"]
 
@@ -182,7 +181,8 @@ def simulate_online(
         Order parameters alone, or all N weights.
     n_runs, seed, n_records, n_threads, progress
         Independent runs; seed of everything; number of recorded intervals; threads (one per
-        processor by default; the result does not depend on them); progress bar on a terminal.
+        processor by default, one in a worker thread or process; the result does not depend on
+        them); progress bar on a terminal.
 
     Returns
     -------
@@ -193,7 +193,7 @@ def simulate_online(
     ValueError, TypeError
         For arguments out of range.
     MemoryError
-        Before any work, if the direct engine's vectors do not fit.
+        Before any work, if the samples of a step, the weights or the records do not fit.
 
     Warns
     -----
@@ -225,15 +225,22 @@ def simulate_online(
     eta = real_scalar("learning_rate", learning_rate, low=0.0, low_open=True)
     zeta = real_scalar("zeta", zeta, low=0.0)
     t_max = real_scalar("t_max", t_max, low=0.0)
-    n_runs = integer("n_runs", n_runs, low=1)
+    n_runs = integer("n_runs", n_runs, low=1, high=MAX_RUNS)
     seed = integer("seed", seed, low=0)
     n_steps = math.ceil(t_max * N / M - 1e-9)
     n_records = min(integer("n_records", n_records, low=1), max(n_steps, 1))
-    n_threads = integer("n_threads", n_threads or os.cpu_count() or 1, low=1)
-    record_steps = np.linspace(0, n_steps, n_records + 1).round().astype(np.int64)
+    n_threads = default_threads() if n_threads is None else integer("n_threads", n_threads, low=1)
     workers = min(n_threads, n_runs)
-    if engine == "direct":
-        require_memory(workers * 8.0 * N * (M + 4), f"direct engine with N = {N}, M = {M}")
+    per_sample, weights = (N, 4 * N) if engine == "direct" else (4, 0)
+    require_memory(
+        workers * 8.0 * (max(per_sample * M, 4 * _BLOCK_NUMBERS // 3) + weights + 4 * M)
+        + 64.0 * n_records * n_runs,
+        f"{engine} engine with N = {N}, M = {M}, {n_runs} runs and {n_records} records",
+        "a smaller batch_size, fewer records or runs"
+        + (", or engine='chain'" if engine == "direct" else ""),
+    )
+
+    record_steps = np.linspace(0, n_steps, n_records + 1).round().astype(np.int64)
 
     from tqdm import tqdm
 

@@ -47,6 +47,8 @@ OBSERVABLES = (
 
 # A weight norm |w|/sqrt(N) or gamma beyond this (the teacher's is 1) counts as divergence.
 DIVERGENCE_LIMIT = 1e6
+# More runs than this in one call are a mistake; their seeds alone take a gigabyte.
+MAX_RUNS = 10**6
 
 
 @dataclass(frozen=True, eq=False)

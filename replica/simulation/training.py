@@ -6,7 +6,6 @@ Imports the engines of this package, the students and the argument checks.
 from __future__ import annotations
 
 import math
-import os
 import threading
 import warnings
 from collections.abc import Sequence
@@ -21,10 +20,11 @@ from replica._validation import choice, integer, real_array, real_scalar
 from replica.students import LeakyReLU, as_student
 
 from . import _kernels as kernels
-from .data import map_runs, require_memory, streams
+from .data import default_threads, map_runs, require_memory, streams
 from .dense import dense_memory, run_dense
 from .matrix_free import matrix_free_memory, run_matrix_free
 from .settings import (
+    MAX_RUNS,
     NORMALIZERS,
     OBSERVABLES,
     Recorder,
@@ -36,6 +36,7 @@ from .settings import (
 __all__ = ["TrainingRun", "mean_field_training", "simulate_training"]
 
 _ENGINES = ("dense", "matrix-free")
+_MAX_EPOCHS = 10**8  # schedule and slopes hold one number per epoch
 _SCHEDULES = ("constant", "step", "cosine")
 
 
@@ -271,14 +272,15 @@ def simulate_training(
     seed : int
         Seed of everything; the result does not depend on the number of threads.
     data_seed : int, optional
-        Let all runs share the training set of this seed; by default each has its own.
+        Let all runs share the training set of this seed; by default each has its own. Dense engine
+        only.
     dtype : "float64" or "float32"
         Precision of the data and the weights.
     record : int or sequence of int, optional
         Measure every so many epochs, or at these; about 20 times by default. 0 and the last
         epoch are always included. Each measurement costs half an epoch.
     n_threads : int, optional
-        Threads; by default one per processor.
+        Threads; by default one per processor, and one in a worker thread or process (sweeps).
     progress : bool
         Show a progress bar on a terminal.
 
@@ -326,13 +328,19 @@ def simulate_training(
     if init_scale is None:
         init_scale = 1.0 if normalised else 0.01
     epochs = integer("epochs", epochs, low=0)
+    if epochs > _MAX_EPOCHS:
+        raise ValueError(f"epochs must be at most {_MAX_EPOCHS}, got {epochs}")
+    if engine == "matrix-free" and data_seed is not None:
+        raise ValueError(
+            "data_seed needs engine='dense': without the data matrix every run draws its own"
+        )
     if engine == "matrix-free" and epochs + 2 > min(N, P):
         raise ValueError(
             f"epochs must be at most min(N, P) - 2 = {min(N, P) - 2} with engine='matrix-free', "
             f"got {epochs}; the dense engine is the right one there"
         )
     anneal_epochs = _anneal_epochs(anneal, epochs)
-    dtype = np.dtype(choice("dtype", np.dtype(dtype).name, ("float64", "float32")))
+    dtype = _dtype(dtype)
     settings = TrainingSettings(
         alpha=alpha,
         S=S,
@@ -358,7 +366,7 @@ def simulate_training(
     data_seeds: list[np.random.SeedSequence | None]
     starts: list[tuple[NDArray[Any], float] | None]
     if start is None:
-        n_runs = 1 if n_runs is None else integer("n_runs", n_runs, low=1)
+        n_runs = 1 if n_runs is None else integer("n_runs", n_runs, low=1, high=MAX_RUNS)
         shared = None if data_seed is None else np.random.SeedSequence(
             integer("data_seed", data_seed, low=0)
         )  # fmt: skip
@@ -370,7 +378,7 @@ def simulate_training(
         starts, data_seeds = _continue_from(start, settings, engine, n_runs, data_seed)
         n_runs = len(starts)
         seeds = np.random.SeedSequence((seed, 1)).spawn(n_runs)
-    n_threads = integer("n_threads", n_threads or os.cpu_count() or 1, low=1)
+    n_threads = default_threads() if n_threads is None else integer("n_threads", n_threads, low=1)
 
     records = _run_all(settings, engine, seeds, data_seeds, starts, n_threads, progress)
     return _collect(settings, engine, seed, seeds, data_seeds, records)
@@ -453,6 +461,14 @@ def _schedule(schedule: str | Sequence[float], epochs: int) -> NDArray[np.float6
     return factors
 
 
+def _dtype(dtype: Any) -> np.dtype[Any]:
+    try:
+        name = str(dtype) if dtype is None else np.dtype(dtype).name
+    except TypeError:  # NumPy's message does not name the argument
+        name = str(dtype)
+    return np.dtype(choice("dtype", name, ("float64", "float32")))
+
+
 def _anneal_epochs(anneal: bool | float, epochs: int) -> int:
     if isinstance(anneal, bool):
         anneal = 0.5 if anneal else 0.0
@@ -468,8 +484,8 @@ def _up_slopes(slope: float, anneal_epochs: int, epochs: int) -> NDArray[np.floa
 def _record_epochs(record: int | Sequence[int] | None, epochs: int) -> NDArray[np.int64]:
     if record is None:
         wanted = np.linspace(0, epochs, min(epochs, 20) + 1).round().astype(np.int64)
-    elif isinstance(record, Sequence | np.ndarray):
-        wanted = np.array([integer("record", int(e), low=0, high=epochs) for e in record], np.int64)
+    elif isinstance(record, Sequence | np.ndarray) and not isinstance(record, str):
+        wanted = np.array([integer("record", e, low=0, high=epochs) for e in record], np.int64)
     else:
         wanted = np.arange(0, epochs, integer("record", record, low=1), dtype=np.int64)
     return np.unique(np.concatenate([[0], wanted, [epochs]])).astype(np.int64)
@@ -522,12 +538,15 @@ def _run_all(
 
     n_runs = len(seeds)
     need = dense_memory(settings) if engine == "dense" else matrix_free_memory(settings)
-    require_memory(need, f"one run with P = {settings.P}, N = {settings.N}, engine={engine!r}")
+    advice = "a smaller N or alpha, dtype='float32', or "
+    advice += "engine='matrix-free' (full batch)" if engine == "dense" else "fewer epochs"
+    what = f"one run with P = {settings.P}, N = {settings.N}, engine={engine!r}"
+    require_memory(need, what, advice)
     one_set = data_seeds[0] is not None and all(s is data_seeds[0] for s in data_seeds)
     workers = min(n_runs, n_threads) if engine == "dense" else 1
     while workers > 1 and not one_set:
         try:
-            require_memory(workers * need, "all runs at a time")
+            require_memory(workers * need, "all runs at a time", advice)
             break
         except MemoryError:
             workers -= 1
@@ -537,9 +556,10 @@ def _run_all(
 
         def run(i: int) -> RunRecord:
             recorder = Recorder(settings, lambda: bar.update())
-            if engine == "dense":
-                return run_dense(settings, seeds[i], data_seeds[i], starts[i], recorder, stop)
-            return run_matrix_free(settings, seeds[i], recorder, n_threads)
+            with np.errstate(over="ignore", invalid="ignore"):  # recorded as divergence
+                if engine == "dense":
+                    return run_dense(settings, seeds[i], data_seeds[i], starts[i], recorder, stop)
+                return run_matrix_free(settings, seeds[i], recorder, n_threads)
 
         return map_runs(run, n_runs, workers, stop)
 
