@@ -6,6 +6,7 @@ import gc
 import itertools
 import math
 import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy.integrate import quad
 from replica import ConvergenceWarning
 from replica.simulation import _kernels as kernels
 from replica.simulation import data as data_module
+from replica.simulation import training as training_module
 from replica.simulation.data import (
     default_threads,
     linear_teacher_error,
@@ -399,6 +401,34 @@ def test_simulate_training_runs_fewer_at_a_time_when_memory_is_short(monkeypatch
     monkeypatch.setattr(data_module, "available_memory", lambda: 60_000)
     run = simulate_training(1.0, 0.0, n_runs=3, n_threads=3, batch_size=8, **QUICK)
     assert run.n_runs == 3
+
+
+@pytest.mark.parametrize(("data_seed", "together"), [(None, 1), (3, 3)])
+def test_claim_memory_makes_runs_wait_that_do_not_fit_together(monkeypatch, data_seed, together):
+    # Three calls at once, as the threads of a sweep make them; memory for one training set.
+    run_dense = training_module.run_dense
+    monkeypatch.setattr(data_module, "available_memory", lambda: 40_000)
+    meeting = threading.Barrier(together)
+    running, most = [], []
+
+    def watched(*args):
+        running.append(1)
+        most.append(len(running))
+        meeting.wait(60)  # passes only if as many runs as expected are here at a time
+        time.sleep(0.05)  # runs that should wait for this one would be seen beside it
+        result = run_dense(*args)
+        running.pop()
+        return result
+
+    monkeypatch.setattr(training_module, "run_dense", watched)
+
+    def call(seed):
+        return simulate_training(1.0, 0.0, seed=seed, data_seed=data_seed, batch_size=8, **QUICK)
+
+    runs = map_runs(call, 3, 3, threading.Event())
+    assert len(runs) == 3
+    assert max(most) == together
+    assert not data_module._claims
 
 
 def test_simulate_training_stops_the_other_runs_on_an_exception(monkeypatch):

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,10 @@ from scipy.special import ndtr
 __all__ = [
     "TrainingSet",
     "available_memory",
+    "claim_memory",
     "default_threads",
     "draw_normal",
+    "inputs_key",
     "linear_teacher_error",
     "make_training_set",
     "map_runs",
@@ -72,7 +74,7 @@ def make_training_set(
     (True, True)
     """
     inputs, noise = streams(seed, 2)
-    key = (str(seed.entropy), seed.spawn_key, P, N, np.dtype(dtype).str)
+    key = inputs_key(P, N, seed, dtype)
     with _lock:
         key_lock = _key_locks.setdefault(key, threading.Lock())
     with key_lock:
@@ -84,6 +86,11 @@ def make_training_set(
         _key_locks.pop(key, None)
     s = np.random.default_rng(noise).standard_normal(P)
     return TrainingSet(X, X.sum(axis=1, dtype=np.float64) + math.sqrt(S) * s)
+
+
+def inputs_key(P: int, N: int, seed: np.random.SeedSequence, dtype: Any) -> tuple[Any, ...]:
+    """What the inputs of a training set depend on."""
+    return (str(seed.entropy), seed.spawn_key, P, N, np.dtype(dtype).str)
 
 
 def _draw_inputs(P: int, N: int, seed: np.random.SeedSequence, dtype: Any) -> NDArray[Any]:
@@ -129,13 +136,49 @@ def available_memory() -> int | None:
 
 
 def require_memory(n_bytes: float, what: str, advice: str) -> None:
-    """Raise ``MemoryError`` before any work if `n_bytes` exceed what is available."""
-    available = available_memory()
+    """Raise ``MemoryError`` before any work if `n_bytes` exceed what is available.
+
+    What other runs of this process hold counts as available: `claim_memory` waits for it.
+    """
+    with _memory:
+        available = _capacity if _claims else available_memory()
     if available is not None and n_bytes > 0.9 * available:
         raise MemoryError(
             f"{what} needs {n_bytes / 2**30:.3g} GiB and {available / 2**30:.3g} GiB are "
             f"available; use {advice}"
         )
+
+
+_memory = threading.Condition()
+_claims: dict[Any, tuple[float, int]] = {}  # what is held: (bytes, number of runs that hold it)
+_capacity: int | None = None  # available memory when there were no claims
+
+
+@contextlib.contextmanager
+def claim_memory(key: Any, n_bytes: float, stop: threading.Event) -> Iterator[None]:
+    """Wait until `n_bytes` fit beside what the other runs of this process hold, and hold them.
+
+    Without this, runs that start together in the threads of a sweep would each find the same
+    memory free. Runs of one `key` share what they hold.
+    """
+    global _capacity
+    with _memory:
+        while _claims and key not in _claims and not stop.is_set():
+            held = sum(size for size, _ in _claims.values())
+            if _capacity is None or held + n_bytes <= 0.9 * _capacity:
+                break
+            _memory.wait(0.5)
+        if not _claims:
+            _capacity = available_memory()
+        _claims[key] = (n_bytes, _claims.get(key, (0, 0))[1] + 1)
+    try:
+        yield
+    finally:
+        with _memory:
+            size, holders = _claims.pop(key)
+            if holders > 1:
+                _claims[key] = (size, holders - 1)
+            _memory.notify_all()
 
 
 def default_threads() -> int:

@@ -20,7 +20,7 @@ from replica._validation import choice, integer, real_array, real_scalar
 from replica.students import LeakyReLU, as_student
 
 from . import _kernels as kernels
-from .data import default_threads, map_runs, require_memory, streams
+from .data import claim_memory, default_threads, inputs_key, map_runs, require_memory, streams
 from .dense import dense_memory, run_dense
 from .matrix_free import matrix_free_memory, run_matrix_free
 from .settings import (
@@ -533,7 +533,7 @@ def _run_all(
     n_threads: int,
     progress: bool,
 ) -> list[RunRecord]:
-    """Run every seed, as many at a time as threads and memory allow."""
+    """Run every seed, as many at a time as threads and memory allow; the others wait."""
     from tqdm import tqdm
 
     n_runs = len(seeds)
@@ -542,21 +542,19 @@ def _run_all(
     advice += "engine='matrix-free' (full batch)" if engine == "dense" else "fewer epochs"
     what = f"one run with P = {settings.P}, N = {settings.N}, engine={engine!r}"
     require_memory(need, what, advice)
-    one_set = data_seeds[0] is not None and all(s is data_seeds[0] for s in data_seeds)
     workers = min(n_runs, n_threads) if engine == "dense" else 1
-    while workers > 1 and not one_set:
-        try:
-            require_memory(workers * need, "all runs at a time", advice)
-            break
-        except MemoryError:
-            workers -= 1
     stop = threading.Event()
     total = n_runs * settings.epochs
     with tqdm(total=total, unit="epoch", disable=None if progress else True) as bar:
 
         def run(i: int) -> RunRecord:
             recorder = Recorder(settings, lambda: bar.update())
-            with np.errstate(over="ignore", invalid="ignore"):  # recorded as divergence
+            data_seed = data_seeds[i] or streams(seeds[i], 1)[0]
+            key = (engine, *inputs_key(settings.P, settings.N, data_seed, settings.dtype))
+            if engine != "dense":
+                key = (*key, object())  # shares nothing
+            # An overflow is recorded as divergence.
+            with claim_memory(key, need, stop), np.errstate(over="ignore", invalid="ignore"):
                 if engine == "dense":
                     return run_dense(settings, seeds[i], data_seeds[i], starts[i], recorder, stop)
                 return run_matrix_free(settings, seeds[i], recorder, n_threads)
