@@ -133,6 +133,17 @@ def test_sweep_runs_a_function_of_the_users(run, tmp_path, monkeypatch):
     assert "2 done" in out
 
 
+def test_sweep_reads_ranges_of_whole_numbers(run, tmp_path):
+    plan = tmp_path / "sweep.toml"
+    plan.write_text(
+        'function = "simulate_training"\n[grid]\nseed = "0:2:3"\nN = "40:50:2"\nalpha = "1:2:2"\n'
+        "[fixed]\nS = 0.25\nepochs = 2\n"
+    )
+    code, out, err = run("sweep", plan, "--store", tmp_path / "runs.sqlite")
+    assert (code, err) == (0, "")
+    assert "12 done" in out
+
+
 @pytest.mark.filterwarnings("default::RuntimeWarning")
 def test_runs_lists_a_failed_run_in_one_line(run, tmp_path):
     store, plan = tmp_path / "runs.sqlite", tmp_path / "sweep.toml"
@@ -158,7 +169,7 @@ def test_runs_lists_a_failed_run_in_one_line(run, tmp_path):
         ('function = "os:nothing"\n[grid]', "cannot be imported"),
         ('function = "os:getpid"\n[grid]\nx = 3', "grid.x must be a list"),
         ('function = "os:getpid"\n[grid]\nx = "a:b"', "grid.x"),
-        ('function = "os:getpid"\ncolour = 1\n[grid]', "unknown entries ['colour']"),
+        ('function = "os:getpid"\ncolor = 1\n[grid]', "unknown entries ['color']"),
         ("function = ", "not a TOML file"),
     ],
 )

@@ -12,7 +12,7 @@ from ._output import as_csv, as_text, write_table
 
 if TYPE_CHECKING:
     from argparse import Namespace, _SubParsersAction
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _NORMALIZERS = ("none", "wn", "pn", "bn", "bn-mean", "bn-var")
 
@@ -178,7 +178,8 @@ def _run_sweep(arguments: Namespace) -> int:
     from replica.sweeps import sweep
 
     plan = _read_plan(arguments.file)
-    function, grid, fixed = _function(plan), _values(plan["grid"]), _scalars(plan.get("fixed", {}))
+    function, fixed = _function(plan), _scalars(plan.get("fixed", {}))
+    grid = _whole(function, _values(plan["grid"]))
     if getattr(function, "__module__", "").startswith("replica.simulation"):
         fixed.setdefault("progress", False)  # the sweep has its own bar
     store = arguments.store or plan.get("store", "runs.sqlite")
@@ -265,6 +266,26 @@ def _values(grid: dict[str, Any]) -> dict[str, Any]:
             )
         axes[name] = [_scalar(name, value) for value in values]
     return axes
+
+
+def _whole(function: Callable[..., Any], axes: dict[str, Any]) -> dict[str, Any]:
+    """The axes with whole numbers where the function takes integers: a range has floats."""
+    for name, parameter in _parameters(function).items():
+        if name in axes and str(parameter.annotation).startswith(("int", "<class 'int'>")):
+            axes[name] = [
+                int(value) if isinstance(value, float) and value.is_integer() else value
+                for value in axes[name]
+            ]
+    return axes
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, Any]:
+    from inspect import signature
+
+    try:
+        return signature(function).parameters
+    except ValueError:  # some builtins have no signature
+        return {}
 
 
 def _scalars(fixed: dict[str, Any]) -> dict[str, Any]:
