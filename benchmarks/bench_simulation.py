@@ -73,7 +73,7 @@ def bench_dense() -> float:
     X = rng.standard_normal((P, N), dtype=np.float32) / np.float32(np.sqrt(N))
     y = X.sum(axis=1).astype(np.float64)
     epoch = make_epoch(X, y, kernels.SCALE_BATCH)
-    # Alternate the two measurements: neighbours on the machine then disturb both alike.
+    # Alternate the two measurements: neighbors on the machine then disturb both alike.
     read, train = np.inf, np.inf
     for _ in range(5):
         read = min(read, best_of(lambda: read_all(X), 3))

@@ -21,7 +21,7 @@ OBSERVED = ("gamma", "R", "L", "gen_error")
 def in_law(a, b):
     """Smallest p-value of two-sample tests and of comparisons of mean and variance.
 
-    The scale L of a batch-normalised student has moments that barely exist (its steps divide by
+    The scale L of a batch-normalized student has moments that barely exist (its steps divide by
     the deviation of a few samples), so for L the logarithm is compared.
     """
     smallest = 1.0

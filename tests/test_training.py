@@ -144,20 +144,20 @@ def test_simulate_training_reports_what_its_weights_say(normalizer):
     X, y = training_set_of(run).X, training_set_of(run).y
     w = run.weights[0]
     u = X @ w
-    centre = u.mean() if normalizer in ("bn", "bn-mean") else 0.0
+    center = u.mean() if normalizer in ("bn", "bn-mean") else 0.0
     if normalizer == "none":
         factor = 1.0
     elif normalizer in ("bn", "bn-var"):
-        factor = run.gamma_population[-1, 0] / np.sqrt(np.mean((u - centre) ** 2))
+        factor = run.gamma_population[-1, 0] / np.sqrt(np.mean((u - center) ** 2))
     else:
         factor = run.gamma_population[-1, 0] * math.sqrt(run.N) / np.linalg.norm(w)
-    h = factor * (u - centre)
+    h = factor * (u - center)
     g = np.where(h > 0, h, 0.2 * h)
     W = run.weight_scale[0] * w
     assert run.weight_scale[0] == pytest.approx(factor, rel=1e-12)
     assert run.gamma[-1, 0] == pytest.approx(np.linalg.norm(W) / math.sqrt(run.N), rel=1e-12)
     assert run.R[-1, 0] == pytest.approx(W.mean() / run.gamma[-1, 0], rel=1e-12)
-    assert run.bias[-1, 0] == pytest.approx(-factor * centre, abs=1e-14)
+    assert run.bias[-1, 0] == pytest.approx(-factor * center, abs=1e-14)
     assert run.train_error[-1, 0] == pytest.approx(np.mean((y - g) ** 2), rel=1e-12)
     assert run.dead_fraction[-1, 0] == np.mean((y > 0) & (h < 0))
     energy = 0.75 * run.train_error[-1, 0] + 0.05 * run.gamma_population[-1, 0] ** 2

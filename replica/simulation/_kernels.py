@@ -1,6 +1,6 @@
 """Numba loops of the simulators: one gradient for every normalizer, student and engine.
 
-May import `_jit` only. The normalizers differ in two switches: `centre` (is the batch mean
+May import `_jit` only. The normalizers differ in two switches: `center` (is the batch mean
 subtracted) and `scale` (what the field is divided by: nothing, the norm |w|/sqrt(N), or the root
 mean square of the batch).
 
@@ -20,8 +20,8 @@ SCALE_NONE, SCALE_NORM, SCALE_BATCH = 0, 1, 2
 
 
 @jit
-def backpropagate(u, y, keep, gamma, L, N, centre, scale, slope, slope_up, c):
-    """Negative gradient of 1/2 sum_j (y_j - keep_j g(h_j))^2 through the normalisation.
+def backpropagate(u, y, keep, gamma, L, N, center, scale, slope, slope_up, c):
+    """Negative gradient of 1/2 sum_j (y_j - keep_j g(h_j))^2 through the normalization.
 
     `u` holds the fields w.x_j, `c` receives -dE/du_j. Returns ``(b, dgamma)`` such that
     -dE/dw = b w + sum_j c_j x_j and dgamma = -(dE/dv)/sqrt(N), where v = sqrt(N) gamma is the
@@ -29,7 +29,7 @@ def backpropagate(u, y, keep, gamma, L, N, centre, scale, slope, slope_up, c):
     """
     M = u.size
     mean = 0.0
-    if centre:
+    if center:
         for j in range(M):
             mean += u[j]
         mean /= M
@@ -57,7 +57,7 @@ def backpropagate(u, y, keep, gamma, L, N, centre, scale, slope, slope_up, c):
         sum_delta += delta
         sum_delta_h += delta * hat
         c[j] = delta
-    mean_delta = sum_delta / M if centre else 0.0
+    mean_delta = sum_delta / M if center else 0.0
     mean_delta_h = sum_delta_h / M if scale == SCALE_BATCH else 0.0
     factor = gamma * inverse
     for j in range(M):
@@ -123,7 +123,7 @@ def sum_of_squares(w):
 @jit(fastmath=True)
 def train_epoch(
     X, y, order, batch_size, w, d, state, keep, u, batch_y, c,
-    centre, scale, slope, slope_up, eta, decay, momentum, limit,
+    center, scale, slope, slope_up, eta, decay, momentum, limit,
 ):  # fmt: skip
     """Mini-batch gradient descent along `order`; False as soon as |w|/sqrt(N) or gamma > limit.
 
@@ -141,7 +141,7 @@ def train_epoch(
         project(X, rows, w, u)
         mask = keep[start : start + batch_size] if keep.size else keep
         b, dgamma = backpropagate(
-            u, batch_y, mask, state[0], state[2], N, centre, scale, slope, slope_up, c
+            u, batch_y, mask, state[0], state[2], N, center, scale, slope, slope_up, c
         )
         if scale == SCALE_NONE:
             b -= decay
@@ -188,7 +188,7 @@ def squared_error(u, y, factor, shift, slope):
 
 @jit
 def online_chain(
-    fields, noise, rest, state, N, centre, scale, slope, teacher_slope, eta, decay, limit
+    fields, noise, rest, state, N, center, scale, slope, teacher_slope, eta, decay, limit
 ):  # fmt: skip
     """Advance the order parameters by one step per row of `fields`; False on divergence.
 
@@ -213,7 +213,7 @@ def online_chain(
             u[j] = L * fields[k, 0, j]
             z = cosine * fields[k, 0, j] + sine * fields[k, 1, j]
             y[j] = (z if z > 0.0 else teacher_slope * z) + noise[k, j]
-        b, dgamma = backpropagate(u, y, keep, gamma, L, N, centre, scale, slope, slope, c)
+        b, dgamma = backpropagate(u, y, keep, gamma, L, N, center, scale, slope, slope, c)
         if scale == SCALE_NONE:
             b -= decay
         else:

@@ -82,7 +82,7 @@ def run_dense(
             mask = kept / (1.0 - settings.dropout)
         finite = kernels.train_epoch(
             X, y, order, M, w, velocity, state, mask, u, batch_y, c,
-            settings.centre, settings.scale, settings.student.slope, settings.up_slopes[epoch],
+            settings.center, settings.scale, settings.student.slope, settings.up_slopes[epoch],
             settings.rates[epoch], settings.zeta * M / settings.P, settings.momentum,
             DIVERGENCE_LIMIT,
         )  # fmt: skip

@@ -210,7 +210,7 @@ def run_matrix_free(
         velocity = np.zeros_like(w)
         u, f = np.empty(P, settings.dtype), np.empty(P, settings.dtype)
         gamma, gamma_velocity = settings.init_gamma, 0.0
-        normalised = settings.scale != kernels.SCALE_NONE
+        normalized = settings.scale != kernels.SCALE_NONE
         previous = w * np.nan
         epoch = 0
         for epoch in range(settings.epochs + 1):
@@ -221,7 +221,7 @@ def run_matrix_free(
             known.fields(w, u)
             converged = False
             if settings.tolerance and epoch > settings.anneal_epochs:
-                current = w * (gamma / L if normalised else 1.0)
+                current = w * (gamma / L if normalized else 1.0)
                 change = np.linalg.norm(current - previous)
                 converged = bool(change <= settings.tolerance * np.linalg.norm(current))
                 previous = current
@@ -235,10 +235,10 @@ def run_matrix_free(
             if settings.dropout:
                 mask = (drop_rng.random(P) >= settings.dropout) / (1.0 - settings.dropout)
             b, dgamma = kernels.backpropagate(
-                u, y, mask, gamma, L, N, settings.centre, settings.scale,
+                u, y, mask, gamma, L, N, settings.center, settings.scale,
                 settings.student.slope, settings.up_slopes[epoch], f,
             )  # fmt: skip
-            if normalised:
+            if normalized:
                 gamma_velocity = settings.momentum * gamma_velocity + dgamma - settings.zeta * gamma
                 gamma += settings.rates[epoch] * gamma_velocity
             else:

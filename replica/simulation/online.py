@@ -213,15 +213,15 @@ def simulate_online(
     teacher = student if teacher is None else as_student(teacher, name="teacher")
     normalizer = choice("normalizer", normalizer, NORMALIZERS)
     engine = choice("engine", engine, ("chain", "direct"))
-    centre, scale = NORMALIZERS[normalizer]
-    normalised = scale != kernels.SCALE_NONE
-    smallest = 2 if centre or scale == kernels.SCALE_BATCH else 1
+    center, scale = NORMALIZERS[normalizer]
+    normalized = scale != kernels.SCALE_NONE
+    smallest = 2 if center or scale == kernels.SCALE_BATCH else 1
     M = integer("batch_size", batch_size, low=smallest)
-    L = real_scalar("L", L, low=0.0, low_open=normalised)
+    L = real_scalar("L", L, low=0.0, low_open=normalized)
     R = real_scalar("R", R, low=-1.0, high=1.0)
-    if not normalised and gamma is not None and gamma != L:
+    if not normalized and gamma is not None and gamma != L:
         raise ValueError(f"gamma is L without a normalizer, got gamma = {gamma!r} and L = {L!r}")
-    gamma = real_scalar("gamma", 1.0 if gamma is None else gamma, low=0.0) if normalised else L
+    gamma = real_scalar("gamma", 1.0 if gamma is None else gamma, low=0.0) if normalized else L
     eta = real_scalar("learning_rate", learning_rate, low=0.0, low_open=True)
     zeta = real_scalar("zeta", zeta, low=0.0)
     t_max = real_scalar("t_max", t_max, low=0.0)
@@ -252,7 +252,7 @@ def simulate_online(
         def run(i: int) -> NDArray[np.float64]:
             own = np.random.SeedSequence(seed, spawn_key=(i,))
             walker = make(
-                own, S, N, M, (centre, scale), student.slope, teacher.slope, eta, zeta * M / N
+                own, S, N, M, (center, scale), student.slope, teacher.slope, eta, zeta * M / N
             )
             walker.start(gamma, R, L)
             return _follow(walker, record_steps, stop, bar.update)
@@ -345,7 +345,7 @@ class _Direct:
         self.S, self.N, self.M, self.teacher_slope = S, N, M, teacher_slope
         self.options = (*switches, slope, slope, eta, decay, 0.0, DIVERGENCE_LIMIT)
         self.block = max(1, _BLOCK_NUMBERS // (N * M))
-        self.normalised = switches[1] != kernels.SCALE_NONE
+        self.normalized = switches[1] != kernels.SCALE_NONE
 
     def start(self, gamma: float, R: float, L: float) -> None:
         # The teacher is (1, ..., 1); the rest of w points anywhere orthogonal to it.
@@ -359,7 +359,7 @@ class _Direct:
 
     def order_parameters(self) -> tuple[float, float, float]:
         L = float(np.linalg.norm(self.w)) / math.sqrt(self.N)
-        gamma = self.state[0] if self.normalised else L
+        gamma = self.state[0] if self.normalized else L
         return gamma, (float(np.mean(self.w)) / L if L > 0.0 else 0.0), L
 
     def advance(self, steps: int) -> bool:

@@ -79,7 +79,7 @@ class TrainingSettings:
         return self.rates.size
 
     @property
-    def centre(self) -> bool:
+    def center(self) -> bool:
         return NORMALIZERS[self.normalizer][0]
 
     @property
@@ -124,7 +124,7 @@ def observe(
     else:
         population = factor = gamma / L
     mean, square = kernels.field_moments(u)
-    mean = mean if settings.centre else 0.0
+    mean = mean if settings.center else 0.0
     gamma_train = gamma
     if settings.scale == kernels.SCALE_BATCH:
         factor = gamma / math.sqrt(square - mean**2)
@@ -132,7 +132,7 @@ def observe(
     bias = -factor * mean
     train_error, dead = kernels.squared_error(u, y, factor, bias, slope)
     train_error_population = train_error
-    if settings.centre or settings.scale == kernels.SCALE_BATCH:
+    if settings.center or settings.scale == kernels.SCALE_BATCH:
         train_error_population, _ = kernels.squared_error(u, y, population, 0.0, slope)
     values = {
         "gamma": gamma_train,

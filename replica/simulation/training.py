@@ -228,8 +228,8 @@ def simulate_training(
     student : "linear", "relu" or LeakyReLU
         The activation g.
     normalizer : str
-        "none": h = w.x. "wn" and "pn": h = sqrt(N) gamma w.x/|w|; normalisation by the population
-        statistics of inputs N(0, I/N) is weight normalisation (eq. 4), so the two are one.
+        "none": h = w.x. "wn" and "pn": h = sqrt(N) gamma w.x/|w|; normalization by the population
+        statistics of inputs N(0, I/N) is weight normalization (eq. 4), so the two are one.
         "bn": h = gamma (w.x - mu_B)/sigma_B. "bn-var": h = gamma w.x/sigma_B with
         sigma_B^2 the batch mean of (w.x)^2, the student of section 4. "bn-mean":
         h = sqrt(N) gamma (w.x - mu_B)/|w|. Gradients pass through the batch statistics.
@@ -263,7 +263,7 @@ def simulate_training(
         Stop once |W| changes by less than `tolerance` |W| within an epoch; 0 never stops early.
     start : TrainingRun, optional
         Continue from the final effective weights of that run on the same training sets, possibly
-        with another normalizer (fine-tuning after batch normalisation is frozen).
+        with another normalizer (fine-tuning after batch normalization is frozen).
     engine : "dense" or "matrix-free"
         "matrix-free" simulates full-batch training exactly in law without the data matrix;
         memory and time do not grow with P N.
@@ -315,18 +315,18 @@ def simulate_training(
     P = round(alpha * N)
     if P < 1:
         raise ValueError(f"alpha must give at least one sample, got alpha * N = {alpha * N:g}")
-    centre, scale = NORMALIZERS[normalizer]
+    center, scale = NORMALIZERS[normalizer]
     if batch_size is None:
         batch_size = min(32, P) if engine == "dense" else P
-    smallest = 2 if centre or scale == kernels.SCALE_BATCH else 1
+    smallest = 2 if center or scale == kernels.SCALE_BATCH else 1
     batch_size = integer("batch_size", batch_size, low=smallest, high=P)
     if engine == "matrix-free" and batch_size != P:
         raise ValueError(
             f"batch_size must be P = {P} (or None) with engine='matrix-free', got {batch_size}"
         )
-    normalised = scale != kernels.SCALE_NONE
+    normalized = scale != kernels.SCALE_NONE
     if init_scale is None:
-        init_scale = 1.0 if normalised else 0.01
+        init_scale = 1.0 if normalized else 0.01
     epochs = integer("epochs", epochs, low=0)
     if epochs > _MAX_EPOCHS:
         raise ValueError(f"epochs must be at most {_MAX_EPOCHS}, got {epochs}")
@@ -355,7 +355,7 @@ def simulate_training(
         up_slopes=_up_slopes(student.slope, anneal_epochs, epochs),
         momentum=real_scalar("momentum", momentum, low=0.0, high=1.0, high_open=True),
         dropout=real_scalar("dropout", dropout, low=0.0, high=1.0, high_open=True),
-        init_scale=real_scalar("init_scale", init_scale, low=0.0, low_open=normalised),
+        init_scale=real_scalar("init_scale", init_scale, low=0.0, low_open=normalized),
         init_gamma=real_scalar("init_gamma", init_gamma, low=0.0, low_open=True),
         tolerance=real_scalar("tolerance", tolerance, low=0.0),
         anneal_epochs=anneal_epochs,
