@@ -92,7 +92,25 @@ def envelope(activation: Any, y: float, chi: float, h: Any, hull: Any, items: An
                 break
         hull[count] = v
         count += 1
+    rows = 0
+    for _ in range(n):
+        rows, wrong = _walk(activation, y, chi, hull, count, items)
+        if wrong < 0:
+            break
+        # A bridge touches beyond the cells of its vertex: that vertex is not on the envelope.
+        for e in range(wrong, count - 1):
+            hull[e] = hull[e + 1]
+        count -= 1
+    return rows
 
+
+@jit
+def _walk(
+    activation: Any, y: float, chi: float, hull: Any, count: int, items: Any
+) -> tuple[int, int]:
+    """Write the rows along a hull; return their number and the hull's first wrong entry or -1."""
+    u = activation.u
+    kink = activation.kink
     rows = 0
     start_u = u[0]
     start_w = _field(u[0], y, chi, activation.g_right[0], activation.slope_right[0])
@@ -111,6 +129,10 @@ def envelope(activation: Any, y: float, chi: float, h: Any, hull: Any, items: An
             )
             if bridge:
                 a, b, s = _bridge(activation, y, chi, v, nxt)
+                if e > 0 and a <= u[v - 1]:
+                    return rows, e
+                if e + 2 < count and b >= u[nxt + 1]:
+                    return rows, e + 1
         if kink[v] and not (bridge and a < u[v]) and not (after_bridge and start_u > u[v]):
             g = activation.g_left[v]
             if abs(y - activation.g_right[v]) < abs(y - g):
@@ -137,7 +159,7 @@ def envelope(activation: Any, y: float, chi: float, h: Any, hull: Any, items: An
             end_w = _field(u[v], y, chi, activation.g_left[v], activation.slope_left[v])
             rows = _append(items, rows, start_u, u[v], start_w, end_w, 0.0)
         after_bridge = bridge
-    return rows
+    return rows, -1
 
 
 @jit

@@ -7,7 +7,7 @@ import math
 import numba
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import replica
@@ -164,6 +164,31 @@ def test_envelope_of_relu_is_the_closed_form():
     assert rows[1, 0] == pytest.approx((switch + chi * y) / (1 + chi), abs=1e-12)
     rows = scratch[2][: envelope(activation, -y, chi, *scratch)]
     assert rows[1, :4] == pytest.approx([0.0, 0.0, 0.0, chi * y], abs=1e-12)
+
+
+@given(
+    log_slope=st.floats(-4, -0.1),
+    log_chi=st.floats(-2, 6),
+    log_y=st.floats(-4, 1),
+    width=st.sampled_from([40.0, 640.0, 10240.0]),
+)
+@settings(max_examples=200, deadline=None)
+def test_envelope_of_leaky_relu_switches_where_the_closed_form_does(
+    log_slope, log_chi, log_y, width
+):
+    """Both ends of the bridge may lie many cells away from the vertices it was found at."""
+    a, chi, y = 10**log_slope, 10**log_chi, 10**log_y
+    root, leaky = math.sqrt(1 + chi), math.sqrt(1 + a * a * chi)
+    switch = -chi * (leaky + a * root) / (root + leaky) * y
+    ends = [(switch + b * chi * y) / (1 + b * b * chi) for b in (a, 1.0)]
+    assume(-width < ends[0] and ends[1] < width)
+    activation = prepare(LeakyReLU(a), width)
+    n = activation.u.size
+    rows = np.empty((2 * n + 4, 5))
+    count = envelope(activation, y, chi, np.empty(n), np.empty(n, np.int64), rows)
+    assert count == 2
+    assert rows[0, 3] == rows[1, 2] == pytest.approx(switch, rel=1e-8)
+    assert [rows[0, 1], rows[1, 0]] == pytest.approx(ends, rel=1e-6)
 
 
 def test_switching_outputs_of_erf_are_where_its_jump_appears():
