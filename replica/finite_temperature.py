@@ -131,7 +131,9 @@ def gibbs_averages(
             continue
         mean = m * t[i] / teacher.variance
         found = 0
-        if tau > 0.0 and width < tau * (1.0 + chi):
+        if tau > 0.0 and slope == slope:
+            found = _piecewise_features(y[i], chi, beta, slope, mean, tau, centres, widths)
+        elif tau > 0.0 and width < tau * (1.0 + chi):
             found = _features(student, y[i], chi, beta, mean, tau, h, hull, items, centres, widths)
         edges = graded_edges(_BASE, centres[:found], widths[:found], 1.0)
         if tau == 0.0:
@@ -165,6 +167,35 @@ def gibbs_averages(
     out[1] = out[1] / tau if tau > 0.0 else np.nan
     out[2] = (out[2] - m * out[1]) / teacher.variance
     return out
+
+
+@jit
+def _piecewise_features(
+    y: float, chi: float, beta: float, slope: float, mean: float, tau: float, centres: Any, widths: Any
+) -> int:
+    """The same as `_features` in closed form, for a piecewise-linear student."""
+    if slope == 1.0:
+        return 0
+    V = chi / beta
+    up = 1.0 + chi
+    down = 1.0 + slope * slope * chi
+    found = 0
+    if y > 0.0:
+        root = math.sqrt(up)
+        leaky = math.sqrt(down)
+        kappa = chi * (leaky + slope * root) / (root + leaky)
+        jump = (chi - kappa) * y / up - (slope * chi - kappa) * y / down
+        centres[0] = (-kappa * y - mean) / tau
+        widths[0] = V / jump / tau
+        found = 1
+        # Behind a barrier, in units of the temperature, the kink is never visited.
+        if 0.5 * beta * (y * (chi - kappa)) ** 2 / (chi * up) > _NEGLIGIBLE:
+            return found
+    centres[found] = (-slope * chi * y - mean) / tau
+    widths[found] = math.sqrt(V * down) / tau
+    centres[found + 1] = (-chi * y - mean) / tau
+    widths[found + 1] = math.sqrt(V * up) / tau
+    return found + 2
 
 
 @jit
