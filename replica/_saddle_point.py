@@ -11,7 +11,7 @@ import math
 import threading
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -23,8 +23,10 @@ from ._jit import for_each_chunk, jit
 from ._repr import summary
 from ._status import ConvergenceWarning, Status
 from ._validation import broadcast, choice, real_array
+from .piecewise import solve_piecewise
 from .proximal import Activation, prepare
-from .students import LeakyReLU, Student, as_activation
+from .ridge import solve_ridge
+from .students import LINEAR, LeakyReLU, Student, as_activation
 from .teacher_average import LEGENDRE, Teacher, graded_edges, prepare_teacher
 
 __all__ = ["WIDTHS", "GeneralEquilibrium", "Point", "cross_moment", "prepared", "solve_all"]
@@ -39,6 +41,9 @@ _ACCURATE = 1e-5
 WIDTHS = (40.0, 160.0, 640.0, 2560.0, 10240.0)
 _EDGES = np.array([-8.5, -5.0, -2.5, 0.0, 2.5, 5.0, 8.5])
 _MAX_EVALUATIONS = 300
+# Below both of these a leaky student may have two saddle points, see `piecewise`.
+_UNIQUE_SLOPE = 0.02
+_UNIQUE_ZETA = 1e-3
 
 Averages = Callable[[Activation, Teacher, float, float, float, Any], NDArray[np.float64]]
 
@@ -76,7 +81,8 @@ class GeneralEquilibrium:
     n_evaluations : ndarray of int
         How often the Gaussian averages were evaluated.
     status : ndarray of int
-        `replica.Status` of each element; every value is NaN where it is not CONVERGED.
+        `replica.Status` of each element; every value is NaN where it is neither CONVERGED nor
+        DIVERGENT (closed forms only, where gamma and the errors may be infinite).
     student, teacher : LeakyReLU or Student
     """
 
@@ -145,6 +151,7 @@ class Point:
     teacher: LeakyReLU | Student
     noise: str
     averages: Averages
+    cold: dict[str, float] | None = None
     width: int = 0
     n_evaluations: int = 0
     last: tuple[Any, Any] = (None, None)
@@ -198,8 +205,13 @@ def solve_all(
     student: Any,
     teacher: Any,
     noise: str,
+    closed_form: bool = False,
 ) -> GeneralEquilibrium:
-    """Check, broadcast and solve an array of problems; `make_averages` takes beta."""
+    """Check, broadcast and solve an array of problems; `make_averages` takes beta.
+
+    With `closed_form`, a (leaky) ReLU or linear student of a linear teacher is not solved for at
+    zero temperature, where its solution is known, and is started there at any other.
+    """
     who, whom = as_activation(student), as_activation(teacher, name="teacher")
     noise = choice("noise", noise, ("output", "input"))
     loads = real_array("alpha", alpha, low=0.0, low_open=True)
@@ -213,12 +225,18 @@ def solve_all(
         Point(*row, student=who, teacher=whom, noise=noise, averages=make_averages(row[3]))
         for row in parameters.tolist()
     ]
+    if closed_form and isinstance(who, LeakyReLU) and whom == LINEAR:
+        for point in points:
+            point.cold = _closed_form(point, who.slope)
     for point in points[:1]:  # a user function that raises does so here, in the calling thread
         point.table()
         teacher_law(whom, point.S, noise)
     rows: list[dict[str, float] | None] = [None] * len(points)
     _on_threads(points, rows, lambda point: _solve_cold(point))
     _continue(points, rows, parameters)
+    for i, point in enumerate(points):
+        if rows[i] is None and point.zeta == 0.0 and _diverges_without_decay(point):
+            rows[i] = _FAILED | {"status": int(Status.NEEDS_DECAY)}
     columns = {}
     for field in fields(GeneralEquilibrium):
         if field.name in _KEPT:
@@ -226,10 +244,11 @@ def solve_all(
             values = [(row or _FAILED)[field.name] for row in rows]
             column = np.array(values, dtype=kind.get(field.name, np.float64))
             columns[field.name] = column.reshape(shape)
-    failed = int((columns["status"] != Status.CONVERGED).sum())
-    if failed:
+    failed = columns["status"][columns["status"] > Status.DIVERGENT]
+    if failed.size:
         warnings.warn(
-            f"{failed} of {len(points)} elements did not converge; their values are NaN",
+            f"{failed.size} of {len(points)} elements did not converge; their values are NaN: "
+            + "; ".join(Status(int(status)).message for status in np.unique(failed)),
             ConvergenceWarning,
             stacklevel=4,
         )
@@ -268,7 +287,15 @@ def _on_threads(points: list[Point], rows: list[Any], solve: Callable[[Point], A
 def _solve_cold(point: Point) -> dict[str, float] | None:
     """Solve from scratch; of several saddle points found, the one with the lowest energy."""
     starts = [_linear_start(point)]
-    if isinstance(point.student, Student):
+    if point.cold is not None:
+        if math.isinf(point.beta):
+            return point.cold
+        slope = point.student.slope if isinstance(point.student, LeakyReLU) else 1.0
+        start = _start_from(point.cold)
+        if np.isfinite(start).all():
+            coexistence = 0.0 < slope < _UNIQUE_SLOPE and point.zeta < _UNIQUE_ZETA
+            starts = [start, *starts] if coexistence else [start]
+    elif isinstance(point.student, Student):
         starts.append(np.array([starts[0][0] - 1.0, 0.1 * starts[0][1], starts[0][2]]))
     rough: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
     for start in starts:
@@ -280,6 +307,53 @@ def _solve_cold(point: Point) -> dict[str, float] | None:
         return None
     key = "energy" if math.isinf(point.beta) else "free_energy"
     return min(rows, key=lambda row: row[key])
+
+
+def _closed_form(point: Point, slope: float) -> dict[str, float] | None:
+    """Return the zero-temperature solution of a piecewise-linear student; None if there is none."""
+    problem = [np.array([value]) for value in (point.alpha, point.S, point.zeta)]
+    out, n_iter, status = np.empty((9, 1)), np.empty(1, np.int64), np.empty(1, np.int8)
+    if slope == 1.0:
+        solve_ridge(*problem, out, n_iter, status, 0, 1)
+    else:
+        solve_piecewise(*problem, slope, out, n_iter, status, 0, 1)
+    if status[0] > Status.DIVERGENT:
+        return None
+    gamma, R, chi, gen_error, train, energy, _, residual, replicon = out[:, 0].tolist()
+    return {
+        "gamma": gamma,
+        "R": R,
+        "q": gamma * gamma,
+        "chi": chi,
+        "gen_error": gen_error,
+        "gibbs_gen_error": gen_error,
+        "posterior_mean_gen_error": gen_error,
+        "train_error": train,
+        "energy": energy,
+        "free_energy": energy,
+        "entropy": -math.inf,
+        "replicon": replicon,
+        "rs_stable": replicon >= 0,
+        "residual": residual,
+        "quadrature_error": 0.0,
+        "n_evaluations": 0,
+        "status": int(status[0]),
+    }
+
+
+def _start_from(row: dict[str, float]) -> NDArray[np.float64]:
+    m = row["gamma"] * row["R"]
+    rest = max(row["gamma"] ** 2 - m * m, 1e-300)
+    return np.array([math.log(row["chi"]), m, math.log(rest)])
+
+
+def _diverges_without_decay(point: Point) -> bool:
+    """Whether chi grows like 1/zeta as zeta vanishes: the student fits what it is asked to."""
+    rows = [
+        _solve_cold(replace(point, zeta=zeta, cold=None, last=(None, None)))
+        for zeta in (1e-3, 1e-5)
+    ]
+    return None not in rows and rows[1]["chi"] > 30 * rows[0]["chi"]  # type: ignore[index]
 
 
 def _linear_start(point: Point) -> NDArray[np.float64]:
@@ -314,11 +388,7 @@ def _continue(points: list[Point], rows: list[Any], parameters: NDArray[np.float
         for i in todo:
             distance = np.abs(place[solved] - place[i]).sum(axis=1)
             near = solved[int(np.lexsort((*parameters[solved].T, distance))[0])]
-            row = rows[near]
-            m = row["gamma"] * row["R"]
-            rest = max(row["gamma"] ** 2 - m * m, 1e-300)
-            start = np.array([math.log(row["chi"]), m, math.log(rest)])
-            progress[i] = _polish(points[i], start, None)
+            progress[i] = _polish(points[i], _start_from(rows[near]), None)
         for i, row in progress.items():
             rows[i] = row
         if all(row is None for row in progress.values()):
@@ -337,8 +407,8 @@ def _polish(
             return None
         x, jacobian, residual = found
         if coarse is not None:
-            error = float(np.abs(x - coarse).max())
-            if error < _ACCURATE or level + 1 == len(LEGENDRE):
+            error = float((np.abs(x - coarse) / np.maximum(1.0, np.abs(x))).max())
+            if error < _ACCURATE:
                 return _describe(point, x, float(residual), error, level)
         coarse = x
     return None

@@ -26,6 +26,7 @@ class Status(IntEnum):
     DIVERGENT = 1
     MAX_ITERATIONS = 2
     NON_FINITE = 3
+    NEEDS_DECAY = 4
 
     @property
     def message(self) -> str:
@@ -38,4 +39,6 @@ _MESSAGES = {
     Status.DIVERGENT: "the exact solution is infinite here (interpolation threshold)",
     Status.MAX_ITERATIONS: "no convergence within the iteration limit; the values are NaN",
     Status.NON_FINITE: "a non-finite intermediate value; the values are NaN",
+    Status.NEEDS_DECAY: "chi is infinite without decay (the student fits every sample it can): "
+    "the general solver needs zeta > 0 here",
 }

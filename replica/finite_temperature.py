@@ -93,7 +93,9 @@ def solve_finite_temperature(
 
         return averages
 
-    return solve_all(make, alpha, S, zeta, beta, student=who, teacher=teacher, noise=noise)
+    return solve_all(
+        make, alpha, S, zeta, beta, student=who, teacher=teacher, noise=noise, closed_form=True
+    )
 
 
 @jit
