@@ -299,7 +299,7 @@ def _solve_cold(point: Point) -> dict[str, float] | None:
         starts.append(np.array([starts[0][0] - 1.0, 0.1 * starts[0][1], starts[0][2]]))
     rough: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
     for start in starts:
-        found = _fixed_point(lambda x: point.step(x, 0), start, _ROUGH)
+        found = _fixed_point(lambda x: point.step(x, 0), start, _ROUGH, damp=point.cold is None)
         if found is not None and all(np.abs(found[0] - x).max() > 0.01 for x, _ in rough):
             rough.append(found[:2])
     rows = [row for row in (_polish(point, *start) for start in rough) if row is not None]
@@ -419,6 +419,7 @@ def _fixed_point(
     x: NDArray[np.float64],
     tolerance: float,
     jacobian: NDArray[np.float64] | None = None,
+    damp: bool = True,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float] | None:
     """Solve step(x) = x: damped iterations, then Broyden's method from a numerical Jacobian.
 
@@ -427,7 +428,7 @@ def _fixed_point(
     """
     residual = step(x) - x
     size = np.abs(residual).max()
-    damped = 0 if jacobian is not None else 2
+    damped = 2 if damp and jacobian is None else 0
     evaluations = 1
     age = 0
     while evaluations < _MAX_EVALUATIONS:

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._activation_table import activation_at, activation_value
 from ._jit import jit
 from ._saddle_point import Averages, GeneralEquilibrium, solve_all
-from .general_student import zero_temperature_averages
+from .general_student import normal_moments, zero_temperature_averages
 from .proximal import Activation, envelope, switching_outputs
 from .students import LeakyReLU, as_activation
 from .teacher_average import Teacher, graded_edges, outer_rule
@@ -36,6 +36,8 @@ _BASE = np.array([-8.5, -4.5, -1.5, 1.5, 4.5, 8.5])
 _LN_ROOT_2PI = 0.5 * math.log(2 * math.pi)
 # Minima of the exponent this far above the lowest contribute less than 1e-17.
 _NEGLIGIBLE = 40.0
+# Standard deviations beyond which a normal law has 2e-16 of its mass.
+_FAR = 8.1
 
 
 def solve_finite_temperature(
@@ -128,6 +130,7 @@ def gibbs_averages(
     centres = np.empty(4 * n + 4)
     widths = np.empty(4 * n + 4)
     exponent = np.empty(n)
+    sums = np.empty(6)
     for i in range(t.size):
         if w[i] < 1e-18:
             continue
@@ -140,7 +143,20 @@ def gibbs_averages(
         edges = graded_edges(_BASE, centres[:found], widths[:found], 1.0)
         if tau == 0.0:
             edges = np.array([-1.0, 1.0])
-        for k in range(edges.size - 1):
+        first = 0
+        last = edges.size - 1
+        if tau > 0.0 and slope == slope:
+            # Where one branch is left alone f is linear in omega, and nothing has to be summed.
+            sums[:] = 0.0
+            while first < last and _alone(y[i], mean + tau * edges[first + 1], V, beta, slope, -1.0):
+                first += 1
+            _add_branch(y[i], slope, mean, tau, edges[0], edges[first], chi, beta, sums)
+            while first < last and _alone(y[i], mean + tau * edges[last - 1], V, beta, slope, 1.0):
+                last -= 1
+            _add_branch(y[i], 1.0, mean, tau, edges[last], edges[edges.size - 1], chi, beta, sums)
+            sums[2] *= t[i]
+            out += w[i] * sums
+        for k in range(first, last):
             length = edges[k + 1] - edges[k]
             if length < 1e-13:
                 continue
@@ -169,6 +185,52 @@ def gibbs_averages(
     out[1] = out[1] / tau if tau > 0.0 else np.nan
     out[2] = (out[2] - m * out[1]) / teacher.variance
     return out
+
+
+@jit
+def _alone(y: float, omega: float, V: float, beta: float, slope: float, sign: float) -> bool:
+    """Whether a piecewise-linear student is on the branch of `sign` only, here and beyond.
+
+    The odds of the branches are monotonic in omega, and so is the distance from the kink.
+    """
+    if slope == 1.0:
+        return True
+    chi = beta * V
+    b = 1.0 if sign > 0.0 else slope
+    x = sign * (omega + chi * b * y) / math.sqrt(V * (1.0 + b * b * chi))
+    if x < _FAR:
+        return False
+    here = _half_line(y, omega, V, chi, beta, b, sign)[0]
+    there = _half_line(y, omega, V, chi, beta, 1.0 + slope - b, -sign)[0]
+    return here - there > _NEGLIGIBLE
+
+
+@jit
+def _add_branch(
+    y: float,
+    b: float,
+    mean: float,
+    tau: float,
+    low: float,
+    high: float,
+    chi: float,
+    beta: float,
+    sums: Any,
+) -> None:
+    """Add the averages over omega from low to high, in standard units, on the branch g = b u."""
+    if high <= low:
+        return
+    p, p1, p2 = normal_moments(low, high)
+    stiff = 1.0 + b * b * chi
+    r0 = y - b * mean
+    r1 = -b * tau
+    square = r0 * r0 * p + 2.0 * r0 * r1 * p1 + r1 * r1 * p2
+    sums[0] += (b / stiff) ** 2 * square
+    sums[1] += b / stiff * (r0 * p1 + r1 * p2)
+    sums[2] += b / stiff * (r0 * p + r1 * p1)
+    sums[3] += square / stiff**2 + b * b * chi / (beta * stiff) * p
+    sums[4] += (1.0 / stiff - 1.0) ** 2 * p
+    sums[5] -= 0.5 * math.log(stiff) * p + 0.5 * beta * square / stiff
 
 
 @jit

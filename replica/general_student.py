@@ -25,7 +25,7 @@ from ._saddle_point import GeneralEquilibrium, solve_all
 from .proximal import envelope, switching_outputs
 from .teacher_average import outer_rule
 
-__all__ = ["solve_general_student", "zero_temperature_averages"]
+__all__ = ["normal_moments", "solve_general_student", "zero_temperature_averages"]
 
 # The law of omega given t is cut off where its density is below 1e-16 of the peak.
 _REACH = 8.5
@@ -139,18 +139,22 @@ def zero_temperature_averages(
 
 
 @jit
+def normal_moments(low: float, high: float) -> tuple[float, float, float]:
+    """Moments 0, 1 and 2 of a standard normal variable between `low` and `high`."""
+    d1 = math.exp(-0.5 * low * low) / _ROOT_2PI
+    d2 = math.exp(-0.5 * high * high) / _ROOT_2PI
+    if low > 0.0:
+        p = 0.5 * (math.erfc(low / math.sqrt(2.0)) - math.erfc(high / math.sqrt(2.0)))
+    else:
+        p = 0.5 * (math.erfc(-high / math.sqrt(2.0)) - math.erfc(-low / math.sqrt(2.0)))
+    return p, d1 - d2, p + low * d1 - high * d2
+
+
+@jit
 def _add_pinned(row: Any, y: float, chi: float, mean: float, tau: float, sums: Any) -> None:
     v1 = max((row[2] - mean) / tau, -_REACH)
     v2 = min((row[3] - mean) / tau, _REACH)
-    d1 = math.exp(-0.5 * v1 * v1) / _ROOT_2PI
-    d2 = math.exp(-0.5 * v2 * v2) / _ROOT_2PI
-    # Moments 0, 1, 2 of a standard normal variable between v1 and v2.
-    if v1 > 0.0:
-        p = 0.5 * (math.erfc(v1 / math.sqrt(2.0)) - math.erfc(v2 / math.sqrt(2.0)))
-    else:
-        p = 0.5 * (math.erfc(-v2 / math.sqrt(2.0)) - math.erfc(-v1 / math.sqrt(2.0)))
-    p1 = d1 - d2
-    p2 = p + v1 * d1 - v2 * d2
+    p, p1, p2 = normal_moments(v1, v2)
     c0 = (row[0] - mean) / chi
     c1 = tau / chi
     sums[0] += c0 * c0 * p - 2.0 * c0 * c1 * p1 + c1 * c1 * p2
