@@ -57,6 +57,9 @@ def prepare(student: LeakyReLU | Student, half_width: float) -> Activation:
     left = np.concatenate([at[:, :1, 0], at[:, :, 1:].reshape(3, -1)], axis=1)
     right = np.concatenate([at[:, :, :-1].reshape(3, -1), at[:, -1:, -1]], axis=1)
     u = np.append(u[:, :-1].ravel(), breaks[-1])
+    # A kink is not a jump, though its two sides come from different series.
+    same = np.abs(left[0] - right[0]) <= 1e-12 * (1 + np.abs(left[0]))
+    right[0][same] = left[0][same]
     return Activation(
         breaks, series, u, left[0], right[0], left[1], right[1], right[2], np.isin(u, kinks)
     )

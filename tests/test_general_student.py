@@ -330,8 +330,23 @@ def test_results_do_not_depend_on_the_order_of_the_points():
 
 
 def test_no_finite_solution_is_a_status_and_never_a_number():
-    with pytest.warns(ConvergenceWarning, match="1 of 2 elements"):
+    with pytest.warns(ConvergenceWarning, match="1 of 2 elements.*needs zeta > 0"):
         point = replica.solve_equilibrium([0.3, 3.0], 0.1, 0.0, student="softplus")
-    assert point.status.tolist() == [Status.MAX_ITERATIONS, Status.CONVERGED]
+    assert point.status.tolist() == [Status.NEEDS_DECAY, Status.CONVERGED]
     assert np.isnan(point.gen_error[0])
     assert np.isfinite(point.gen_error[1])
+
+
+def test_failure_with_decay_is_not_blamed_on_its_absence():
+    # The loss of a sign student does not depend on the length of its weights.
+    with pytest.warns(ConvergenceWarning, match="no convergence"):
+        point = solve_general_student(1.0, 0.1, 0.1, student="sign")
+    assert point.status == Status.MAX_ITERATIONS
+    assert np.isnan(point.gen_error)
+
+
+def test_rules_that_never_agree_are_not_called_converged(monkeypatch):
+    monkeypatch.setattr("replica._saddle_point._ACCURATE", 0.0)
+    with pytest.warns(ConvergenceWarning, match="1 of 1"):
+        point = solve_general_student(1.0, 0.1, 0.1, student="relu")
+    assert np.isnan(point.energy)
