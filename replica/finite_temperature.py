@@ -148,7 +148,9 @@ def gibbs_averages(
         if tau > 0.0 and slope == slope:
             # Where one branch is left alone f is linear in omega, and nothing has to be summed.
             sums[:] = 0.0
-            while first < last and _alone(y[i], mean + tau * edges[first + 1], V, beta, slope, -1.0):
+            while first < last and _alone(
+                y[i], mean + tau * edges[first + 1], V, beta, slope, -1.0
+            ):
                 first += 1
             _add_branch(y[i], slope, mean, tau, edges[0], edges[first], chi, beta, sums)
             while first < last and _alone(y[i], mean + tau * edges[last - 1], V, beta, slope, 1.0):
@@ -235,7 +237,14 @@ def _add_branch(
 
 @jit
 def _piecewise_features(
-    y: float, chi: float, beta: float, slope: float, mean: float, tau: float, centres: Any, widths: Any
+    y: float,
+    chi: float,
+    beta: float,
+    slope: float,
+    mean: float,
+    tau: float,
+    centres: Any,
+    widths: Any,
 ) -> int:
     """The same as `_features` in closed form, for a piecewise-linear student."""
     if slope == 1.0:
@@ -385,36 +394,65 @@ def _by_quadrature(
         right = y - student.g_right[v]
         exponent[v] = 0.5 * (u[v] - omega) ** 2 / V + 0.5 * beta * min(left * left, right * right)
         lowest = min(lowest, exponent[v])
-    # The vertices may be much farther apart than a minimum is wide, hence the generous margin.
     sums = np.zeros(4)
     offset = lowest
+    # The minimum found last, still to be integrated from `boundary` to the highest vertex since.
+    peak = np.nan
+    at_peak = np.inf
     boundary = u[0]
-    v = 0
-    while v < n:
-        if (v > 0 and exponent[v - 1] < exponent[v]) or (
-            v < n - 1 and exponent[v + 1] <= exponent[v]
-        ):
-            v += 1
-            continue
-        # The territory of this minimum reaches to the highest vertex before the next one.
-        end = v
-        while end < n - 1 and exponent[end + 1] >= exponent[end]:
-            end += 1
-        peak = _minimise(student, y, omega, V, beta, v)
-        # At a jump of g the exponent is the lower one.
-        at_peak = exponent[v]
-        if peak != u[v]:
-            at_peak = _exponent(student, y, omega, V, beta, peak)
-        if at_peak < offset:
-            factor = math.exp(at_peak - offset)
-            sums *= factor
-            offset = at_peak
-        if at_peak - offset < _NEGLIGIBLE:
-            _integrate(
-                student, y, omega, V, beta, peak, at_peak, boundary, u[end], offset, rule, sums
-            )
-        boundary = u[end]
-        v = end + 1
+    highest = -np.inf
+    ridge = np.nan
+    for v in range(n):
+        left = y - student.g_left[v]
+        right = y - student.g_right[v]
+        below = (u[v] - omega) / V - beta * left * student.slope_left[v]
+        above = (u[v] - omega) / V - beta * right * student.slope_right[v]
+        # At a jump of g only the lower side matters for a minimum on the vertex.
+        here = (below <= 0.0 or abs(right) < abs(left)) and (above >= 0.0 or abs(left) < abs(right))
+        inside = False
+        if v + 1 < n and above < 0.0:
+            next_left = y - student.g_left[v + 1]
+            inside = (u[v + 1] - omega) / V > beta * next_left * student.slope_left[v + 1]
+        if peak == peak and not here and exponent[v] > highest:
+            highest = exponent[v]
+            ridge = u[v]
+        for new in range(2):
+            if not (here if new == 0 else inside):
+                continue
+            if peak == peak:
+                if ridge != ridge:
+                    ridge = 0.5 * (peak + u[v])
+                if at_peak - offset < _NEGLIGIBLE:
+                    _integrate(
+                        student,
+                        y,
+                        omega,
+                        V,
+                        beta,
+                        peak,
+                        at_peak,
+                        boundary,
+                        ridge,
+                        offset,
+                        rule,
+                        sums,
+                    )
+                boundary = ridge
+            if new == 0:
+                peak = u[v]
+                at_peak = exponent[v]
+            else:
+                peak = _minimise(student, y, omega, V, beta, u[v], u[v + 1])
+                at_peak = _exponent(student, y, omega, V, beta, peak)
+            if at_peak < offset:
+                sums *= math.exp(at_peak - offset)
+                offset = at_peak
+            highest = -np.inf
+            ridge = u[v] if new == 0 and inside else np.nan
+    if peak == peak and at_peak - offset < _NEGLIGIBLE:
+        _integrate(
+            student, y, omega, V, beta, peak, at_peak, boundary, u[n - 1], offset, rule, sums
+        )
     if min(exponent[0], exponent[n - 1]) - offset < _NEGLIGIBLE:
         return np.nan, np.nan, np.nan, np.nan  # the table is too narrow
     mean = sums[1] / sums[0]
@@ -429,28 +467,11 @@ def _exponent(student: Any, y: float, omega: float, V: float, beta: float, u: fl
 
 
 @jit
-def _minimise(student: Any, y: float, omega: float, V: float, beta: float, v: int) -> float:
-    """Return the minimum of the exponent next to vertex v, by safeguarded Newton steps."""
-    u = student.u
-    low = u[max(v - 1, 0)]
-    high = u[min(v + 1, u.size - 1)]
-    x = u[v]
-    if student.kink[v]:
-        below = (x - omega) / V - beta * (y - student.g_left[v]) * student.slope_left[v]
-        above = (x - omega) / V - beta * (y - student.g_right[v]) * student.slope_right[v]
-        left = abs(y - student.g_left[v])
-        right = abs(y - student.g_right[v])
-        if left < right:  # a jump of g: the minimum is on the lower side
-            above = np.inf
-        elif right < left:
-            below = -np.inf
-        if below <= 0.0 <= above:
-            return x
-        if below > 0.0:
-            high = x
-        else:
-            low = x
-        x = 0.5 * (low + high)
+def _minimise(
+    student: Any, y: float, omega: float, V: float, beta: float, low: float, high: float
+) -> float:
+    """Return the minimum of the exponent between two vertices, by safeguarded Newton steps."""
+    x = 0.5 * (low + high)
     for _ in range(60):
         g, g1, g2 = activation_at(student.breaks, student.series, x)
         slope = (x - omega) / V - beta * (y - g) * g1
