@@ -231,7 +231,7 @@ def solve_all(
     for point in points[:1]:  # a user function that raises does so here, in the calling thread
         point.table()
         teacher_law(whom, point.S, noise)
-    rows: list[dict[str, float] | None] = [None] * len(points)
+    rows: list[dict[str, Any] | None] = [None] * len(points)
     _on_threads(points, rows, lambda point: _solve_cold(point))
     _continue(points, rows, parameters)
     for i, point in enumerate(points):

@@ -188,8 +188,8 @@ def solve_equilibrium(
     noise : {"output", "input"}
         Label y = phi(z) + s, or y = phi(z + s) as in eq. 20; the same for a linear teacher.
     beta : array_like, optional
-        Inverse temperature of the Gibbs measure exp(-beta E), > 0, broadcast with the others;
-        given, even as inf, it asks for the general solver.
+        Inverse temperature of the Gibbs measure exp(-beta E), > 0, broadcast with the others; the
+        elements at inf of a student with a closed form keep it.
 
     Returns
     -------
@@ -231,7 +231,10 @@ def solve_equilibrium(
         or as_activation(teacher, name="teacher") != LINEAR
     ):
         if theory != "replica":
-            raise ValueError(f"theory {theory!r} covers a linear teacher at zero temperature only")
+            raise ValueError(
+                f"theory {theory!r} covers a linear teacher at zero temperature only, and students "
+                "'linear' and 'relu'"
+            )
         inverse = np.inf if beta is None else beta
         return solve_finite_temperature(
             alpha, S, zeta, inverse, student=activation, teacher=teacher, noise=noise

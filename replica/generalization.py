@@ -16,7 +16,7 @@ from ._validation import broadcast, choice, problem, real_array
 from .equilibrium import THEORIES, solve_equilibrium
 from .piecewise import optimal_zeta_piecewise
 from .ridge import ridge_errors
-from .students import LINEAR, LeakyReLU, as_student, error_of_overlaps
+from .students import LINEAR, LeakyReLU, Student, as_activation, as_student, error_of_overlaps
 
 __all__ = ["gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_mean"]
 
@@ -27,7 +27,7 @@ def gen_error(
     S: float,
     zeta: float = 0.0,
     *,
-    student: str | LeakyReLU = ...,
+    student: str | LeakyReLU | Student = ...,
     theory: str = ...,
     batch_size: int | None = ...,
     statistics: str | None = ...,
@@ -38,7 +38,7 @@ def gen_error(
     S: ArrayLike,
     zeta: ArrayLike = 0.0,
     *,
-    student: str | LeakyReLU = ...,
+    student: str | LeakyReLU | Student = ...,
     theory: str = ...,
     batch_size: int | None = ...,
     statistics: str | None = ...,
@@ -48,7 +48,7 @@ def gen_error(
     S: ArrayLike,
     zeta: ArrayLike = 0.0,
     *,
-    student: str | LeakyReLU = "linear",
+    student: str | LeakyReLU | Student = "linear",
     theory: str = "replica",
     batch_size: int | None = None,
     statistics: str | None = None,
@@ -63,8 +63,9 @@ def gen_error(
         Variance of the label noise, >= 0.
     zeta : array_like
         Weight decay, >= 0, in the sum convention (`zeta_from_mean` converts); 0 means exactly 0.
-    student : {"linear", "relu"} or LeakyReLU
-        The student's activation.
+    student : {"linear", "relu"}, LeakyReLU, Student or the name of one
+        The student's activation; a `Student`, such as "erf", goes to the general solver. For
+        another teacher or a temperature see `solve_equilibrium`.
     theory : {"replica", "published", "batch_norm"}
         The replica-symmetric solution of the true loss (exact for the linear student), the closed
         forms of the paper (see `solve_equilibrium`), or a student trained with batch
@@ -114,6 +115,7 @@ def gen_error(
     if theory == "batch_norm":
         from .batch_norm import bn_gen_error  # not needed by the other theories
 
+        student = as_student(student)
         if batch_size is None:
             raise TypeError("batch_size is required with theory 'batch_norm'")
         alpha_, S_, zeta_ = problem(alpha, S, zeta)
@@ -126,13 +128,16 @@ def gen_error(
         )
     if batch_size is not None or statistics is not None:
         raise TypeError(f"batch_size and statistics need theory 'batch_norm', got {theory!r}")
-    if as_student(student) == LINEAR:  # cheap enough to be worth a short cut
+    activation = as_activation(student)
+    if activation == LINEAR:  # cheap enough to be worth a short cut
         problems = problem(alpha, S, zeta)
         error = np.empty_like(problems[0])
         flat = (array.reshape(-1) for array in (*problems, error))
         for_each_chunk(partial(ridge_errors, *flat), error.size)
+    elif isinstance(activation, LeakyReLU):
+        error = solve_equilibrium(alpha, S, zeta, student=activation, theory=theory).gen_error
     else:
-        error = solve_equilibrium(alpha, S, zeta, student=student, theory=theory).gen_error
+        error = solve_equilibrium(alpha, S, zeta, student=activation, theory=theory).gen_error
     return float(error) if error.ndim == 0 else error
 
 

@@ -212,3 +212,11 @@ def test_gen_error_refuses_options_that_do_not_belong_together(keywords, error, 
     with pytest.raises(error) as caught:
         replica.gen_error(2.0, 0.25, **keywords)
     assert words in str(caught.value)
+
+
+def test_gen_error_of_any_other_student_is_that_of_its_equilibrium():
+    value = replica.gen_error(1.5, 0.1, 0.2, student="softplus")
+    assert type(value) is float
+    assert value == replica.solve_equilibrium(1.5, 0.1, 0.2, student="softplus").gen_error
+    with pytest.raises(ValueError, match="covers a linear teacher at zero temperature only"):
+        replica.gen_error(1.5, 0.1, 0.2, student="softplus", theory="published")
