@@ -36,7 +36,7 @@ def for_each_chunk(kernel: Callable[[int, int], None], size: int, *, min_chunk: 
         if size:
             kernel(0, size)
         return
-    # More pieces than workers, since neighbouring points may be much harder than others.
+    # More pieces than workers, since neighboring points may be much harder than others.
     pieces = min(4 * workers, size // min_chunk)
     edges = [size * i // pieces for i in range(pieces + 1)]
     with ThreadPoolExecutor(workers) as pool:

@@ -128,7 +128,7 @@ class GeneralEquilibrium:
         """Why replica symmetry is stable or not, in one sentence."""
         if bool(np.isneginf(self.replicon).any()):
             return (
-                "replica symmetry is unstable: the minimiser of some sample jumps with its field, "
+                "replica symmetry is unstable: the minimizer of some sample jumps with its field, "
                 "which makes the replicon integral diverge; the result is an approximation"
             )
         if bool((self.replicon < 0).any()):
@@ -543,7 +543,7 @@ def _describe(
 def cross_moment(
     first: Any, second: Any, var_a: float, cov: float, var_b: float, rule: Any
 ) -> float:
-    """E[g(a) h(b)] of two activations over a centred Gaussian pair (a, b)."""
+    """E[g(a) h(b)] of two activations over a centered Gaussian pair (a, b)."""
     nodes, weights = rule
     sd = math.sqrt(var_a)
     gain = cov / var_a
@@ -551,17 +551,17 @@ def cross_moment(
     rest = math.sqrt(rest2) if rest2 > 1e-15 * var_b else 0.0
     kinks_a = first.u[first.kink] / sd
     kinks_b = second.u[second.kink]
-    # The mean over b given a turns quickly where its centre passes a kink.
+    # The mean over b given a turns quickly where its center passes a kink.
     count = kinks_a.size
-    centres = np.empty(count + kinks_b.size)
-    widths = np.zeros(centres.size)
-    centres[:count] = kinks_a
+    centers = np.empty(count + kinks_b.size)
+    widths = np.zeros(centers.size)
+    centers[:count] = kinks_a
     for k in range(kinks_b.size):
         if gain != 0.0:
-            centres[count] = kinks_b[k] / (gain * sd)
+            centers[count] = kinks_b[k] / (gain * sd)
             widths[count] = rest / abs(gain * sd)
             count += 1
-    edges = graded_edges(_EDGES, centres[:count], widths[:count], 1.0)
+    edges = graded_edges(_EDGES, centers[:count], widths[:count], 1.0)
     total = 0.0
     for i in range(edges.size - 1):
         length = edges[i + 1] - edges[i]
@@ -576,8 +576,8 @@ def cross_moment(
                 inner = activation_value(second.breaks, second.series, mean)
             else:
                 inner = 0.0
-                centres_b = (kinks_b - mean) / rest
-                edges_b = graded_edges(_EDGES, centres_b, np.zeros(centres_b.size), 1.0)
+                centers_b = (kinks_b - mean) / rest
+                edges_b = graded_edges(_EDGES, centers_b, np.zeros(centers_b.size), 1.0)
                 for k in range(edges_b.size - 1):
                     length_b = edges_b[k + 1] - edges_b[k]
                     for n in range(nodes.size):

@@ -127,7 +127,7 @@ def gibbs_averages(
     h = np.empty(n)
     hull = np.empty(n, np.int64)
     items = np.empty((2 * n + 4, 5))
-    centres = np.empty(4 * n + 4)
+    centers = np.empty(4 * n + 4)
     widths = np.empty(4 * n + 4)
     exponent = np.empty(n)
     sums = np.empty(6)
@@ -137,10 +137,10 @@ def gibbs_averages(
         mean = m * t[i] / teacher.variance
         found = 0
         if tau > 0.0 and slope == slope:
-            found = _piecewise_features(y[i], chi, beta, slope, mean, tau, centres, widths)
+            found = _piecewise_features(y[i], chi, beta, slope, mean, tau, centers, widths)
         elif tau > 0.0 and width < tau * (1.0 + chi):
-            found = _features(student, y[i], chi, beta, mean, tau, h, hull, items, centres, widths)
-        edges = graded_edges(_BASE, centres[:found], widths[:found], 1.0)
+            found = _features(student, y[i], chi, beta, mean, tau, h, hull, items, centers, widths)
+        edges = graded_edges(_BASE, centers[:found], widths[:found], 1.0)
         if tau == 0.0:
             edges = np.array([-1.0, 1.0])
         first = 0
@@ -243,7 +243,7 @@ def _piecewise_features(
     slope: float,
     mean: float,
     tau: float,
-    centres: Any,
+    centers: Any,
     widths: Any,
 ) -> int:
     """The same as `_features` in closed form, for a piecewise-linear student."""
@@ -258,15 +258,15 @@ def _piecewise_features(
         leaky = math.sqrt(down)
         kappa = chi * (leaky + slope * root) / (root + leaky)
         jump = (chi - kappa) * y / up - (slope * chi - kappa) * y / down
-        centres[0] = (-kappa * y - mean) / tau
+        centers[0] = (-kappa * y - mean) / tau
         widths[0] = V / jump / tau
         found = 1
         # Behind a barrier, in units of the temperature, the kink is never visited.
         if 0.5 * beta * (y * (chi - kappa)) ** 2 / (chi * up) > _NEGLIGIBLE:
             return found
-    centres[found] = (-slope * chi * y - mean) / tau
+    centers[found] = (-slope * chi * y - mean) / tau
     widths[found] = math.sqrt(V * down) / tau
-    centres[found + 1] = (-chi * y - mean) / tau
+    centers[found + 1] = (-chi * y - mean) / tau
     widths[found + 1] = math.sqrt(V * up) / tau
     return found + 2
 
@@ -282,7 +282,7 @@ def _features(
     h: Any,
     hull: Any,
     items: Any,
-    centres: Any,
+    centers: Any,
     widths: Any,
 ) -> int:
     """Write where, in standard units, f varies quickly with omega, and over what width."""
@@ -293,7 +293,7 @@ def _features(
     for k in range(rows - 1):
         jump = items[k + 1, 0] - items[k, 1]
         if jump > 0.0:
-            centres[found] = (items[k, 3] - mean) / tau
+            centers[found] = (items[k, 3] - mean) / tau
             widths[found] = V / jump / tau
             found += 1
     for v in range(student.u.size):
@@ -303,8 +303,8 @@ def _features(
             # A concave kink under a barrier is never visited.
             if left > right + 10.0 * width * (1.0 + chi):
                 continue
-            centres[found] = (left - mean) / tau
-            centres[found + 1] = (right - mean) / tau
+            centers[found] = (left - mean) / tau
+            centers[found + 1] = (right - mean) / tau
             widths[found] = width / tau
             widths[found + 1] = width / tau
             found += 2
@@ -442,7 +442,7 @@ def _by_quadrature(
                 peak = u[v]
                 at_peak = exponent[v]
             else:
-                peak = _minimise(student, y, omega, V, beta, u[v], u[v + 1])
+                peak = _minimize(student, y, omega, V, beta, u[v], u[v + 1])
                 at_peak = _exponent(student, y, omega, V, beta, peak)
             if at_peak < offset:
                 sums *= math.exp(at_peak - offset)
@@ -467,7 +467,7 @@ def _exponent(student: Any, y: float, omega: float, V: float, beta: float, u: fl
 
 
 @jit
-def _minimise(
+def _minimize(
     student: Any, y: float, omega: float, V: float, beta: float, low: float, high: float
 ) -> float:
     """Return the minimum of the exponent between two vertices, by safeguarded Newton steps."""

@@ -255,7 +255,7 @@ def _tensor_rule(
     weights = np.ones(1)
     points: list[NDArray[np.float64]] = []
     for i, entries in enumerate(lines):
-        centre = shift[i] + factor[i, :i] @ z if i else np.full(1, shift[i])
+        center = shift[i] + factor[i, :i] @ z if i else np.full(1, shift[i])
         width = factor[i, i]
         if width == 0.0:
             new_z, new_w = np.zeros((weights.size, 1)), np.ones((weights.size, 1))
@@ -267,7 +267,7 @@ def _tensor_rule(
             cuts = np.empty((weights.size, len(entries)))
             for k, entry in enumerate(entries):
                 cuts[:, k] = evaluate(entry, *points, name="kinks") if callable(entry) else entry
-            cuts = np.sort((cuts - centre[:, None]) / width, axis=1)
+            cuts = np.sort((cuts - center[:, None]) / width, axis=1)
             halvings = _halvings(entries, level)
             rule = _COARSE if halvings < 0 else _FINE
             base = _EDGES if len(lines) == 1 else _EDGES_ND
@@ -276,7 +276,7 @@ def _tensor_rule(
         z = np.concatenate([np.repeat(z, repeat, axis=1), new_z.reshape(1, -1)])
         weights = np.repeat(weights, repeat) * new_w.ravel()
         points = [np.repeat(p, repeat) for p in points]
-        points.append(np.repeat(centre, repeat) + width * z[-1])
+        points.append(np.repeat(center, repeat) + width * z[-1])
     return points, z, weights
 
 
@@ -414,7 +414,7 @@ def mean_1d(integrand: Any, mean: float, sd: float, kinks: Any) -> tuple[float, 
 
 @jit
 def mean_2d(integrand: Any, covariance: Any, kinks_x: Any, kinks_y: Any) -> tuple[float, float]:
-    """Value and error of E[f(x, y)], (x, y) centred with a (2, 2) covariance; compiled."""
+    """Value and error of E[f(x, y)], (x, y) centered with a (2, 2) covariance; compiled."""
     s1 = math.sqrt(covariance[0, 0])
     slope = covariance[0, 1] / s1
     s2 = math.sqrt(covariance[1, 1] - slope * slope)
@@ -423,10 +423,10 @@ def mean_2d(integrand: Any, covariance: Any, kinks_x: Any, kinks_y: Any) -> tupl
         nodes, weights = _FINE if rule == 0 else _COARSE
         z, w = _legendre_rule(kinks_x / s1, nodes, weights)
         for i in range(z.size):
-            centre = slope * z[i]
-            zz, ww = _legendre_rule((kinks_y - centre) / s2, nodes, weights)
+            center = slope * z[i]
+            zz, ww = _legendre_rule((kinks_y - center) / s2, nodes, weights)
             for j in range(zz.size):
-                term = w[i] * ww[j] * integrand(s1 * z[i], centre + s2 * zz[j])
+                term = w[i] * ww[j] * integrand(s1 * z[i], center + s2 * zz[j])
                 sums[rule] += term
                 sums[2] += abs(term)
     return sums[0], abs(sums[0] - sums[1]) + 2e-16 * sums[2]
@@ -436,7 +436,7 @@ def mean_2d(integrand: Any, covariance: Any, kinks_x: Any, kinks_y: Any) -> tupl
 def mean_3d(
     integrand: Any, covariance: Any, kinks_x: Any, kinks_y: Any, kinks_z: Any
 ) -> tuple[float, float]:
-    """Value and error of E[f(x, y, z)] for a centred vector with a (3, 3) covariance; compiled."""
+    """Value and error of E[f(x, y, z)] for a centered vector with a (3, 3) covariance; compiled."""
     s1 = math.sqrt(covariance[0, 0])
     l21 = covariance[1, 0] / s1
     l31 = covariance[2, 0] / s1
@@ -451,12 +451,12 @@ def mean_3d(
             z2, w2 = _legendre_rule((kinks_y - l21 * z1[i]) / s2, nodes, weights)
             for j in range(z2.size):
                 y = l21 * z1[i] + s2 * z2[j]
-                centre = l31 * z1[i] + l32 * z2[j]
-                z3, w3 = _legendre_rule((kinks_z - centre) / s3, nodes, weights)
+                center = l31 * z1[i] + l32 * z2[j]
+                z3, w3 = _legendre_rule((kinks_z - center) / s3, nodes, weights)
                 inner = 0.0
                 size = 0.0
                 for k in range(z3.size):
-                    term = w3[k] * integrand(s1 * z1[i], y, centre + s3 * z3[k])
+                    term = w3[k] * integrand(s1 * z1[i], y, center + s3 * z3[k])
                     inner += term
                     size += abs(term)
                 sums[rule] += w1[i] * w2[j] * inner
@@ -490,7 +490,7 @@ def sector_moments(start: float, stop: float) -> tuple[float, float, float, floa
 def cone_moments(
     c_xx: float, c_xy: float, c_yy: float, from_ray: Any, to_ray: Any
 ) -> tuple[float, float, float, float]:
-    """P, E[x x], E[x y], E[y y] of a centred Gaussian pair inside a cone, in closed form.
+    """P, E[x x], E[x y], E[y y] of a centered Gaussian pair inside a cone, in closed form.
 
     The cone reaches counter-clockwise from the ray along ``from_ray = (x, y)`` to the ray along
     `to_ray`; equal rays give the whole plane. The covariance must be positive definite.

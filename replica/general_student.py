@@ -1,7 +1,7 @@
 """Zero-temperature saddle point for any student and any teacher.
 
 With the proximal step u(omega, y) of `proximal` and f = (u - omega) / chi, the replica-symmetric
-saddle point of the ridge-regularised square loss is
+saddle point of the ridge-regularized square loss is
 
     chi = 1 / (zeta - alpha g0),   m = alpha g1 chi,   q = (alpha^2 g1^2 + alpha E[f^2]) chi^2,
 

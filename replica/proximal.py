@@ -6,8 +6,8 @@ For a sample with output y, a weight vector sees the field omega before and u af
     h(u) = u**2 / 2 + chi (y - g(u))**2 / 2.
 
 So u(omega) is read off the lower convex envelope of h: where h touches its envelope, u is the
-minimiser for the field omega = h'(u); where the envelope is a straight bridge, u(omega) jumps over
-it at omega = slope; at a kink of g the minimiser is pinned for an interval of fields. No minimum is
+minimizer for the field omega = h'(u); where the envelope is a straight bridge, u(omega) jumps over
+it at omega = slope; at a kink of g the minimizer is pinned for an interval of fields. No minimum is
 ever searched for, and the global one cannot be missed by more than the spacing of the vertices on
 which the envelope is built (eight per piece of the activation's table), after which the ends of
 the bridges are polished. May import `_activation_table`, `_jit` and `students` only.
@@ -67,7 +67,7 @@ def prepare(student: LeakyReLU | Student, half_width: float) -> Activation:
 
 @jit
 def envelope(activation: Any, y: float, chi: float, h: Any, hull: Any, items: Any) -> int:
-    """Write the minimisers u(omega) of one sample, ordered by omega, into `items`.
+    """Write the minimizers u(omega) of one sample, ordered by omega, into `items`.
 
     Row k of `items` is (u_low, u_high, omega_low, omega_high, g): either a smooth stretch, along
     which u increases with omega, or, with u_low == u_high, a pinned one, where g is the output.
@@ -81,7 +81,7 @@ def envelope(activation: Any, y: float, chi: float, h: Any, hull: Any, items: An
     count = 0
     for v in range(n):  # Andrew's monotone chain
         h[v] = _height(activation, y, chi, v)
-        # A concave kink is never a minimiser, however coarse the vertices around it.
+        # A concave kink is never a minimizer, however coarse the vertices around it.
         if kink[v] and activation.g_left[v] == activation.g_right[v]:
             bend = chi * (y - activation.g_left[v])
             if bend * (activation.slope_right[v] - activation.slope_left[v]) >= 0.0:

@@ -53,8 +53,8 @@ def outer_rule(teacher: Any, switches: Any, width: float, rule: Any) -> tuple[An
     shrink geometrically towards a switch, down to that width in y.
     """
     sd = math.sqrt(teacher.variance)
-    centres = _fields_at(teacher, switches)
-    edges = graded_edges(_EDGES * sd, centres, np.full(centres.size, width), 0.5 * sd)
+    centers = _fields_at(teacher, switches)
+    edges = graded_edges(_EDGES * sd, centers, np.full(centers.size, width), 0.5 * sd)
     t, w = _rule(edges, sd, rule)
     y = np.empty(t.size)
     for i in range(t.size):
@@ -83,27 +83,27 @@ def outer_rule(teacher: Any, switches: Any, width: float, rule: Any) -> tuple[An
 
 
 @jit
-def graded_edges(base: Any, centres: Any, widths: Any, coarse: float) -> Any:
-    """Return `base` with an edge at every centre, and edges that shrink towards it.
+def graded_edges(base: Any, centers: Any, widths: Any, coarse: float) -> Any:
+    """Return `base` with an edge at every center, and edges that shrink towards it.
 
-    A centre with ``width >= coarse`` is too blunt to need an edge; with ``width == 0`` it is sharp
+    A center with ``width >= coarse`` is too blunt to need an edge; with ``width == 0`` it is sharp
     and gets one edge only.
     """
-    edges = np.empty(base.size + 64 * centres.size)
+    edges = np.empty(base.size + 64 * centers.size)
     edges[: base.size] = base
     count = base.size
-    for k in range(centres.size):
-        if widths[k] >= coarse or not (base[0] < centres[k] < base[-1]):
+    for k in range(centers.size):
+        if widths[k] >= coarse or not (base[0] < centers[k] < base[-1]):
             continue
-        edges[count] = centres[k]
+        edges[count] = centers[k]
         count += 1
         step = 3.0 * widths[k]
         for _ in range(31):
             if step == 0.0 or step >= 2.0 * coarse:
                 break
             for side in (-step, step):
-                if base[0] < centres[k] + side < base[-1]:
-                    edges[count] = centres[k] + side
+                if base[0] < centers[k] + side < base[-1]:
+                    edges[count] = centers[k] + side
                     count += 1
             step *= 3.0
     return np.sort(edges[:count])

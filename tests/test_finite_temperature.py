@@ -67,6 +67,17 @@ def test_both_forms_of_the_sample_free_energy_agree_far_in_the_tails(y, omega):
     assert general == pytest.approx(closed, rel=1e-11)
 
 
+@pytest.mark.parametrize(
+    ("y", "omega"), [(0.0847, 0.00053), (0.0711, -0.000997), (0.0681, -0.0130)]
+)
+def test_a_minimum_beside_a_kink_is_found_between_the_vertices(y, omega):
+    student = Student(lambda u: np.maximum(u, 0.0), kinks=(0.0,))
+    table = prepare(student, 40.0)
+    general = sample_free_energy(table, math.nan, y, omega, 2.4e-6, 1e6, LEGENDRE[3])
+    closed = sample_free_energy(table, 0.0, y, omega, 2.4e-6, 1e6, LEGENDRE[3])
+    assert general == pytest.approx(closed, rel=1e-9)
+
+
 @pytest.mark.parametrize("beta", [1e-3, 0.1, 1.0, 100.0, 1e8])
 def test_linear_student_meets_the_closed_form_at_every_temperature(beta):
     point = solve_finite_temperature(*PHYSICS, beta, student="linear")
@@ -187,8 +198,10 @@ def test_results_do_not_depend_on_the_order_of_the_points():
     alpha = np.array([0.5, 3.0, 1.0, 2.0])
     there = solve_finite_temperature(alpha, 0.1, 0.2, 10.0, student="relu")
     back = solve_finite_temperature(alpha[::-1], 0.1, 0.2, 10.0, student="relu")
-    assert (there.gamma == back.gamma[::-1]).all()
-    assert (there.free_energy == back.free_energy[::-1]).all()
+    one_by_one = [solve_finite_temperature(a, 0.1, 0.2, 10.0, student="relu") for a in alpha]
+    for name in ("gamma", "R", "chi", "free_energy", "residual", "n_evaluations"):
+        assert (getattr(there, name) == getattr(back, name)[::-1]).all()
+        assert (getattr(there, name) == [float(getattr(p, name)) for p in one_by_one]).all()
 
 
 @pytest.mark.slow

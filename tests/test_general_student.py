@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import replica
 from reference.tables import FOLDER, read
-from replica import ConvergenceWarning, LeakyReLU, Status
+from replica import ConvergenceWarning, LeakyReLU, Status, _saddle_point
 from replica._activation_table import activation_at
 from replica.gaussian import gaussian_average
 from replica.general_student import solve_general_student, zero_temperature_averages
@@ -58,7 +58,7 @@ def test_table_has_the_curvature():
     assert found == pytest.approx(-2 * np.tanh(u) / np.cosh(u) ** 2, abs=1e-10)
 
 
-def test_compiled_plain_and_vectorised_activations_give_the_same_table():
+def test_compiled_plain_and_vectorized_activations_give_the_same_table():
     @numba.njit
     def compiled(u):
         return math.tanh(u) if u > 0.5 else 0.25 * u
@@ -66,10 +66,10 @@ def test_compiled_plain_and_vectorised_activations_give_the_same_table():
     def plain(u):
         return math.tanh(u) if u > 0.5 else 0.25 * u
 
-    def vectorised(u):
+    def vectorized(u):
         return np.where(u > 0.5, np.tanh(u), 0.25 * u)
 
-    tables = [Student(f, kinks=(0.5,)).table(20.0) for f in (compiled, plain, vectorised)]
+    tables = [Student(f, kinks=(0.5,)).table(20.0) for f in (compiled, plain, vectorized)]
     # NumPy's tanh may differ from that of the C library in the last bit.
     assert tables[0].series[:2] == pytest.approx(tables[1].series[:2], abs=1e-12)
     assert tables[0].series[:2] == pytest.approx(tables[2].series[:2], abs=1e-12)
@@ -112,7 +112,7 @@ def test_an_exception_in_an_activation_keeps_its_own_traceback():
 # --- The proximal step ---------------------------------------------------------------------------
 
 
-def minimiser(activation, rows, y, chi, omega):
+def minimizer(activation, rows, y, chi, omega):
     """Read u(omega) off the rows of `envelope`."""
     k = int(np.searchsorted(rows[:, 2], omega)) - 1
     low, high = rows[k, :2]
@@ -138,7 +138,7 @@ def test_envelope_finds_the_global_minimum(student, y, log_chi):
     grid = grid[grid != 0] if student is SIGN else grid
     g = student.values(grid)
     for omega in np.linspace(-3.9, 4.1, 9):
-        u = minimiser(activation, rows, y, chi, omega)
+        u = minimizer(activation, rows, y, chi, omega)
         sides = student.values([u - 1e-13, u + 1e-13]) if student is SIGN else student.values([u])
         energy = (u - omega) ** 2 / (2 * chi) + ((y - sides) ** 2).min() / 2
         best = ((grid - omega) ** 2 / (2 * chi) + (y - g) ** 2 / 2).min()
@@ -220,7 +220,7 @@ def test_jump_part_of_g0_is_the_closed_form(slope):
 
 @pytest.mark.parametrize("student", [ERF, SOFTPLUS, HARD_TANH], ids=ids)
 def test_averages_agree_with_a_direct_proximal_step(student):
-    """The same averages from minimising over a grid of u, point by point."""
+    """The same averages from minimizing over a grid of u, point by point."""
     chi, m, q, S = 1.5, 0.4, 0.5, 0.3
     law = prepare_teacher(LINEAR, S)
     values = zero_temperature_averages(prepare(student, 40.0), law, chi, m, q, LEGENDRE[3])
@@ -327,6 +327,21 @@ def test_results_do_not_depend_on_the_order_of_the_points():
     there = solve_general_student(1.5, 0.1, zeta, student="softplus")
     back = solve_general_student(1.5, 0.1, zeta[::-1], student="softplus")
     assert (there.gamma == back.gamma[::-1]).all()
+
+
+def test_continuation_does_not_depend_on_the_order_of_the_points(monkeypatch):
+    """Every cold start but one fails, so that all others are continued from it."""
+    cold = _saddle_point._solve_cold
+    monkeypatch.setattr(
+        _saddle_point, "_solve_cold", lambda point: cold(point) if point.alpha == 2.0 else None
+    )
+    alpha = np.array([1.0, 3.0, 2.0, 1.5, 2.5])
+    order = np.array([3, 0, 4, 2, 1])
+    there = solve_general_student(alpha, 0.1, 0.2, student="softplus")
+    back = solve_general_student(alpha[order], 0.1, 0.2, student="softplus")
+    assert there.converged.all()
+    for name in ("gamma", "R", "chi", "energy", "n_evaluations"):
+        assert (getattr(there, name)[order] == getattr(back, name)).all()
 
 
 def test_no_finite_solution_is_a_status_and_never_a_number():

@@ -62,9 +62,9 @@ def ln_z(student: str, y, omega, V, beta, n: int):
     if student in SLOPES:  # a window on either side of the kink, around the largest integrand
         windows = []
         for sign, b in zip((-1, 1), SLOPES[student], strict=True):
-            centre = np.maximum(sign * (omega + beta * V * b * y) / (1 + b * b * beta * V), 0)
-            near = np.maximum(centre - 9 * width, 0)[:, None]
-            far = centre[:, None] + 9 * width
+            center = np.maximum(sign * (omega + beta * V * b * y) / (1 + b * b * beta * V), 0)
+            near = np.maximum(center - 9 * width, 0)[:, None]
+            far = center[:, None] + 9 * width
             u, weights = pieces(near + (far - near) * FROM_KINK, n)
             windows.append((sign * u, weights))
         u, weights = (np.concatenate(parts, axis=1) for parts in zip(*windows, strict=True))
