@@ -15,8 +15,10 @@ from online_chain import extrapolate, overlap_rate, simulate, stability_limit
 from reference import dynamics as reference
 from reference.tables import FOLDER, read
 from replica import ConvergenceWarning, Status
+from replica.cli import dynamics as dynamics_command
 from replica.cli import main
 from replica.dynamics import _closed_forms, mini_batch
+from replica.dynamics._model import METHODS
 from replica.students import ERF, LINEAR, RELU, LeakyReLU, Student
 
 LEAKY = LeakyReLU(0.25)
@@ -97,7 +99,7 @@ def test_averages_have_the_signs_they_must_have(a, b, gamma, R, S):
     assert values[3] >= -rounding  # a mean square
     assert values[6] >= -rounding  # slopes are >= 0: the drift of R is never negative
     assert values[0] ** 2 <= values[3] + rounding  # Cauchy-Schwarz, E[uhat^2] = 1
-    assert _closed_forms.generalisation_error(0, a, b, gamma, 1 - R) >= -rounding
+    assert _closed_forms.generalization_error(0, a, b, gamma, 1 - R) >= -rounding
 
 
 @pytest.mark.parametrize("student", STUDENTS, ids=lambda s: s.name)
@@ -265,7 +267,7 @@ def test_integrate_reports_divergence():
     assert np.isnan([run.L[2], run.R[2], run.gen_error[2]]).all()
 
 
-def test_integrate_normalised_methods_do_not_diverge():
+def test_integrate_normalized_methods_do_not_diverge():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run = rd.integrate("bn", student="relu", learning_rate=50.0, t=[1.0, 1e4], **START)
@@ -310,6 +312,14 @@ def test_integrate_takes_any_student():
     tanh = rd.integrate("bn", student="tanh", teacher="erf", **options)
     assert tanh.status == Status.CONVERGED
     assert tanh.gen_error[-1] < tanh.gen_error[0]
+
+
+def test_integrate_starts_where_it_was_told():
+    for solver in ("LSODA", "Radau"):
+        run = rd.integrate(
+            "bn", student="relu", learning_rate=0.5, t=[0.0, 1.0], solver=solver, **START
+        )
+        assert (run.gamma[0], run.one_minus_R[0], run.L[0]) == (0.8, 1.0 - 0.2, 1.2)
 
 
 def test_integrate_without_learning_rate_stands_still():
@@ -497,6 +507,8 @@ def test_effective_learning_rate_is_that_of_the_trajectory():
     assert rd.effective_learning_rate("sgd", 1.0, 1.0, learning_rate=0.3) == 0.3
     with pytest.raises(ValueError, match="gamma must equal L"):
         rd.effective_learning_rate("sgd", 1.0, 2.0, learning_rate=0.3)
+    with pytest.raises(ValueError, match=r"do not broadcast together: gamma \(2,\), L \(3,\)"):
+        rd.effective_learning_rate("bn", [1.0, 2.0], [1.0, 2.0, 3.0], learning_rate=0.3)
 
 
 def test_fixed_point_of_sgd_with_noise_is_where_the_flow_ends():
@@ -597,7 +609,7 @@ def test_batch_averages_of_linear_students_match_the_closed_form():
             assert general == pytest.approx(closed, abs=1e-13)
 
 
-def test_batch_averages_of_large_batches_are_those_of_population_normalisation():
+def test_batch_averages_of_large_batches_are_those_of_population_normalization():
     P, _, _, I2, _, _, G, _, _ = _closed_forms.averages(0, 0.0, 0.0, 0.1, 0.8, 0.5)
     limit = np.array([P, I2 - P**2, G])  # the projection off h removes P^2 from the noise
     errors = []
@@ -736,7 +748,7 @@ def test_sgd_diverges_above_the_maximum_and_relu_only_further_above():
     assert run.R[0] == pytest.approx(0.9175, abs=1e-3)
 
 
-def test_normalised_methods_leave_full_overlap_until_the_length_has_grown():
+def test_normalized_methods_leave_full_overlap_until_the_length_has_grown():
     options = {"student": "relu", "learning_rate": 6.0}
     t = np.linspace(0.0, 40.0, 401)
     run = rd.integrate("wn", gamma0=1.0, R0=0.999, L0=1.0, t=t, **options)
@@ -777,8 +789,26 @@ def test_command_dynamics_draws_and_tabulates(tmp_path, capsys):
     assert float(lines[3].split(",")[3]) == pytest.approx(0.9976, abs=1e-4)
 
 
+def test_command_dynamics_spaces_times_in_the_logarithm(capsys):
+    command = "dynamics --method wn --lr 1 -t 100 --log --points 2"
+    assert main(shlex.split(command)) == 0
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert [float(row.split(",")[1]) for row in rows] == pytest.approx([0.01, 1.0, 100.0])
+
+
+def test_command_dynamics_knows_every_method():
+    assert dynamics_command._METHODS == METHODS
+
+
 @pytest.mark.parametrize(
-    "arguments", ["--method adam --lr 1 -t 1", "--lr -1 -t 1", "--lr 1 -t 1 --R0 2", "--lr 1 -t 0"]
+    "arguments",
+    [
+        "--method adam --lr 1 -t 1",
+        "--student cubic --lr 1 -t 1",
+        "--lr -1 -t 1",
+        "--lr 1 -t 1 --R0 2",
+        "--lr 1 -t 0",
+    ],
 )
 def test_command_dynamics_refuses_bad_input(arguments, capsys):
     assert main(["dynamics", *arguments.split()]) == 2

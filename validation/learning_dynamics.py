@@ -7,6 +7,7 @@ docs/dynamics.png.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,10 @@ from replica.dynamics import (
 )
 from replica.plotting import finish_axes, line_style, save_figure
 from replica.students import ERF, LINEAR, RELU, LeakyReLU
-from tests.online_chain import simulate, stability_limit
+
+# By the name the tests import it under: compiled code remembers the name of its module.
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from online_chain import simulate, stability_limit
 
 SLOPE = {LINEAR: 1.0, RELU: 0.0, LeakyReLU(0.25): 0.25, ERF: -1.0}
 CASES = [("sgd", 0.0, 0.0), ("wn", 0.0, 0.0), ("bn", 0.25, 0.0), ("bn", 0.25, 0.1)]
@@ -117,16 +121,18 @@ def draw(path: Path) -> None:
         legend = ax.legend(facecolor="0.3", loc="upper left", fontsize=8)
         for text in legend.get_texts():
             text.set_color("white")
-    figure.colorbar(picture, ax=axes[1, :2])
+    figure.colorbar(picture, ax=axes[1, :2], label="$1 - R$")
 
     ax = axes[1, 2]
-    eta = np.linspace(1.6, 2.4, 161)
+    eta = np.linspace(1.6, 2.4, 160)  # not 2 itself, where |w| of the linear student just stays
     for index, student in enumerate(("relu", "linear")):
         grid = integrate_grid(
             "sgd", student=student, learning_rate=eta, gamma0=1.0, R0=0.9, L0=1.0, t=[1e4]
         )
         style = line_style(index, marker="none", label=f"{student}, limit")
         ax.plot(eta, np.where(grid.status == 0, grid.R[:, 0], np.nan), **style)
+        last = eta[grid.status == 0].max()  # above it |w| diverges: no value to draw
+        ax.axvline(last, color=style["color"], linestyle=":", linewidth=1.0)
     points = np.array([1.7, 1.9, 2.05, 2.1, 2.15, 2.2])
     simulated = [
         simulate("sgd", 4000, 8, [150.0], seed=k, a=0.0, eta=x, D=0.1)[:, 0, 1]

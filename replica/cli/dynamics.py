@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from argparse import Namespace, _SubParsersAction
 
 _METHODS = ("bn", "wn", "sgd", "minibatch-bn")
+_STUDENTS = "linear, relu, leaky:SLOPE, erf, tanh, softplus or quadratic"
 _EPILOG = """\
 methods:
-  bn            weight normalisation with gamma decay, the paper's model of batch normalisation
-  wn            weight normalisation (ZETA does not act on it)
+  bn            weight normalization with gamma decay, the paper's model of batch normalization
+  wn            weight normalization (ZETA does not act on it)
   sgd           plain weights (ZETA does not act on it; gamma and L are both GAMMA0 at the start)
-  minibatch-bn  real batch normalisation over --batch-size fresh samples
+  minibatch-bn  real batch normalization over --batch-size fresh samples
 
 examples:
   replica dynamics --method bn,wn,sgd --student relu --lr 0.5 --zeta 0.1 -t 100 -o dyn.png
@@ -42,8 +43,8 @@ def _activation(text: str) -> Any:
         return arg.student(text)
     try:
         return as_activation(text)
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from None
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not a student (write {_STUDENTS})") from None
 
 
 def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
@@ -67,8 +68,7 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
         type=_activation,
         default="relu",
         metavar="STUDENT",
-        help="activation of student and teacher: linear, relu, leaky:SLOPE, erf, tanh or softplus "
-        "(default: relu)",
+        help=f"activation of student and teacher: {_STUDENTS} (default: relu)",
     )
     add("--lr", type=arg.number, required=True, metavar="ETA", help="learning rate; >= 0")
     add("--zeta", type=arg.number, default=0.0, help="strength of the gamma decay (default: 0)")
@@ -78,7 +78,12 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     add("--L0", type=arg.number, default=1.0, help="weight length at the start (default: 1)")
     add("--batch-size", type=arg.positive_integer, default=1, help="samples per step (default: 1)")
     add("-t", "--time", type=arg.number, required=True, metavar="T", help="last time, steps / N")
-    add("--points", type=arg.positive_integer, default=400, help="output times (default: 400)")
+    add(
+        "--points",
+        type=arg.positive_integer,
+        default=400,
+        help="intervals between output times (default: 400)",
+    )
     add("--log", action="store_true", help="output times evenly spaced in the logarithm, from 0.01")
     add(
         "-o",
@@ -98,7 +103,7 @@ def _run(arguments: Namespace) -> None:
     if not 0.02 <= arguments.time < np.inf:
         raise ValueError(f"-t must be a finite time >= 0.02, got {arguments.time:g}")
     if arguments.log:
-        times = np.geomspace(0.01, arguments.time, arguments.points)
+        times = np.geomspace(0.01, arguments.time, arguments.points + 1)
     else:
         times = np.linspace(0.0, arguments.time, arguments.points + 1)
     runs = []
@@ -132,7 +137,7 @@ def _run(arguments: Namespace) -> None:
         _draw(runs, output, arguments.log)
         last: dict[str, list[Any]] = {"method": [run.method for run in runs]}
         last |= {name: [getattr(run, name)[-1] for run in runs] for name in names}
-        print(as_text(last))
+        print(as_text(last), end="")
     print(f"wrote {output}")
 
 

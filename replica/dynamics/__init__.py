@@ -2,7 +2,7 @@
 
 One module per question: `correlations`, `flow` (one trajectory), `grid` (many, compiled),
 `fixed_points` (fixed points, Jacobian, learning rates, late-time laws), `mini_batch` (averages of
-real batch normalisation).
+real batch normalization).
 """
 
 from .correlations import Correlations, correlations

@@ -19,7 +19,7 @@ import math
 
 from replica._jit import jit
 
-__all__ = ["ERF_PAIR", "LEAKY_PAIR", "averages", "generalisation_error"]
+__all__ = ["ERF_PAIR", "LEAKY_PAIR", "averages", "generalization_error"]
 
 LEAKY_PAIR = 0  # student slope a, teacher slope b
 ERF_PAIR = 1  # erf(u / sqrt 2) on both sides; a and b are not used
@@ -155,7 +155,7 @@ def averages(
 
 
 @jit
-def generalisation_error(pair: int, a: float, b: float, gamma: float, D: float) -> float:
+def generalization_error(pair: int, a: float, b: float, gamma: float, D: float) -> float:
     """Return E[(g*(z) - g(u))^2], the noise-free error of the pair."""
     D = min(max(D, 0.0), 2.0)
     if pair == ERF_PAIR:

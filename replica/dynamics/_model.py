@@ -72,11 +72,11 @@ class Model:
         values[3:6] = [value / self.batch_size for value in values[3:6]]
         return tuple(values)  # type: ignore[return-value]
 
-    def generalisation_error(self, gamma: float, D: float) -> float:
+    def generalization_error(self, gamma: float, D: float) -> float:
         """Return E[(g*(z) - g(u))^2]."""
         if self.pair is None:
-            return _quadrature.generalisation_error(self.student, self.teacher, gamma, D)
-        return _closed_forms.generalisation_error(*self.pair, gamma, D)
+            return _quadrature.generalization_error(self.student, self.teacher, gamma, D)
+        return _closed_forms.generalization_error(*self.pair, gamma, D)
 
     def rates(self, gamma: float, D: float, quartic: float) -> tuple[float, float, float]:
         """Return the time derivatives of gamma, D and L^4."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from replica.gaussian import split_rule
 from replica.students import LeakyReLU, Student
 
-__all__ = ["averages", "generalisation_error"]
+__all__ = ["averages", "generalization_error"]
 
 # A jump of the teacher is seen by uhat as a step of width sqrt(1 - R^2); cuts in those units.
 _STEP_CUTS = np.array([-8.0, -4.0, -1.5, 0.0, 1.5, 4.0, 8.0])
@@ -63,7 +63,7 @@ def averages(
     return P, float(np.sum(weighted * delta)) + noise, sine * float(np.sum(weighted * v))
 
 
-def generalisation_error(student: Activation, teacher: Activation, gamma: float, D: float) -> float:
+def generalization_error(student: Activation, teacher: Activation, gamma: float, D: float) -> float:
     """Return E[(g*(z) - g(u))^2]."""
     D = min(max(D, 0.0), 2.0)
     uhat, v, weight = _points(student, teacher, gamma, D)

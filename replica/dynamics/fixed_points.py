@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, root
 
 from replica._status import ConvergenceWarning
-from replica._validation import choice, real_array, real_scalar
+from replica._validation import broadcast, choice, real_array, real_scalar
 from replica.students import LeakyReLU, Student
 
 from ._model import METHODS, Model, make_model
@@ -29,7 +29,7 @@ _ZERO_NOISE = 1e-14
 
 @dataclass(frozen=True)
 class AsymptoticLaw:
-    """How a normalised method behaves at late times when the noise never stops.
+    """How a normalized method behaves at late times when the noise never stops.
 
     With I2 the mean squared update that is left at (gamma, R) = (gamma0, 1):
     ``L ~ length * t**(1/4)``, ``eta gamma / L^2 ~ effective_learning_rate * t**(-1/2)`` and
@@ -55,7 +55,7 @@ class FixedPoint:
     Attributes
     ----------
     gamma, R, L : float
-        Its place; for normalised methods L is free and is what was asked for.
+        Its place; for normalized methods L is free and is what was asked for.
     eigenvalue_gamma, eigenvalue_R : float
         Proposition 2: the two rates at this place without the terms in I2 itself ("sgd": the rates
         of L and R). Both negative means stable.
@@ -63,7 +63,7 @@ class FixedPoint:
         Whether the flow at this learning rate really stops here. False: only the limit
         eta -> 0 does, L grows without bound and `law` holds instead.
     law : AsymptoticLaw or None
-        The late-time behaviour where `exact` is False.
+        The late-time behavior where `exact` is False.
     """
 
     gamma: float
@@ -96,7 +96,7 @@ def fixed_point(
         eta. 0 gives the paper's fixed point, the limit of small eta. For "sgd" with eta > 0 the
         fixed point of the flow itself is returned, which has R < 1 when noise persists.
     L0 : float, optional
-        The weight length at which to state the rates of the normalised methods.
+        The weight length at which to state the rates of the normalized methods.
 
     Returns
     -------
@@ -299,7 +299,7 @@ def max_learning_rate(
     """Return the effective learning rate above which R = 1 is unstable (Table 1).
 
     Compare it with `effective_learning_rate` at the fixed point: eta gamma0 / L0^2 for the
-    normalised methods, eta for "sgd" at L = 1.
+    normalized methods, eta for "sgd" at L = 1.
 
     Parameters
     ----------
@@ -314,7 +314,7 @@ def max_learning_rate(
     Returns
     -------
     float
-        eta_max; inf where no learning rate destabilises R = 1.
+        eta_max; inf where no learning rate destabilizes R = 1.
 
     Raises
     ------
@@ -374,9 +374,12 @@ def effective_learning_rate(
     0.1
     """
     method = choice("method", method, METHODS)
-    gamma = real_array("gamma", gamma)
-    L = real_array("L", L, low=0.0, low_open=True)
+    gamma, L, eta = broadcast(
+        gamma=real_array("gamma", gamma),
+        L=real_array("L", L, low=0.0, low_open=True),
+        learning_rate=real_array("learning_rate", learning_rate, low=0.0),
+    )
     if method == "sgd" and np.any(gamma != L):
         raise ValueError("gamma must equal L for method 'sgd', where both are |w|/sqrt(N)")
-    value = real_array("learning_rate", learning_rate, low=0.0) * gamma / L**2
+    value = eta * gamma / L**2
     return float(value) if np.ndim(value) == 0 else value

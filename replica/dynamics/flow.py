@@ -78,7 +78,7 @@ class Trajectory:
         return summary(self, "Trajectory")
 
     def plot(self, axes: Any = None, *, label: str | None = None, **style: Any) -> Any:
-        """Draw gamma, R, L and the generalisation error against t; return the array of axes.
+        """Draw gamma, R, L and the generalization error against t; return the array of axes.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class Trajectory:
         panels = np.asarray(axes).ravel()
         series = (self.gamma, self.R, self.L, self.gen_error)
         for panel, values, name in zip(
-            panels, series, (r"$\gamma$", "$R$", "$L$", "generalisation error"), strict=True
+            panels, series, (r"$\gamma$", "$R$", "$L$", "generalization error"), strict=True
         ):
             panel.plot(self.t, values, label=label or self.method, **style)
             panel.set(xlabel="$t$ = steps / $N$", ylabel=name)
@@ -157,9 +157,9 @@ def integrate(
     Parameters
     ----------
     method : {"bn", "wn", "sgd", "minibatch-bn"}
-        "bn": weight normalisation with gamma decay `zeta`, the paper's model of batch
-        normalisation. "wn": the same without decay. "sgd": plain weights. "minibatch-bn": real
-        batch normalisation by the batch's own standard deviation, gradient included; `zeta` is an
+        "bn": weight normalization with gamma decay `zeta`, the paper's model of batch
+        normalization. "wn": the same without decay. "sgd": plain weights. "minibatch-bn": real
+        batch normalization by the batch's own standard deviation, gradient included; `zeta` is an
         explicit decay on top (leaky family only, ``batch_size >= 3``).
     student : str, LeakyReLU or Student
         Closed forms for "linear", "relu", `LeakyReLU` and "erf"; quadrature otherwise.
@@ -200,7 +200,7 @@ def integrate(
     Notes
     -----
     Valid for N -> infinity at fixed t and batch size; at finite N means differ by O(1/N).
-    Normalised methods cannot diverge: gamma is attracted to a bounded set and L only grows.
+    Normalized methods cannot diverge: gamma is attracted to a bounded set and L only grows.
 
     Examples
     --------
@@ -235,7 +235,7 @@ def integrate(
     gamma, D, growth = state
     L = gamma if model.method == "sgd" else start[2] * growth**0.25
     errors = [
-        model.generalisation_error(g, d) if np.isfinite(g) else np.nan
+        model.generalization_error(g, d) if np.isfinite(g) else np.nan
         for g, d in zip(gamma, D, strict=True)
     ]
     return Trajectory(
@@ -291,9 +291,13 @@ def _solve(
         options["jac"] = matrix
     first = np.array([gamma0, 1.0 - R0, 1.0])
     out = np.full((3, times.size), np.nan)
-    out[:, times == 0.0] = first[:, None]
     if times[-1] == 0.0:
-        return out, Status.CONVERGED, "no time to integrate over", 0
+        return (
+            np.repeat(first[:, None], times.size, axis=1),
+            Status.CONVERGED,
+            "no time to integrate over",
+            0,
+        )
     with np.errstate(all="ignore"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = solve_ivp(
@@ -309,6 +313,7 @@ def _solve(
         )
     reached = result.y.shape[1]
     out[:, :reached] = result.y
+    out[:, times == 0.0] = first[:, None]  # not the integrator's interpolation of it
     # The exact flow keeps 0 <= 1 - R <= 2; the integrator may step over the edge by its tolerance.
     out[1] = np.clip(out[1], 0.0, 2.0)
     if result.status == 1:

@@ -72,7 +72,7 @@ def _rates(
 
 
 @jit
-def _factorise(matrix: Any, pivots: Any) -> None:
+def _factorize(matrix: Any, pivots: Any) -> None:
     """LU factors of a 3 x 3 matrix in place, with row exchanges."""
     for k in range(3):
         best = k
@@ -178,7 +178,7 @@ def _integrate_one(
                 for column in range(3):
                     matrix[row, column] = -J[3 * row + column]
                 matrix[row, row] += 1 / (_GAMMA * step)
-            _factorise(matrix, pivots)
+            _factorize(matrix, pivots)
             for s in range(6):
                 for j in range(3):
                     stage[j] = y[j]
@@ -249,7 +249,7 @@ def _integrate_many(
         )
         for n in range(times.size):
             gamma, D = out[i, n, 0], out[i, n, 1]
-            errors[i, n] = _closed_forms.generalisation_error(pair, a, b, gamma, D)
+            errors[i, n] = _closed_forms.generalization_error(pair, a, b, gamma, D)
 
 
 def integrate_grid(

@@ -1,8 +1,8 @@
-"""Averages of one step of real batch normalisation over a fresh batch of size M.
+"""Averages of one step of real batch normalization over a fresh batch of size M.
 
 The student's output is g(gamma h_j), h_j = uhat_j / sigma_B with sigma_B^2 = mean_j uhat_j^2, and
 the gradient runs through sigma_B. The batch statistics depend on the samples, and the average over
-both is exact: by sigma_B^-p = C_p int ds s^(p/2-1) exp(-s M sigma_B^2 / 2) the batch factorises
+both is exact: by sigma_B^-p = C_p int ds s^(p/2-1) exp(-s M sigma_B^2 / 2) the batch factorizes
 into samples whose field uhat has variance 1/(1+s), for which every average is known. One smooth
 one-dimensional integral is left. May import the shared modules only.
 """
