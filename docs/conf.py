@@ -8,6 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from sphinx.util.nodes import make_refnode
+
 import replica
 
 project = "replica-solver"
@@ -55,5 +57,20 @@ def keep_bars(app, what, name, obj, options, lines):
             lines[index] = "".join(pieces)
 
 
+def find_by_last_name(app, env, node, contnode):
+    """Resolve `name` from any module, if only one object of the site has that name."""
+    target = "." + node.get("reftarget", "")
+    found = {
+        (entry.docname, entry.node_id)
+        for name, entry in env.get_domain("py").objects.items()
+        if node.get("refdomain") == "py" and name.endswith(target) and not entry.aliased
+    }
+    if len(found) != 1:
+        return None
+    docname, anchor = found.pop()
+    return make_refnode(app.builder, node["refdoc"], docname, anchor, contnode)
+
+
 def setup(app):
+    app.connect("missing-reference", find_by_last_name)
     app.connect("autodoc-process-docstring", keep_bars, priority=400)  # before napoleon at 500
