@@ -3,6 +3,7 @@
 #   make test            the whole test suite
 #   make lint            style and types
 #   make format          repair what can be repaired of the style
+#   make docs            the documentation, into docs/_build/html
 #   make bench           speed, as ratios measured in the same run
 #   make lock            renew requirements/ci.txt
 #   make clean           remove .venv and everything that was built
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet $(if $(filter true 1,$(CI)),-c requirements/ci.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench lock clean
+.PHONY: help demo test lint format docs bench lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -53,6 +54,10 @@ format: $(VENV)/.installed-lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 bench: $(VENV)/.installed
 	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
@@ -66,5 +71,5 @@ lock:
 	rm -rf build/lock
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis figure1.png figure1.pdf
+	rm -rf $(VENV) build dist docs/_build .pytest_cache .ruff_cache .hypothesis figure1.png figure1.pdf
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

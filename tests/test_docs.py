@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,21 @@ def commands(page: Path) -> list[str]:
     return found
 
 
+def missing_tests(text: str) -> list[tuple[str, str]]:
+    """(file, name) of the tests that `text` cites and that no test file defines."""
+    files = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py")}
+    cited = re.findall(r"`(?:tests/(\w+)\.py::)?(test_\w+)`", text)
+    return [
+        (file, name)
+        for file, name in cited
+        if f"def {name}(" not in (files.get(file, "") if file else "\n".join(files.values()))
+    ]
+
+
+def exported(module: str) -> list[str]:
+    return importlib.import_module(module).__all__
+
+
 def page_name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
@@ -68,6 +86,40 @@ def test_relative_links_exist(page):
     for target in _LINK.findall(page.read_text(encoding="utf-8")):
         if not target.startswith(("http://", "https://", "mailto:", "#")):
             assert (page.parent / target.split("#")[0]).exists(), f"{page_name(page)}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_pages_cite_tests_that_exist(page):
+    assert missing_tests(page.read_text(encoding="utf-8")) == []
+
+
+def test_missing_tests_finds_what_it_should():
+    here = "test_missing_tests_finds_what_it_should"
+    good = f"`tests/test_docs.py::{here}`, `{here}` and `tests/test_docs.py`"
+    assert missing_tests(good) == []
+    bad = f"`test_absent` and `tests/test_ridge.py::{here}`"
+    assert missing_tests(bad) == [("", "test_absent"), ("test_ridge", here)]
+
+
+def test_api_pages_have_every_public_name():
+    pages = "\n".join(path.read_text("utf-8") for path in (ROOT / "docs" / "api").glob("*.md"))
+    whole_modules = re.findall(r"automodule:: (\S+)\n   :members:", pages)
+    documented = {f"{module}.{name}" for module in whole_modules for name in exported(module)}
+    documented |= set(re.findall(r"auto\w+:: (\S+)", pages))
+    for name in replica.__all__:
+        home = getattr(getattr(replica, name), "__module__", "replica")
+        homes = {".".join(home.split(".")[:depth]) for depth in range(1, home.count(".") + 2)}
+        assert {f"{place}.{name}" for place in homes | {"replica"}} & documented, name
+
+
+@pytest.mark.slow
+def test_sphinx_builds_without_warnings(tmp_path):
+    command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going"]
+    built = subprocess.run(
+        [*command, str(ROOT / "docs"), str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert built.returncode == 0, built.stderr
+    assert "gen_error" in (tmp_path / "api" / "front_door.html").read_text("utf-8")
 
 
 def test_readme_has_python_and_commands_to_run():

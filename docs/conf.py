@@ -1,0 +1,76 @@
+"""Sphinx: Markdown pages (MyST) beside this file, API pages from the docstrings."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from sphinx.util.nodes import make_refnode
+
+import replica
+
+project = "replica-solver"
+author = "The replica-solver developers"
+version = release = replica.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build"]
+default_role = "py:obj"  # numpydoc docstrings write `name` for a link to a name
+
+myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_heading_anchors = 3
+myst_dmath_double_inline = False
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the types are in the docstrings, as their authors meant them
+napoleon_google_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+
+math_number_all = False
+math_eqref_format = "({number})"
+
+html_theme = "furo"
+html_title = f"replica-solver {release}"
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
+html_show_copyright = False
+
+
+def keep_bars(app, what, name, obj, options, lines):
+    """Escape the bars of |w| and the star of (*shape, n): docstrings are written to be read."""
+    in_example = False
+    for index, line in enumerate(lines):
+        in_example = line.lstrip().startswith((">>>", "...")) or (in_example and line.strip())
+        if not in_example:
+            pieces = re.split(r"(`[^`]*`)", line)
+            pieces[::2] = [re.sub(r"(?<!\\)\||(?<=\()\*(?=\w)", r"\\\g<0>", p) for p in pieces[::2]]
+            lines[index] = "".join(pieces)
+
+
+def find_by_last_name(app, env, node, contnode):
+    """Resolve `name` from any module, if only one object of the site has that name."""
+    target = "." + node.get("reftarget", "")
+    found = {
+        (entry.docname, entry.node_id)
+        for name, entry in env.get_domain("py").objects.items()
+        if node.get("refdomain") == "py" and name.endswith(target) and not entry.aliased
+    }
+    if len(found) != 1:
+        return None
+    docname, anchor = found.pop()
+    return make_refnode(app.builder, node["refdoc"], docname, anchor, contnode)
+
+
+def setup(app):
+    app.connect("missing-reference", find_by_last_name)
+    app.connect("autodoc-process-docstring", keep_bars, priority=400)  # before napoleon at 500
