@@ -53,7 +53,7 @@ class LeakyReLU:
 
     @property
     def name(self) -> str:
-        """Name for labels and tables: "linear", "relu" or "leaky-relu(slope)"."""
+        """The name in labels and tables, "linear", "relu" or "leaky-relu(slope)"."""
         if self.slope == 1.0:
             return "linear"
         return "relu" if self.slope == 0.0 else f"leaky-relu({self.slope:g})"
@@ -134,7 +134,7 @@ class Student:
 
     @property
     def name(self) -> str:
-        """Name for labels and tables: the name of the activation."""
+        """The name in labels and tables, that of the activation."""
         return getattr(self.activation, "__name__", type(self.activation).__name__).strip("_<>")
 
     def values(self, u: ArrayLike) -> NDArray[np.float64]:
