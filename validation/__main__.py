@@ -12,7 +12,7 @@ from ._claims import save_claims
 from ._runs import Setup
 from .summary import write_summary
 
-SCRIPTS = ("finite_size", "figure1_linear", "figure1_relu", "theorem1")
+SCRIPTS = ("figure1_linear", "figure1_relu", "theorem1", "finite_size")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ class Point:
         Finite-size allowance |c|/N from a fit of a + c/N to smaller sizes, and its standard error.
     theory_error : float
         Standard error of the theory, where that is a Monte Carlo average itself.
+    scale : float
+        What a deviation is a share of: the theory's own value unless given, as it is for
+        differences of two errors.
     """
 
     where: str
@@ -49,6 +53,7 @@ class Point:
     allowance: float = 0.0
     allowance_error: float = 0.0
     theory_error: float = 0.0
+    scale: float = 0.0
 
     @property
     def deviation(self) -> float:
@@ -60,12 +65,22 @@ class Point:
         """All standard errors together."""
         return math.hypot(self.standard_error, self.allowance_error, self.theory_error)
 
+    def share(self, amount: float) -> float:
+        """`amount` as a share of the scale."""
+        scale = abs(self.scale or self.theory)
+        return abs(amount) / scale if scale else math.inf
+
     def tolerance(self, n_points: int) -> float:
         """Largest deviation that chance and finite size explain, for one of `n_points` points."""
-        from scipy.stats import t
+        return multiplier(n_points, self.n_runs) * self.error + self.allowance
 
-        multiplier = t.isf(FALSE_ALARM / (2 * n_points), self.n_runs - 1)
-        return float(multiplier) * self.error + self.allowance
+
+@cache
+def multiplier(n_points: int, n_runs: int) -> float:
+    """How many standard errors chance explains, in one of `n_points` points of `n_runs` runs."""
+    from scipy.stats import t
+
+    return float(t.isf(FALSE_ALARM / (2 * n_points), n_runs - 1))
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,7 @@ def judge(points: Sequence[Point]) -> Verdict:
     It holds (green) if every |simulation - theory| is at most t times the standard error plus the
     finite-size allowance, where t is Student's, with three standard deviations' chance of a
     false alarm over all points together. It holds within x % (amber) if the largest deviation is
-    at most 5 % of the theory's value, and fails (red) otherwise, also on any number that is not
+    at most 5 % of the point's scale, and fails (red) otherwise, also on any number that is not
     finite.
 
     Examples
@@ -102,21 +117,19 @@ def judge(points: Sequence[Point]) -> Verdict:
     n = len(points)
     outside = [p for p in points if abs(p.deviation) > p.tolerance(n)]
     if not outside:
-        widest = max(p.tolerance(n) / abs(p.theory) if p.theory else math.inf for p in points)
+        widest = max(p.share(p.tolerance(n)) for p in points)
         resolution = f", tolerance at most {100 * widest:.2g} %" if math.isfinite(widest) else ""
         return Verdict("holds", "green", f"all {n} points within errors{resolution}")
 
-    def share(point: Point) -> float:
-        return abs(point.deviation / point.theory) if point.theory else math.inf
-
-    worst = max(outside, key=share)
+    worst = max(outside, key=lambda p: p.share(p.deviation))
+    share = worst.share(worst.deviation)
     reason = (
         f"{len(outside)} of {n} points outside; worst at {worst.where}: theory "
         f"{worst.theory:.5g}, simulation {worst.simulation:.5g} +- {worst.standard_error:.2g}, "
         f"allowance {worst.allowance:.2g}"
     )
-    if share(worst) <= AMBER:
-        return Verdict(f"holds within {100 * share(worst):.2g} %", "amber", reason)
+    if share <= AMBER:
+        return Verdict(f"holds within {100 * share:.2g} %", "amber", reason)
     return Verdict("fails", "red", reason)
 
 

@@ -6,7 +6,7 @@ Imports the simulators and the sweep, no theory.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,16 @@ class Setup:
             small = fit_limit(np.array(sizes[:-1]), mean[:-1], error[:-1]) if fit else None
             epoch = np.asarray(block[-1]["epoch"])
             measured.append(
-                Measurement(self.N, self.n_runs, epoch, mean[-1], error[-1], small, mean, error)
+                Measurement(
+                    self.N,
+                    self.n_runs,
+                    epoch,
+                    mean[-1],
+                    error[-1],
+                    small,
+                    sizes,
+                    tuple(np.asarray(r[f"{observable}_runs"], float) for r in block),
+                )
             )
         return measured
 
@@ -116,10 +125,28 @@ class Measurement:
     mean: NDArray[np.float64]
     error: NDArray[np.float64]
     fit: Fit | None
-    all_means: NDArray[np.float64]
-    all_errors: NDArray[np.float64]
+    sizes: tuple[int, ...]
+    finals: tuple[NDArray[np.float64], ...]  # of every single run, by size
 
-    def point(self, where: str, theory: float, *, record: int = -1, theory_error=0.0) -> Point:
+    def minus(self, other: Measurement) -> Measurement:
+        """The difference to `other` after training, run by run: both saw the same samples."""
+        finals = tuple(a - b for a, b in zip(self.finals, other.finals, strict=True))
+        mean = np.array([[d.mean()] for d in finals])
+        error = np.array([[d.std(ddof=1) / np.sqrt(d.size)] for d in finals])
+        small = fit_limit(np.array(self.sizes[:-1]), mean[:-1], error[:-1])
+        return replace(
+            self, epoch=self.epoch[-1:], mean=mean[-1], error=error[-1], fit=small, finals=finals
+        )
+
+    def point(
+        self,
+        where: str,
+        theory: float,
+        *,
+        record: int = -1,
+        theory_error: float = 0.0,
+        scale: float = 0.0,
+    ) -> Point:
         """The comparison with `theory` at one record (by default after training)."""
         return Point(
             where,
@@ -130,12 +157,11 @@ class Measurement:
             allowance=abs(float(self.fit.slope[record])) / self.N if self.fit else 0.0,
             allowance_error=float(self.fit.slope_error[record]) / self.N if self.fit else 0.0,
             theory_error=theory_error,
+            scale=scale,
         )
 
 
-def fit_limit(
-    sizes: NDArray[Any], means: NDArray[np.float64], errors: NDArray[np.float64]
-) -> Fit:
+def fit_limit(sizes: NDArray[Any], means: NDArray[np.float64], errors: NDArray[np.float64]) -> Fit:
     """Weighted least squares of a + c/size down the first axis.
 
     No theory enters, so that the allowance |c|/N cannot hide a theory that is wrong.
@@ -172,6 +198,7 @@ def train(**options: Any) -> dict[str, Any]:
     record: dict[str, Any] = {"epoch": run.epoch}
     for name in OBSERVABLES:
         record[name], record[f"{name}_se"] = run.mean(name), run.standard_error(name)
+        record[f"{name}_runs"] = getattr(run, name)[-1]
     diverged = np.any(run.status == "diverged")
     return record | {"status": "diverged" if diverged else "done"}
 

@@ -5,8 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from replica import gen_error, interpolation_threshold, solve_equilibrium
-from replica.plotting import ERROR_LABEL, LOAD_LABEL, draw_curve, finish_axes, line_style
-from replica.plotting import new_axes, save_figure  # fmt: skip
+from replica.plotting import (  # fmt: skip
+    ERROR_LABEL,
+    LOAD_LABEL,
+    draw_curve,
+    finish_axes,
+    line_style,
+    new_axes,
+    save_figure,
+)
 from replica.published import relu_sgd_error
 
 from ._claims import Claim, Point
@@ -68,8 +75,7 @@ def run(setup: Setup) -> list[Claim]:
             formula="an open problem in the paper",
             theory="solve_equilibrium, energy per weight",
             points=tuple(
-                m.point(w, float(t.energy))
-                for w, t, m in zip(where, theory, energy, strict=True)
+                m.point(w, float(t.energy)) for w, t, m in zip(where, theory, energy, strict=True)
             ),
             note="Replica symmetry is formally unstable for ReLU; the theory is an approximation.",
             **common,
@@ -81,8 +87,7 @@ def run(setup: Setup) -> list[Claim]:
             formula="an open problem in the paper",
             theory="solve_equilibrium, gen_error",
             points=tuple(
-                m.point(w, float(t.gen_error))
-                for w, t, m in zip(where, theory, error, strict=True)
+                m.point(w, float(t.gen_error)) for w, t, m in zip(where, theory, error, strict=True)
             ),
             note="Flat directions of the landscape make the error more sensitive than the energy.",
             **common,
@@ -183,9 +188,7 @@ def draw(setup: Setup, annealed, plain, decayed, bn, wn, name: str) -> None:
         right, below, relu_sgd_error(below, S), index=4, marker="none", label="Proposition 5"
     )
     bound = relu_sgd_error(alpha[alpha < 2], 0.0)
-    draw_curve(
-        right, alpha[alpha < 2], bound, index=3, marker="none", label="Proposition 5, S = 0"
-    )
+    draw_curve(right, alpha[alpha < 2], bound, index=3, marker="none", label="Proposition 5, S = 0")
     for i, zeta in enumerate((0.0, 1 / 64)):
         values = gen_error(alpha, S, zeta, student="relu")
         draw_curve(right, alpha, values, index=i, marker="none", label=f"replica, {names[zeta]}")
