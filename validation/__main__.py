@@ -12,7 +12,14 @@ from ._claims import save_claims
 from ._runs import Setup
 from .summary import write_summary
 
-SCRIPTS = ("figure1_linear", "figure1_relu", "theorem1", "finite_size")
+SCRIPTS = (
+    "figure1_linear",
+    "figure1_relu",
+    "theorem1",
+    "table1",
+    "dynamics_trajectories",
+    "finite_size",
+)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -33,7 +33,7 @@ class Setup:
     output: Path
     N: int = 512
     n_runs: int = 16
-    sizes: tuple[int, ...] = (64, 128, 256)
+    sizes: tuple[int, ...] = (64, 128)
     seed: int = 1
     option: str = "--quick"
 
