@@ -54,10 +54,8 @@ def run(setup: Setup) -> list[Claim]:
         for n in (*SIZES, N)
     ]  # fmt: skip
     rows = setup.run(trajectory, grid)
-    direct = setup.run(
-        trajectory,
-        [g | {"engine": "direct", "n_runs": DIRECT_RUNS} for g in grid[len(SIZES) :: len(SIZES) + 1]],
-    )
+    whole = {"engine": "direct", "n_runs": DIRECT_RUNS}
+    direct = setup.run(trajectory, [g | whole for g in grid[len(SIZES) :: len(SIZES) + 1]])
     points = {"chain": [], "direct": []}
     figure, axes = new_axes(3, width=4.0)
     fine = np.linspace(0.0, TIMES[-1], 100)

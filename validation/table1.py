@@ -80,7 +80,7 @@ def run(setup: Setup) -> list[Claim]:
             formula="Table 1, Props. 1-4",
             theory="max_learning_rate, I2 dropped",
             points=points[True],
-            note="With decay or noise I2 does not vanish at the fixed point, which raises the rate.",
+            note="With decay or noise I2 does not vanish at the fixed point; the rates rise.",
             **common,
         ),
         Claim(
