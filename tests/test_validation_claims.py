@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from replica import gen_error
+from validation.__main__ import SCRIPTS
 from validation._claims import Claim, Point, judge, load_claims, save_claims
 from validation._runs import Setup, fit_limit
 from validation.summary import summarize, write_summary
@@ -165,3 +169,26 @@ def test_minus_is_exactly_zero_for_the_same_runs(measured):
     difference = m.minus(m)
     assert difference.mean.tolist() == [0.0]
     assert difference.error.tolist() == [0.0]
+
+
+RESULTS = Path(__file__).parent.parent / "validation" / "results"
+
+
+def test_stored_results_agree_with_the_summary_and_have_their_figures():
+    stored = {path.stem: load_claims(path) for path in sorted(RESULTS.glob("*.json"))}
+    assert set(stored) == set(SCRIPTS)
+    assert (RESULTS / "summary.md").read_text(encoding="utf-8") == summarize(stored)
+    names = [c.name for claims in stored.values() for c in claims]
+    assert len(names) == len(set(names))
+    assert all((RESULTS / c.figure).exists() for claims in stored.values() for c in claims)
+
+
+def test_stored_ridge_claim_would_be_red_with_the_decay_doubled():
+    (ridge,) = (c for c in load_claims(RESULTS / "figure1_linear.json") if c.name == "linear-decay")
+    wrong = []
+    for point in ridge.points:
+        alpha, zeta = map(float, re.findall(r"= ([\d.]+)", point.where))
+        assert point.theory == pytest.approx(gen_error(alpha, 0.25, zeta))
+        wrong.append(replace(point, theory=gen_error(alpha, 0.25, 2 * zeta)))
+    assert ridge.verdict.colour == "green"
+    assert judge(wrong).colour == "red"
