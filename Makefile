@@ -5,6 +5,7 @@
 #   make format          repair what can be repaired of the style
 #   make docs            the documentation, into docs/_build/html
 #   make bench           speed, as ratios measured in the same run
+#   make validate        the claims of the paper and the package beside simulations, in minutes
 #   make lock            renew requirements/ci.txt
 #   make clean           remove .venv and everything that was built
 # PYTHON=python3.13 chooses the interpreter, CI=true the exact versions of requirements/ci.txt,
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet $(if $(filter true 1,$(CI)),-c requirements/ci.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench lock clean
+.PHONY: help demo test lint format docs bench validate lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -60,6 +61,9 @@ docs: $(VENV)/.installed-docs
 
 bench: $(VENV)/.installed
 	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+validate: $(VENV)/.installed
+	$(BIN)/python -m validation --quick
 
 # The newest versions that pass; run the tests before committing the result.
 lock:

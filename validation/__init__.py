@@ -1,0 +1,5 @@
+"""Every quantitative claim of the paper and of this package, held against simulations.
+
+``python -m validation`` runs all scripts of this folder; docs/validation.md says how a verdict is
+made. Unlike the package itself this folder may import theory, simulation and plotting together.
+"""

@@ -1,0 +1,231 @@
+"""What a claim is, the rule that judges it, and how it is stored. Imports nothing of the package.
+
+A claim is a list of points, each a theoretical value beside a simulated one. The verdict follows
+from the points alone, by `judge`; nobody writes it by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Claim", "Point", "Verdict", "judge", "load_claims", "save_claims"]
+
+# Chance of a false alarm, over all points of one claim: that of three standard deviations.
+FALSE_ALARM = 0.0027
+# A deviation beyond the errors but below this share of the theory's value is amber, not red.
+AMBER = 0.05
+
+
+@dataclass(frozen=True)
+class Point:
+    """One comparison.
+
+    Attributes
+    ----------
+    where : str
+        The parameters, in words.
+    theory, simulation : float
+        The two numbers compared.
+    standard_error : float
+        Of the simulation.
+    n_runs : int
+        Independent runs behind it (at least 2): they set the width of Student's t.
+    allowance, allowance_error : float
+        Finite-size allowance |c|/N from a fit of a + c/N to smaller sizes, and its standard error.
+    theory_error : float
+        Standard error of the theory, where that is a Monte Carlo average itself.
+    scale : float
+        What a deviation is a share of: the theory's own value unless given, as it is for
+        differences of two errors.
+    """
+
+    where: str
+    theory: float
+    simulation: float
+    standard_error: float
+    n_runs: int
+    allowance: float = 0.0
+    allowance_error: float = 0.0
+    theory_error: float = 0.0
+    scale: float = 0.0
+
+    @property
+    def deviation(self) -> float:
+        """Simulation minus theory."""
+        return self.simulation - self.theory
+
+    @property
+    def error(self) -> float:
+        """All standard errors together."""
+        return math.hypot(self.standard_error, self.allowance_error, self.theory_error)
+
+    def share(self, amount: float) -> float:
+        """`amount` as a share of the scale."""
+        scale = abs(self.scale or self.theory)
+        return abs(amount) / scale if scale else math.inf
+
+    def tolerance(self, n_points: int) -> float:
+        """Largest deviation that chance and finite size explain, for one of `n_points` points."""
+        return multiplier(n_points, self.n_runs) * self.error + self.allowance
+
+
+@cache
+def multiplier(n_points: int, n_runs: int) -> float:
+    """How many standard errors chance explains, in one of `n_points` points of `n_runs` runs."""
+    from scipy.stats import t
+
+    return float(t.isf(FALSE_ALARM / (2 * n_points), n_runs - 1))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of `judge`: "holds", "holds within" or "fails", its colour, and the reason."""
+
+    outcome: str
+    colour: str
+    reason: str
+
+
+def judge(points: Sequence[Point]) -> Verdict:
+    """Judge a claim by its points.
+
+    It holds (green) if every |simulation - theory| is at most t times the standard error plus the
+    finite-size allowance, where t is Student's, with three standard deviations' chance of a
+    false alarm over all points together. It holds within x % (amber) if the largest deviation is
+    at most 5 % of the point's scale, and fails (red) otherwise, also on any number that is not
+    finite.
+
+    Examples
+    --------
+    >>> judge([Point("alpha = 2", 0.25, 0.26, 0.005, 16)]).outcome
+    'holds'
+    >>> judge([Point("alpha = 2", 0.25, 0.36, 0.005, 16)]).colour
+    'red'
+    """
+    if not points:
+        raise ValueError("points must not be empty: a claim without a comparison has no verdict")
+    for point in points:
+        numbers = (point.theory, point.simulation, point.error, point.allowance)
+        if not all(map(math.isfinite, numbers)) or point.n_runs < 2:
+            return Verdict("fails", "red", f"at {point.where} a number is missing or not finite")
+    n = len(points)
+    outside = [p for p in points if abs(p.deviation) > p.tolerance(n)]
+    if not outside:
+        widest = max(p.share(p.tolerance(n)) for p in points)
+        resolution = f", tolerance at most {100 * widest:.2g} %" if math.isfinite(widest) else ""
+        return Verdict("holds", "green", f"all {n} points within errors{resolution}")
+
+    worst = max(outside, key=lambda p: p.share(p.deviation))
+    share = worst.share(worst.deviation)
+    reason = (
+        f"{len(outside)} of {n} points outside; worst at {worst.where}: theory "
+        f"{worst.theory:.5g}, simulation {worst.simulation:.5g} +- {worst.standard_error:.2g}, "
+        f"allowance {worst.allowance:.2g}"
+    )
+    if share <= AMBER:
+        return Verdict(f"holds within {100 * share:.2g} %", "amber", reason)
+    return Verdict("fails", "red", reason)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim with its evidence.
+
+    Attributes
+    ----------
+    name : str
+        Short identifier, unique over all scripts.
+    statement : str
+        The claim in one sentence.
+    stated_by : str
+        "paper" or "package".
+    formula : str
+        The paper's formula, or where it is.
+    theory : str
+        What the theory column holds.
+    points : tuple of Point
+    command, seed
+        What reproduces it.
+    figure : str
+        File name of the picture, empty without one.
+    note : str
+        What a reader should know beside the verdict.
+    """
+
+    name: str
+    statement: str
+    stated_by: str
+    formula: str
+    theory: str
+    points: tuple[Point, ...]
+    command: str
+    seed: int
+    figure: str = ""
+    note: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What `judge` says."""
+        return judge(self.points)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; numbers that are not finite become None."""
+        record = asdict(self)
+        record["points"] = [
+            {
+                k: None if isinstance(v, float) and not math.isfinite(v) else v
+                for k, v in (asdict(p) | {"tolerance": p.tolerance(len(self.points))}).items()
+            }
+            for p in self.points
+        ]
+        return record | {"verdict": asdict(self.verdict)}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Claim:
+        """Read back; ValueError if the stored verdict is not what the stored points give."""
+        record = dict(record)
+        stored = record.pop("verdict")
+        points = tuple(
+            Point(**{k: math.nan if v is None else v for k, v in p.items() if k != "tolerance"})
+            for p in record.pop("points")
+        )
+        claim = cls(points=points, **record)
+        if asdict(claim.verdict) != stored:
+            raise ValueError(f"verdict of {claim.name!r} does not follow from its points: {stored}")
+        return claim
+
+    def table(self) -> str:
+        """The comparison as text, one line a point."""
+        n = len(self.points)
+        width = max(len(p.where) for p in self.points)
+        lines = [
+            f"{self.name} ({self.stated_by}): {self.statement}",
+            f"  formula: {self.formula}; theory: {self.theory}",
+            f"  {'':{width}}  {'theory':>10} {'simulation':>11} {'+-':>8} {'deviation':>10} "
+            f"{'tolerance':>10}",
+        ]
+        for p in self.points:
+            lines.append(
+                f"  {p.where:{width}}  {p.theory:10.5f} {p.simulation:11.5f} "
+                f"{p.standard_error:8.5f} {p.deviation:10.5f} {p.tolerance(n):10.5f}"
+            )
+        verdict = self.verdict
+        lines.append(f"  -> {verdict.outcome} ({verdict.colour}): {verdict.reason}")
+        return "\n".join(lines)
+
+
+def save_claims(claims: Sequence[Claim], path: Path) -> None:
+    """Write claims as JSON."""
+    text = json.dumps([claim.to_dict() for claim in claims], indent=1, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def load_claims(path: Path) -> list[Claim]:
+    """Read what `save_claims` wrote."""
+    return [Claim.from_dict(r) for r in json.loads(path.read_text(encoding="utf-8"))]

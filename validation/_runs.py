@@ -1,0 +1,213 @@
+"""Simulated runs of the validation, all through one resumable store, and finite-size allowances.
+
+Imports the simulators and the sweep, no theory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from replica import mean_field_training, simulate_training, sweep
+
+from ._claims import Point
+
+__all__ = ["Fit", "Measurement", "Setup", "fit_limit", "mean_field", "train"]
+
+OBSERVABLES = ("gen_error", "energy", "train_error", "gamma", "R", "dead_fraction")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How thorough a validation is, and where it keeps its results.
+
+    `N` and `n_runs` are the size of the compared simulations and the runs behind each point;
+    `sizes` are the smaller ones that give the finite-size allowance, with N n_runs / size runs.
+    """
+
+    output: Path
+    N: int = 512
+    n_runs: int = 16
+    sizes: tuple[int, ...] = (64, 128)
+    seed: int = 1
+    option: str = "--quick"
+
+    @classmethod
+    def quick(cls, output: Path) -> Setup:
+        """Minutes."""
+        return cls(output)
+
+    @classmethod
+    def full(cls, output: Path) -> Setup:
+        """The paper's size."""
+        return cls(output, N=4096, n_runs=6, sizes=(256, 512, 1024), option="--full")
+
+    def command(self, script: str) -> str:
+        """The command that runs one script."""
+        return f"python -m validation {self.option} --only {script}"
+
+    def run(
+        self, function: Callable[..., Any], points: Sequence[Mapping[str, Any]], **fixed: Any
+    ) -> list[dict[str, Any]]:
+        """Results of `function` on all points, from the store where they are already there."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        results = []
+        table = sweep(function, points, fixed=fixed, store=self.output / "runs.sqlite")
+        for i in range(table.n_rows):
+            if table["status"][i] != "done":
+                raise RuntimeError(f"run {points[i]} ended {table['status'][i]}")
+            results.append({name: table[name][i] for name in table})
+        return results
+
+    def measure(
+        self,
+        points: Sequence[Mapping[str, Any]],
+        observable: str = "gen_error",
+        *,
+        fit: bool = True,
+    ) -> list[Measurement]:
+        """Train at every point at size N, and with `fit` at the smaller sizes that tell c/N.
+
+        Without `fit` there is no allowance: for pictures.
+        """
+        sizes = (*self.sizes, self.N) if fit else (self.N,)
+        runs = [max(2, self.n_runs * self.N // size) for size in sizes]
+        grid = [
+            {**point, "N": size, "n_runs": count, "seed": self.seed + 1000 * k}
+            for point in points
+            for k, (size, count) in enumerate(zip(sizes, runs, strict=True))
+        ]
+        results = self.run(train, grid)
+        measured = []
+        for i in range(len(points)):
+            block = results[i * len(sizes) : (i + 1) * len(sizes)]
+            mean = np.array([np.asarray(r[observable], float) for r in block])
+            error = np.array([np.asarray(r[f"{observable}_se"], float) for r in block])
+            small = fit_limit(np.array(sizes[:-1]), mean[:-1], error[:-1]) if fit else None
+            epoch = np.asarray(block[-1]["epoch"])
+            measured.append(
+                Measurement(
+                    self.N,
+                    self.n_runs,
+                    epoch,
+                    mean[-1],
+                    error[-1],
+                    small,
+                    sizes,
+                    tuple(np.asarray(r[f"{observable}_runs"], float) for r in block),
+                )
+            )
+        return measured
+
+
+@dataclass(frozen=True)
+class Fit:
+    """a + c/N fitted to means at several N, with standard errors."""
+
+    limit: NDArray[np.float64]
+    limit_error: NDArray[np.float64]
+    slope: NDArray[np.float64]
+    slope_error: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Mean and standard error along training at size N, the fit to the smaller sizes, and all."""
+
+    N: int
+    n_runs: int
+    epoch: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    error: NDArray[np.float64]
+    fit: Fit | None
+    sizes: tuple[int, ...]
+    finals: tuple[NDArray[np.float64], ...]  # of every single run, by size
+
+    def minus(self, other: Measurement) -> Measurement:
+        """The difference to `other` after training, run by run: both saw the same samples."""
+        finals = tuple(a - b for a, b in zip(self.finals, other.finals, strict=True))
+        mean = np.array([[d.mean()] for d in finals])
+        error = np.array([[d.std(ddof=1) / np.sqrt(d.size)] for d in finals])
+        small = fit_limit(np.array(self.sizes[:-1]), mean[:-1], error[:-1])
+        return replace(
+            self, epoch=self.epoch[-1:], mean=mean[-1], error=error[-1], fit=small, finals=finals
+        )
+
+    def point(
+        self,
+        where: str,
+        theory: float,
+        *,
+        record: int = -1,
+        theory_error: float = 0.0,
+        scale: float = 0.0,
+    ) -> Point:
+        """The comparison with `theory` at one record (by default after training)."""
+        return Point(
+            where,
+            float(theory),
+            float(self.mean[record]),
+            float(self.error[record]),
+            self.n_runs,
+            allowance=abs(float(self.fit.slope[record])) / self.N if self.fit else 0.0,
+            allowance_error=float(self.fit.slope_error[record]) / self.N if self.fit else 0.0,
+            theory_error=theory_error,
+            scale=scale,
+        )
+
+
+def fit_limit(sizes: NDArray[Any], means: NDArray[np.float64], errors: NDArray[np.float64]) -> Fit:
+    """Weighted least squares of a + c/size down the first axis.
+
+    No theory enters, so that the allowance |c|/N cannot hide a theory that is wrong.
+
+    Examples
+    --------
+    >>> fit = fit_limit(np.array([10, 20, 40]), 2 + 3 / np.array([10, 20, 40]), np.full(3, 0.1))
+    >>> print(f"{fit.limit:.6f} {fit.slope:.6f}")
+    2.000000 3.000000
+    """
+    x = 1.0 / np.reshape(sizes, (-1,) + (1,) * (means.ndim - 1))
+    weight = 1.0 / np.maximum(errors, 1e-12) ** 2
+    s0, s1, s2 = (np.sum(weight * x**k, axis=0) for k in range(3))
+    t0, t1 = (np.sum(weight * x**k * means, axis=0) for k in range(2))
+    determinant = s0 * s2 - s1**2
+    return Fit(
+        (s2 * t0 - s1 * t1) / determinant,
+        np.sqrt(s2 / determinant),
+        (s0 * t1 - s1 * t0) / determinant,
+        np.sqrt(s0 / determinant),
+    )
+
+
+def train(**options: Any) -> dict[str, Any]:
+    """One call of `simulate_training`, as means and standard errors of its observables.
+
+    `batch_size` may be negative: -16 means N/16, which keeps the stability of mini-batch descent
+    the same at all N; 0 means the whole training set.
+    """
+    N, size = options["N"], options["batch_size"]
+    P = round(options["alpha"] * N)
+    options["batch_size"] = P if size == 0 else min(P, max(1, N // -size) if size < 0 else size)
+    run = simulate_training(**options, n_threads=1, progress=False)
+    record: dict[str, Any] = {"epoch": run.epoch}
+    for name in OBSERVABLES:
+        record[name], record[f"{name}_se"] = run.mean(name), run.standard_error(name)
+        record[f"{name}_runs"] = getattr(run, name)[-1]
+    diverged = np.any(run.status == "diverged")
+    return record | {"status": "diverged" if diverged else "done"}
+
+
+def mean_field(**options: Any) -> dict[str, Any]:
+    """One call of `mean_field_training`: the error along training, with its standard error."""
+    run = mean_field_training(**options, n_threads=1, progress=False)
+    return {
+        "epoch": run.epoch,
+        "gen_error": run.mean("gen_error"),
+        "gen_error_se": run.standard_error("gen_error"),
+    }
