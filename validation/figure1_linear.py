@@ -132,8 +132,8 @@ def run(setup: Setup) -> list[Claim]:
                 )
                 for a in (2.0, 3.0)
             ),
-            note=f"After {BN['epochs']} epochs, when batch norm is not quite at its limit: longer "
-            "training brings the error up towards the theory.",
+            note=f"After {BN['epochs']} epochs, when batch norm is not quite at its limit: whether "
+            "longer training closes the gap to the theory is not shown.",
             **common,
         ),
         Claim(
