@@ -140,7 +140,7 @@ def _normal_rule(reach: int, cut=None):
     rule = []
     for low, high in pairwise(edges):
         half = (high - low) / 2
-        for x, w in legendre(12):
+        for x, w in legendre(16):
             z = low + half + half * x
             rule.append((z, w * half * exp(-z * z / 2) / sqrt(2 * pi)))
     return rule
@@ -163,7 +163,7 @@ def verify() -> None:
         assert change < 2e-12
     closed = linear_free_energy(*(mpf(x) for x in INPUTS[0][1:]))
     assert abs(free_energy(*INPUTS[0]) - closed) < 1e-13
-    for inputs in INPUTS:  # a minute or two a row
+    for inputs in INPUTS:  # some minutes a row
         if inputs[NAMES.index("beta")] <= 8:
             difference = abs(free_energy(*inputs) - free_energy_in_mpmath(*inputs))
             print(inputs, f"mpmath differs by {float(difference):.1e}", flush=True)
