@@ -64,16 +64,6 @@ def _cone(k, mu, sigma, tau):
 
 
 @jit
-def _kappa(chi, a):
-    """Where the two branches are equally good for y > 0, and its derivative in chi."""
-    A = math.sqrt(1.0 + chi)
-    B = math.sqrt(1.0 + a * a * chi)
-    kappa = chi * (B + a * A) / (A + B)
-    slope = kappa / chi - chi * (1.0 - a) * (1.0 - a * a) / (2.0 * A * B * (A + B) ** 2)
-    return kappa, slope
-
-
-@jit
 def _saddle(chi, m, h, v, S, a):
     """Everything the saddle point needs at (chi, m, v), in closed form.
 

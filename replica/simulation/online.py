@@ -24,18 +24,18 @@ from replica.students import LeakyReLU, as_student
 
 from . import _kernels as kernels
 from .data import default_threads, map_runs, piecewise_teacher_error, require_memory, streams
+from .run_statistics import RunStatistics
 from .settings import DIVERGENCE_LIMIT, MAX_RUNS, NORMALIZERS
 
 __all__ = ["OnlineRun", "simulate_online"]
 
-_OBSERVABLES = ("gamma", "R", "L", "gen_error")
 # Random numbers are drawn in blocks of about this many: large enough to hide the call, small
 # enough for the cache.
 _BLOCK_NUMBERS = 1 << 16
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class OnlineRun:
+class OnlineRun(RunStatistics):
     """Order parameters along online learning, one column per run.
 
     Attributes
@@ -69,52 +69,17 @@ class OnlineRun:
     status: NDArray[np.str_]
     seconds: float
 
-    @property
-    def n_runs(self) -> int:
-        """Number of runs."""
-        return self.status.size
-
-    def mean(self, observable: str) -> NDArray[np.float64]:
-        """Mean of `observable` over the runs that did not diverge, shape (n_records,)."""
-        kept = self._kept(observable)
-        return kept.mean(axis=1) if kept.shape[1] else np.full(self.t.size, np.nan)
-
-    def standard_error(self, observable: str) -> NDArray[np.float64]:
-        """Standard error of that mean; NaN with fewer than two runs."""
-        kept = self._kept(observable)
-        if kept.shape[1] < 2:
-            return np.full(self.t.size, np.nan)
-        return kept.std(axis=1, ddof=1) / math.sqrt(kept.shape[1])
-
-    def final(self) -> dict[str, Any]:
-        """One flat record of the last state: means and standard errors, for tables and sweeps."""
-        record: dict[str, Any] = {}
-        for name in _OBSERVABLES:
-            record[name] = float(self.mean(name)[-1])
-            record[f"{name}_se"] = float(self.standard_error(name)[-1])
-        record["n_diverged"] = int(np.sum(self.status == "diverged"))
-        record["status"] = "diverged" if record["n_diverged"] == self.n_runs else "done"
-        return record
+    _observables = ("gamma", "R", "L", "gen_error")
 
     def plot(self, observable: str = "R", *, ax: Any = None) -> Any:
         """Draw the mean of `observable` against t; returns the Matplotlib axes."""
-        if ax is None:
-            from matplotlib.figure import Figure
+        return self._draw(observable, ax)
 
-            ax = Figure().add_subplot()
-        mean, error = self.mean(observable), self.standard_error(observable)
-        (line,) = ax.plot(self.t, mean, label=f"{self.normalizer}, N = {self.N}")
-        if np.isfinite(error).all():
-            ax.fill_between(
-                self.t, mean - error, mean + error, color=line.get_color(), alpha=0.25, lw=0
-            )
-        ax.set_xlabel("t = samples / N")
-        ax.set_ylabel(observable.replace("_", " "))
-        return ax
+    def _abscissa(self) -> tuple[NDArray[Any], str]:
+        return self.t, "t = samples / N"
 
-    def _kept(self, observable: str) -> NDArray[np.float64]:
-        choice("observable", observable, _OBSERVABLES)
-        return getattr(self, observable)[:, self.status != "diverged"]
+    def _legend(self) -> str:
+        return f"{self.normalizer}, N = {self.N}"
 
     def __repr__(self) -> str:
         diverged = int(np.sum(self.status == "diverged"))

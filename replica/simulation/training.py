@@ -5,7 +5,6 @@ Imports the engines of this package, the students and the argument checks.
 
 from __future__ import annotations
 
-import math
 import threading
 import warnings
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from . import _kernels as kernels
 from .data import claim_memory, default_threads, inputs_key, map_runs, require_memory, streams
 from .dense import dense_memory, run_dense
 from .matrix_free import matrix_free_memory, run_matrix_free
+from .run_statistics import RunStatistics
 from .settings import (
     MAX_RUNS,
     NORMALIZERS,
@@ -41,7 +41,7 @@ _SCHEDULES = ("constant", "step", "cosine")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TrainingRun:
+class TrainingRun(RunStatistics):
     """Order parameters and errors along training, one column per run.
 
     Every observable has shape (n_records, n_runs); `epoch` has shape (n_records,). The student is
@@ -109,61 +109,20 @@ class TrainingRun:
     orthogonality_error: NDArray[np.float64]
     data_seeds: tuple[np.random.SeedSequence | None, ...]
 
-    @property
-    def n_runs(self) -> int:
-        """Number of runs."""
-        return self.status.size
-
-    def mean(self, observable: str) -> NDArray[np.float64]:
-        """Mean of `observable` over the runs that did not diverge, shape (n_records,)."""
-        return self._kept(observable).mean(axis=1) if self._any_left() else self._nothing()
-
-    def standard_error(self, observable: str) -> NDArray[np.float64]:
-        """Standard error of that mean; NaN with fewer than two runs."""
-        kept = self._kept(observable)
-        if kept.shape[1] < 2:
-            return self._nothing()
-        return kept.std(axis=1, ddof=1) / math.sqrt(kept.shape[1])
-
-    def final(self) -> dict[str, Any]:
-        """One flat record of the last state: means and standard errors, for tables and sweeps."""
-        record: dict[str, Any] = {}
-        for name in OBSERVABLES:
-            record[name] = float(self.mean(name)[-1])
-            record[f"{name}_se"] = float(self.standard_error(name)[-1])
-        record["n_diverged"] = int(np.sum(self.status == "diverged"))
-        record["status"] = "diverged" if not self._any_left() else "done"
-        return record
+    _observables = OBSERVABLES
 
     def plot(self, observable: str = "gen_error", *, ax: Any = None) -> Any:
         """Draw the mean of `observable` with its standard error against the epoch.
 
         Returns the Matplotlib axes.
         """
-        if ax is None:
-            from matplotlib.figure import Figure
+        return self._draw(observable, ax)
 
-            ax = Figure().add_subplot()
-        choice("observable", observable, OBSERVABLES)
-        mean, error = self.mean(observable), self.standard_error(observable)
-        (line,) = ax.plot(self.epoch, mean, label=f"{self.normalizer}, {self.student.name}")
-        if np.isfinite(error).all():
-            ax.fill_between(
-                self.epoch, mean - error, mean + error, color=line.get_color(), alpha=0.25, lw=0
-            )
-        ax.set_xlabel("epoch")
-        ax.set_ylabel(observable.replace("_", " "))
-        return ax
+    def _abscissa(self) -> tuple[NDArray[Any], str]:
+        return self.epoch, "epoch"
 
-    def _kept(self, observable: str) -> NDArray[np.float64]:
-        choice("observable", observable, OBSERVABLES)
-        return getattr(self, observable)[:, self.status != "diverged"]
-
-    def _any_left(self) -> bool:
-        return bool(np.any(self.status != "diverged"))
-
-    def _nothing(self) -> NDArray[np.float64]:
-        return np.full(self.epoch.size, np.nan)
+    def _legend(self) -> str:
+        return f"{self.normalizer}, {self.student.name}"
 
     def __repr__(self) -> str:
         counts = ", ".join(
