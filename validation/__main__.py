@@ -16,6 +16,7 @@ SCRIPTS = (
     "figure1_linear",
     "figure1_relu",
     "theorem1",
+    "batch_norm_traits",
     "table1",
     "dynamics_trajectories",
     "finite_size",

@@ -40,9 +40,6 @@ class Point:
         Finite-size allowance |c|/N from a fit of a + c/N to smaller sizes, and its standard error.
     theory_error : float
         Standard error of the theory, where that is a Monte Carlo average itself.
-    scale : float
-        What a deviation is a share of: the theory's own value unless given, as it is for
-        differences of two errors.
     """
 
     where: str
@@ -53,7 +50,6 @@ class Point:
     allowance: float = 0.0
     allowance_error: float = 0.0
     theory_error: float = 0.0
-    scale: float = 0.0
 
     @property
     def deviation(self) -> float:
@@ -66,9 +62,8 @@ class Point:
         return math.hypot(self.standard_error, self.allowance_error, self.theory_error)
 
     def share(self, amount: float) -> float:
-        """`amount` as a share of the scale."""
-        scale = abs(self.scale or self.theory)
-        return abs(amount) / scale if scale else math.inf
+        """`amount` as a share of the theory's value; infinite where that is 0."""
+        return abs(amount / self.theory) if self.theory else math.inf
 
     def tolerance(self, n_points: int) -> float:
         """Largest deviation that chance and finite size explain, for one of `n_points` points."""
@@ -98,7 +93,7 @@ def judge(points: Sequence[Point]) -> Verdict:
     It holds (green) if every |simulation - theory| is at most t times the standard error plus the
     finite-size allowance, where t is Student's, with three standard deviations' chance of a
     false alarm over all points together. It holds within x % (amber) if the largest deviation is
-    at most 5 % of the point's scale, and fails (red) otherwise, also on any number that is not
+    at most 5 % of the theory's value, and fails (red) otherwise, also on any number that is not
     finite.
 
     Examples

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replica import mean_field_training, simulate_training, sweep
+from replica.plotting import save_figure
 
 from ._claims import Point
 
@@ -50,6 +51,11 @@ class Setup:
     def command(self, script: str) -> str:
         """The command that runs one script."""
         return f"python -m validation {self.option} --only {script}"
+
+    def save(self, figure: Any, name: str) -> None:
+        """Write the figure of one script as PNG and PDF."""
+        for ending in ("png", "pdf"):
+            save_figure(figure, self.output / f"{name}.{ending}", dpi=110)
 
     def run(
         self, function: Callable[..., Any], points: Sequence[Mapping[str, Any]], **fixed: Any
@@ -145,7 +151,6 @@ class Measurement:
         *,
         record: int = -1,
         theory_error: float = 0.0,
-        scale: float = 0.0,
     ) -> Point:
         """The comparison with `theory` at one record (by default after training)."""
         return Point(
@@ -157,7 +162,6 @@ class Measurement:
             allowance=abs(float(self.fit.slope[record])) / self.N if self.fit else 0.0,
             allowance_error=float(self.fit.slope_error[record]) / self.N if self.fit else 0.0,
             theory_error=theory_error,
-            scale=scale,
         )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from replica import simulate_online
 from replica.dynamics import integrate
-from replica.plotting import finish_axes, line_style, new_axes, save_figure
+from replica.plotting import finish_axes, line_style, new_axes
 
 from ._claims import Claim, Point
 from ._runs import Setup, fit_limit
@@ -101,7 +101,7 @@ def run(setup: Setup) -> list[Claim]:
     for ax, label in zip(axes, (r"$\gamma$", "$R$", "$L$"), strict=True):
         finish_axes(ax, xlabel="time  $t$ = steps / $N$", ylabel=label, legend="inside")
     axes[0].set_title(f"ReLU, $N$ = {N}, chain", loc="left")
-    save_figure(figure, setup.output / f"{name}.png", dpi=110)
+    setup.save(figure, name)
     return [
         Claim(
             name=f"trajectories-{engine}",

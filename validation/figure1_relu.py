@@ -12,7 +12,6 @@ from replica.plotting import (  # fmt: skip
     finish_axes,
     line_style,
     new_axes,
-    save_figure,
 )
 from replica.published import relu_sgd_error
 
@@ -204,4 +203,4 @@ def draw(setup: Setup, annealed, plain, decayed, bn, wn, name: str) -> None:
     options = {"xlabel": LOAD_LABEL, "ylabel": ERROR_LABEL, "legend": "below"}
     finish_axes(left, title=f"ReLU, S = {S}, N = {setup.N}: annealed", **options)
     finish_axes(right, title="plain training", **options)
-    save_figure(figure, setup.output / f"{name}.png", dpi=110)
+    setup.save(figure, name)

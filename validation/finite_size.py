@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from replica import gen_error, simulate_training
-from replica.plotting import finish_axes, line_style, new_axes, save_figure
+from replica.plotting import finish_axes, line_style, new_axes
 
 from ._claims import Claim, Point
 from ._runs import Setup
@@ -142,7 +142,7 @@ def run(setup: Setup) -> list[Claim]:
     finish_axes(
         right, xlabel="$N$", ylabel="scatter", title="ReLU, matrix-free, 10 steps", legend="inside"
     )
-    save_figure(figure, setup.output / f"{name}.png", dpi=110)
+    setup.save(figure, name)
     return claims
 
 

@@ -16,7 +16,7 @@ from replica.dynamics import (
     integrate_grid,
     max_learning_rate,
 )
-from replica.plotting import finish_axes, line_style, save_figure
+from replica.plotting import finish_axes, line_style
 from replica.students import ERF, LINEAR, RELU, LeakyReLU
 
 from ._claims import Claim, Point
@@ -93,11 +93,11 @@ def run(setup: Setup) -> list[Claim]:
             **common,
         ),
     ]
-    draw(setup.output / f"{name}.png", setup.seed)
+    draw(setup, name)
     return claims
 
 
-def draw(path: Path, seed: int) -> None:
+def draw(setup: Setup, name: str) -> None:
     """Trajectories, the region of stability, and late times against the learning rate."""
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
@@ -119,10 +119,10 @@ def draw(path: Path, seed: int) -> None:
         style = line_style(index, marker="none", label=method)
         for ax, values in zip(axes[0], (run.gamma, run.R, run.L), strict=True):
             ax.plot(t, values, **style)
-    for ax, name, where in zip(
+    for ax, label, where in zip(
         axes[0], (r"$\gamma$", "$R$", "$L$"), ("none", "inside", "none"), strict=True
     ):
-        finish_axes(ax, xlabel="time  $t$ = steps / $N$", ylabel=name, legend=where)
+        finish_axes(ax, xlabel="time  $t$ = steps / $N$", ylabel=label, legend=where)
     axes[0, 0].set_title(r"ReLU, $\eta = 1$, $\zeta = 0.25$", loc="left")
 
     eta = np.linspace(0.05, 10.0, 120)
@@ -171,7 +171,7 @@ def draw(path: Path, seed: int) -> None:
         ax.axvline(last, color=style["color"], linestyle=":", linewidth=1.0)
     points = np.array([1.7, 1.9, 2.05, 2.1, 2.15, 2.2])
     simulated = [
-        simulate("sgd", 4000, 8, [150.0], seed=seed + k, a=0.0, eta=x, D=0.1)[:, 0, 1]
+        simulate("sgd", 4000, 8, [150.0], seed=setup.seed + k, a=0.0, eta=x, D=0.1)[:, 0, 1]
         for k, x in enumerate(points)
     ]
     R = 1 - np.array(simulated)
@@ -181,4 +181,4 @@ def draw(path: Path, seed: int) -> None:
     )  # fmt: skip
     ax.set_title("sgd: $R$ at late times", loc="left")
     finish_axes(ax, xlabel=r"$\eta$", ylabel="$R$", legend="inside")
-    save_figure(figure, path, dpi=100)
+    setup.save(figure, name)

@@ -6,7 +6,7 @@ import numpy as np
 
 from replica import gamma_decay_strength, shrinkage, simulate_training
 from replica.batch_norm import gamma_decay, sampled_loss
-from replica.plotting import finish_axes, line_style, new_axes, save_figure
+from replica.plotting import finish_axes, line_style, new_axes
 
 from ._claims import Claim, Point
 from ._runs import Setup
@@ -189,5 +189,5 @@ def run(setup: Setup) -> list[Claim]:
         SHRINKAGE_SIZES, [r["mean"] for r in ratios], [r["error"] for r in ratios], **style
     )
     finish_axes(second, xlabel="$M$", ylabel=r"$\gamma$ over least squares", legend="inside")
-    save_figure(figure, setup.output / f"{name}.png", dpi=110)
+    setup.save(figure, name)
     return claims
