@@ -20,8 +20,9 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
-    "sphinx.ext.napoleon",
+    "numpydoc",
     "sphinx.ext.viewcode",
+    "sphinxcontrib.bibtex",
 ]
 exclude_patterns = ["_build"]
 default_role = "py:obj"  # numpydoc docstrings write `name` for a link to a name
@@ -32,9 +33,9 @@ myst_dmath_double_inline = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the types are in the docstrings, as their authors meant them
-napoleon_google_docstring = False
-napoleon_use_ivar = True
-napoleon_use_rtype = False
+numpydoc_show_class_members = False  # autodoc lists them
+
+bibtex_bibfiles = ["references.bib"]
 
 math_number_all = False
 math_eqref_format = "({number})"
@@ -73,4 +74,4 @@ def find_by_last_name(app, env, node, contnode):
 
 def setup(app):
     app.connect("missing-reference", find_by_last_name)
-    app.connect("autodoc-process-docstring", keep_bars, priority=400)  # before napoleon at 500
+    app.connect("autodoc-process-docstring", keep_bars, priority=400)  # before numpydoc at 500
