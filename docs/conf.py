@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from numpydoc.xref import DEFAULT_LINKS
 from sphinx.util.nodes import make_refnode
 
 import replica
@@ -34,6 +36,15 @@ myst_dmath_double_inline = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the types are in the docstrings, as their authors meant them
 numpydoc_show_class_members = False  # autodoc lists them
+numpydoc_xref_param_type = True  # types are links, those of this package only:
+DEFAULT_LINKS.clear()  # these would need the inventories of Python and NumPy from the network
+numpydoc_xref_ignore = "all"
+numpydoc_xref_aliases = {
+    name: name
+    for module in ("", ".batch_norm", ".dynamics", ".gaussian", ".simulation", ".sweeps")
+    for name in import_module(f"replica{module}").__all__
+    if name == "GLM" or (name[0].isupper() and not name.isupper())
+}
 
 bibtex_bibfiles = ["references.bib"]
 
