@@ -40,7 +40,7 @@ numpydoc_xref_param_type = True  # types are links, those of this package only:
 DEFAULT_LINKS.clear()  # these would need the inventories of Python and NumPy from the network
 numpydoc_xref_ignore = "all"
 numpydoc_xref_aliases = {
-    name: name
+    name: f":obj:`{name}`"
     for module in ("", ".batch_norm", ".dynamics", ".gaussian", ".simulation", ".sweeps")
     for name in import_module(f"replica{module}").__all__
     if name == "GLM" or (name[0].isupper() and not name.isupper())
