@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from numpydoc.xref import DEFAULT_LINKS
 from sphinx.util.nodes import make_refnode
 
 import replica
@@ -20,8 +22,9 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
-    "sphinx.ext.napoleon",
+    "numpydoc",
     "sphinx.ext.viewcode",
+    "sphinxcontrib.bibtex",
 ]
 exclude_patterns = ["_build"]
 default_role = "py:obj"  # numpydoc docstrings write `name` for a link to a name
@@ -32,9 +35,18 @@ myst_dmath_double_inline = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the types are in the docstrings, as their authors meant them
-napoleon_google_docstring = False
-napoleon_use_ivar = True
-napoleon_use_rtype = False
+numpydoc_show_class_members = False  # autodoc lists them
+numpydoc_xref_param_type = True  # types are links, those of this package only:
+DEFAULT_LINKS.clear()  # these would need the inventories of Python and NumPy from the network
+numpydoc_xref_ignore = "all"
+numpydoc_xref_aliases = {
+    name: f":obj:`{name}`"
+    for module in ("", ".batch_norm", ".dynamics", ".gaussian", ".simulation", ".sweeps")
+    for name in import_module(f"replica{module}").__all__
+    if name == "GLM" or (name[0].isupper() and not name.isupper())
+}
+
+bibtex_bibfiles = ["references.bib"]
 
 math_number_all = False
 math_eqref_format = "({number})"
@@ -73,4 +85,4 @@ def find_by_last_name(app, env, node, contnode):
 
 def setup(app):
     app.connect("missing-reference", find_by_last_name)
-    app.connect("autodoc-process-docstring", keep_bars, priority=400)  # before napoleon at 500
+    app.connect("autodoc-process-docstring", keep_bars, priority=400)  # before numpydoc at 500

@@ -69,6 +69,10 @@ def free_energy(
     TypeError, ValueError
         If an argument is out of range, or ``q <= gamma ** 2``.
 
+    Notes
+    -----
+    Theory: :eq:`eq-free-energy` in :doc:`/finite_temperature`.
+
     Examples
     --------
     >>> round(float(free_energy(0.6, 0.7, 0.6, alpha=1, S=0.25, beta=10, student="relu")), 6)
@@ -109,7 +113,28 @@ def free_energy_published(
 
     It replaces the inner average by that of a linear student where y > 0 and by the loss of the
     output 0 where y <= 0, which is not the limit of eq. 19: there the student is active on some
-    samples with y <= 0, and silent on some with y > 0. Parameters as for `free_energy`.
+    samples with y <= 0, and silent on some with y > 0.
+
+    Parameters
+    ----------
+    gamma, R, q : float or array_like
+        Order parameters, as for `free_energy`.
+    alpha, S, beta : float or array_like
+        Load, variance of the label noise and inverse temperature.
+
+    Returns
+    -------
+    ndarray
+        f, in the broadcast shape, of a student without decay.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of range, or ``q <= gamma ** 2``.
+
+    Notes
+    -----
+    Theory: :eq:`eq-published-free-energy` in :doc:`/finite_temperature`.
 
     Examples
     --------

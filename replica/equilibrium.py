@@ -41,7 +41,7 @@ class Equilibrium:
     alpha, S, zeta : ndarray
         Load, noise variance, weight decay (sum convention).
     gamma, R : ndarray
-        Length of the student's weights, sqrt(\\|W\\|^2/N), and overlap with the teacher.
+        Length of the student's weights, sqrt(|W|^2/N), and overlap with the teacher.
     chi : ndarray
         Susceptibility lim beta (Q - q); inf at zeta = 0 below the interpolation threshold.
     gen_error : ndarray
@@ -211,8 +211,10 @@ def solve_equilibrium(
     -----
     Converged means: a full Newton step below 1e-7 in (log chi, m, log v) followed by an undamped
     relative residual below 1e-10 (in practice 1e-13). Where several saddle points exist (slopes
-    below 0.01 at tiny zeta), the one of least energy is returned. The equations are derived in
-    the documentation, "Theory".
+    below 0.01 at tiny zeta), the one of least energy is returned.
+
+    Theory: :eq:`eq-ridge`, :eq:`eq-saddle-point` and :eq:`eq-cone-moments` in :doc:`/theory`;
+    :eq:`eq-gibbs-saddle-point` in :doc:`/finite_temperature`.
 
     Examples
     --------
@@ -319,6 +321,8 @@ def interpolation_threshold(
     -----
     Where chi diverges. For ReLU the replica-symmetric threshold is, in parametric form with
     0 <= phi < pi/2, alpha_c = 2 pi/(pi + phi) at S = (tan(phi) - phi)/(pi + phi).
+
+    Theory: :eq:`eq-threshold` in :doc:`/theory`.
 
     Examples
     --------

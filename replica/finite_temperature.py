@@ -75,6 +75,10 @@ def solve_finite_temperature(
         If an argument is out of range, or an activation is not a smooth function between its
         declared kinks. An exception raised by an activation is passed on.
 
+    Notes
+    -----
+    Theory: :eq:`eq-gibbs-saddle-point` in :doc:`/finite_temperature`.
+
     Examples
     --------
     >>> result = solve_finite_temperature(1.0, 0.25, 0.25, 10.0, student="relu")

@@ -106,6 +106,10 @@ def gaussian_average(
         If the covariance is not symmetric positive semidefinite with d <= 3, if `kinks` does not
         fit d, or if the integrand is not finite.
 
+    Notes
+    -----
+    Theory: :eq:`eq-gaussian-average` in :doc:`/gaussian`.
+
     Examples
     --------
     >>> average = gaussian_average(lambda z: max(z - 0.3, 0.0), kinks=[0.3])
@@ -151,9 +155,28 @@ def gaussian_average(
 
 
 def hermite_rule(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nodes and weights, both of shape (n,), for averages over a standard normal variable.
+    """Gauss-Hermite rule for averages over a standard normal variable.
 
     Exact for polynomials up to degree 2 n - 1; use `split_rule` for anything with a kink.
+
+    Parameters
+    ----------
+    n : int
+        Number of nodes, 1 to 2000.
+
+    Returns
+    -------
+    nodes, weights : ndarray, shape (n,)
+        The average of f is ``weights @ f(nodes)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is no integer or out of range.
+
+    Notes
+    -----
+    Theory: :eq:`eq-gauss-hermite` in :doc:`/gaussian`.
 
     Examples
     --------
@@ -166,9 +189,28 @@ def hermite_rule(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def split_rule(kinks: ArrayLike = ()) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nodes and weights for averages over a standard normal variable, cut at `kinks`.
+    """Piecewise Gauss-Legendre rule for averages over a standard normal variable.
 
-    Each piece has 16 Gauss-Legendre nodes; the arrays may be handed to compiled code.
+    Each piece has 16 nodes; the arrays may be handed to compiled code.
+
+    Parameters
+    ----------
+    kinks : array_like
+        Where the function, or its slope, jumps: the pieces end there. In any order.
+
+    Returns
+    -------
+    nodes, weights : ndarray, one-dimensional
+        The average of f is ``weights @ f(nodes)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `kinks` are not finite real numbers.
+
+    Notes
+    -----
+    Theory: :eq:`eq-split-rule` in :doc:`/gaussian`.
 
     Examples
     --------
@@ -387,8 +429,23 @@ def _legendre_rule(cuts: Any, nodes: Any, node_weights: Any) -> tuple[Any, Any]:
 def mean_1d(integrand: Any, mean: float, sd: float, kinks: Any) -> tuple[float, float]:
     """Value and error of E[f(x)], x ~ N(mean, sd**2); compiled, for use in compiled code.
 
-    `integrand` is a compiled function of one float and `kinks` a float array; 16-node pieces are
-    compared with 10-node pieces.
+    Parameters
+    ----------
+    integrand : compiled function
+        f, of one float.
+    mean, sd : float
+        Mean and standard deviation (> 0) of x.
+    kinks : ndarray
+        Where f or its slope jumps.
+
+    Returns
+    -------
+    value, error : float
+        The average from 16-node pieces, and its distance from that of 10-node pieces plus rounding.
+
+    Notes
+    -----
+    Theory: :eq:`eq-split-rule` in :doc:`/gaussian`.
 
     Examples
     --------
@@ -414,7 +471,34 @@ def mean_1d(integrand: Any, mean: float, sd: float, kinks: Any) -> tuple[float, 
 
 @jit
 def mean_2d(integrand: Any, covariance: Any, kinks_x: Any, kinks_y: Any) -> tuple[float, float]:
-    """Value and error of E[f(x, y)], (x, y) centered with a (2, 2) covariance; compiled."""
+    """Value and error of E[f(x, y)], (x, y) centered with a (2, 2) covariance; compiled.
+
+    Parameters
+    ----------
+    integrand : compiled function
+        f, of two floats.
+    covariance : ndarray, shape (2, 2)
+        Positive definite.
+    kinks_x, kinks_y : ndarray
+        Where f or its slope jumps, in x and in y.
+
+    Returns
+    -------
+    value, error : float
+        As for `mean_1d`.
+
+    Notes
+    -----
+    Theory: :eq:`eq-split-rule` in :doc:`/gaussian`.
+
+    Examples
+    --------
+    >>> import numba, numpy as np
+    >>> product = numba.njit(lambda x, y: x * y)
+    >>> value, error = mean_2d(product, np.array([[1.0, 0.3], [0.3, 1.0]]), *np.zeros((2, 1)))
+    >>> round(value, 12)
+    0.3
+    """
     s1 = math.sqrt(covariance[0, 0])
     slope = covariance[0, 1] / s1
     s2 = math.sqrt(covariance[1, 1] - slope * slope)
@@ -436,7 +520,26 @@ def mean_2d(integrand: Any, covariance: Any, kinks_x: Any, kinks_y: Any) -> tupl
 def mean_3d(
     integrand: Any, covariance: Any, kinks_x: Any, kinks_y: Any, kinks_z: Any
 ) -> tuple[float, float]:
-    """Value and error of E[f(x, y, z)] for a centered vector with a (3, 3) covariance; compiled."""
+    """Value and error of E[f(x, y, z)] for a centered vector with a (3, 3) covariance; compiled.
+
+    Parameters
+    ----------
+    integrand : compiled function
+        f, of three floats.
+    covariance : ndarray, shape (3, 3)
+        Positive definite.
+    kinks_x, kinks_y, kinks_z : ndarray
+        Where f or its slope jumps, in x, in y and in z.
+
+    Returns
+    -------
+    value, error : float
+        As for `mean_1d`.
+
+    Notes
+    -----
+    Theory: :eq:`eq-split-rule` in :doc:`/gaussian`.
+    """
     s1 = math.sqrt(covariance[0, 0])
     l21 = covariance[1, 0] / s1
     l31 = covariance[2, 0] / s1
@@ -466,10 +569,21 @@ def mean_3d(
 
 @jit
 def sector_moments(start: float, stop: float) -> tuple[float, float, float, float]:
-    """P, E[x x], E[x y], E[y y] of a standard normal pair inside a sector of angles.
+    """Probability and second moments of a standard normal pair inside a sector of angles.
 
-    The sector is ``start <= atan2(y, x) <= stop`` (radians, ``stop - start`` at most 2 pi); the
-    moments are not divided by the probability P.
+    Parameters
+    ----------
+    start, stop : float
+        The sector ``start <= atan2(y, x) <= stop``, in radians, ``stop - start`` at most 2 pi.
+
+    Returns
+    -------
+    P, xx, xy, yy : float
+        The probability, and E[x x], E[x y], E[y y] over the sector, not divided by P.
+
+    Notes
+    -----
+    Theory: :eq:`eq-sector-moments` in :doc:`/gaussian`.
 
     Examples
     --------
@@ -490,10 +604,24 @@ def sector_moments(start: float, stop: float) -> tuple[float, float, float, floa
 def cone_moments(
     c_xx: float, c_xy: float, c_yy: float, from_ray: Any, to_ray: Any
 ) -> tuple[float, float, float, float]:
-    """P, E[x x], E[x y], E[y y] of a centered Gaussian pair inside a cone, in closed form.
+    """Probability and second moments of a centered Gaussian pair inside a cone, in closed form.
 
-    The cone reaches counter-clockwise from the ray along ``from_ray = (x, y)`` to the ray along
-    `to_ray`; equal rays give the whole plane. The covariance must be positive definite.
+    Parameters
+    ----------
+    c_xx, c_xy, c_yy : float
+        The covariance of the pair, positive definite.
+    from_ray, to_ray : tuple of two floats
+        Points (x, y) on the rays that bound the cone, which reaches counter-clockwise from the
+        first to the second; equal rays give the whole plane.
+
+    Returns
+    -------
+    P, xx, xy, yy : float
+        The probability, and E[x x], E[x y], E[y y] over the cone, not divided by P.
+
+    Notes
+    -----
+    Theory: :eq:`eq-cone-of-gaussian` in :doc:`/gaussian`.
 
     Examples
     --------

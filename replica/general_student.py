@@ -66,6 +66,11 @@ def solve_general_student(
         If an argument is out of range, or an activation is not a smooth function between its
         declared kinks. An exception raised by an activation is passed on.
 
+    Notes
+    -----
+    Theory: :eq:`eq-zero-temperature`, :eq:`eq-gibbs-saddle-point` and :eq:`eq-envelope` in
+    :doc:`/finite_temperature`.
+
     Examples
     --------
     >>> result = solve_general_student(2.0, 0.1, 0.25, student="relu")

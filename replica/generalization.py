@@ -102,6 +102,9 @@ def gen_error(
     where M (alpha - 1) is large; a rough approximation for slope < 1, which fails near and below
     the interpolation threshold.
 
+    Theory: :eq:`eq-ridge-error`, :eq:`eq-saddle-point` and :eq:`eq-published` in :doc:`/theory`;
+    :eq:`eq-bn-error` in :doc:`/batch_norm`.
+
     Examples
     --------
     >>> gen_error(2.0, 0.25)
@@ -149,7 +152,7 @@ def gen_error_from_overlaps(
     Parameters
     ----------
     gamma : array_like
-        Length of the student's effective weights, sqrt(\\|W\\|^2/N), >= 0.
+        Length of the student's effective weights, sqrt(|W|^2/N), >= 0.
     R : array_like
         Overlap with the teacher, cosine of the angle between the two, in [-1, 1].
     student : {"linear", "relu"} or LeakyReLU
@@ -165,6 +168,10 @@ def gen_error_from_overlaps(
     ------
     TypeError, ValueError
         If an argument is of the wrong type, out of range, or the shapes do not broadcast.
+
+    Notes
+    -----
+    Theory: :eq:`eq-gen-error` in :doc:`/conventions`.
 
     Examples
     --------
@@ -202,6 +209,10 @@ def zeta_from_mean(zeta: ArrayLike, alpha: ArrayLike) -> float | NDArray[np.floa
     ------
     TypeError, ValueError
         If an argument is of the wrong type, out of range, or the shapes do not broadcast.
+
+    Notes
+    -----
+    Theory: :eq:`eq-zeta-mean` in :doc:`/conventions`.
 
     Examples
     --------
@@ -241,6 +252,10 @@ def optimal_zeta(
     ------
     TypeError, ValueError
         If an argument is of the wrong type, out of range, or the shapes do not broadcast.
+
+    Notes
+    -----
+    Theory: :eq:`eq-ridge-error` and :eq:`eq-saddle-point` in :doc:`/theory`.
 
     Examples
     --------

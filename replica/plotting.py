@@ -1,7 +1,7 @@
 """Figures on matplotlib, without pyplot and its global state, so that no display is needed.
 
 `new_axes`, `line_style`, `finish_axes` and `save_figure` are the house style, for every figure of
-the package: colours that colour-blind readers tell apart (Okabe and Ito), and a line pattern and
+the package: colors that color-blind readers tell apart (Okabe and Ito), and a line pattern and
 a marker for each, so that a black-and-white print is legible too.
 
 May import the front door (`generalization`); nothing here computes physics.
@@ -70,9 +70,21 @@ ERROR_LABEL = r"generalization error  $\epsilon_{\mathrm{gen}}$"
 
 
 def new_axes(columns: int = 1, *, width: float = 5.0, height: float = 3.7) -> tuple[Figure, Any]:
-    """Return a new figure in the house style and its axes (an array of them if `columns` > 1).
+    """Return a new figure in the house style and its axes.
 
-    `width` and `height` are those of one panel, in inches.
+    Parameters
+    ----------
+    columns : int
+        Number of panels, side by side.
+    width, height : float
+        Size of one panel in inches.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+        Without pyplot: it needs no display.
+    axes : matplotlib.axes.Axes or ndarray of them
+        An array if `columns` > 1.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -83,9 +95,19 @@ def new_axes(columns: int = 1, *, width: float = 5.0, height: float = 3.7) -> tu
 
 
 def line_style(index: int, **overrides: Any) -> dict[str, Any]:
-    """Return the colour, line pattern and marker of the curve number `index` of a panel.
+    """Return the color, line pattern and marker of the curve number `index` of a panel.
 
-    The first 49 curves all look different; `overrides` are matplotlib line properties.
+    Parameters
+    ----------
+    index : int
+        Number of the curve, from 0; the first 49 all look different.
+    **overrides
+        Matplotlib line properties in place of the house style.
+
+    Returns
+    -------
+    dict
+        Keyword arguments for ``Axes.plot``.
 
     Examples
     --------
@@ -110,9 +132,22 @@ def finish_axes(
     title: str | None = None,
     legend: Literal["inside", "below", "none"] | None = None,
 ) -> Axes:
-    """Label `ax`, lay a faint grid under the data and, given labelled curves, add a legend.
+    """Label `ax`, lay a faint grid under the data and, given labeled curves, add a legend.
 
-    By default one labelled curve has no legend, a few have it inside the axes and more below.
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        The panel.
+    xlabel, ylabel, title : str
+        Labels of the axes; the title is optional.
+    legend : {"inside", "below", "none"}, optional
+        Where it goes. By default one labeled curve has no legend, a few have it inside the axes
+        and more below.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The same panel.
     """
     from matplotlib import rc_context
     from matplotlib.transforms import ScaledTranslation
@@ -140,7 +175,22 @@ def finish_axes(
 
 
 def save_figure(figure: Any, path: str | Path, *, dpi: float = 160) -> Path:
-    """Write `figure` to `path` (format after the suffix) and return the path."""
+    """Write a figure to a file.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        What to write.
+    path : str or Path
+        Where; the suffix decides the format.
+    dpi : float
+        Resolution of a raster format.
+
+    Returns
+    -------
+    Path
+        The path.
+    """
     from matplotlib import rc_context
 
     with rc_context(_STYLE):
@@ -155,6 +205,17 @@ def draw_curve(
 
     Where `y` is infinite the line is interrupted and a triangle sits at the top of the axes. The
     y axis is then limited to the bulk of the data, as it is when a finite peak dwarfs the rest.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        The panel.
+    x, y : ndarray
+        The curve; NaN and inf are allowed in `y`.
+    index : int
+        Number of the curve, which decides its style.
+    **line
+        Matplotlib line properties in place of the house style.
     """
     style = line_style(index, **line)
     style.setdefault("markevery", _sparse(len(x), index))
@@ -254,7 +315,7 @@ def plot_curve(
     Returns
     -------
     matplotlib.axes.Axes
-        With labelled axes. Where the error is infinite, at the interpolation threshold, the line
+        With labeled axes. Where the error is infinite, at the interpolation threshold, the line
         is interrupted and a triangle at the upper edge marks the divergence.
 
     Raises

@@ -18,7 +18,26 @@ def linear_sgd_error(alpha: ArrayLike, S: ArrayLike) -> NDArray[np.float64]:
     """Section 4.1: linear student, vanilla SGD to the end (zeta = 0).
 
     1 - alpha + alpha S/(1 - alpha) below alpha = 1, S/(alpha - 1) above; at 1 it diverges unless
-    S = 0. Arrays broadcast; invalid input raises ``TypeError`` or ``ValueError``.
+    S = 0.
+
+    Parameters
+    ----------
+    alpha, S : array_like
+        Load P/N > 0 and variance of the label noise >= 0.
+
+    Returns
+    -------
+    ndarray
+        The generalization error, of the broadcast shape.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type, out of range, or the shapes do not broadcast.
+
+    Notes
+    -----
+    Theory: :eq:`eq-ridgeless` in :doc:`/theory`.
 
     Examples
     --------
@@ -38,8 +57,26 @@ def linear_decay_error(alpha: ArrayLike, S: ArrayLike, zeta: ArrayLike) -> NDArr
 
     G = [1 - alpha - zeta + sqrt((zeta + (1 + sqrt(alpha))^2)(zeta + (1 - sqrt(alpha))^2))]/(2 zeta)
     is the response function of Krogh and Hertz (1992). Needs zeta > 0, and loses digits to
-    cancellation where zeta is small and alpha > 1: `gen_error` does not. Arrays broadcast; invalid
-    input raises ``TypeError`` or ``ValueError``.
+    cancellation where zeta is small and alpha > 1: `gen_error` does not.
+
+    Parameters
+    ----------
+    alpha, S, zeta : array_like
+        Load P/N > 0, variance of the label noise >= 0, weight decay > 0 (sum convention).
+
+    Returns
+    -------
+    ndarray
+        The generalization error, of the broadcast shape.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type, out of range, or the shapes do not broadcast.
+
+    Notes
+    -----
+    Theory: :eq:`eq-ridge-error` in :doc:`/theory`.
 
     Examples
     --------
@@ -61,8 +98,26 @@ def relu_sgd_error(alpha: ArrayLike, S: ArrayLike) -> NDArray[np.float64]:
     """Proposition 5: ReLU student, vanilla SGD to the end; alpha < 2 only.
 
     1 - alpha/4 + alpha S/(2 (2 - alpha)). It fits the samples with y > 0 and counts the others as
-    a constant, although the student is active on some of them. Arrays broadcast; invalid input
-    raises ``TypeError`` or ``ValueError``.
+    a constant, although the student is active on some of them.
+
+    Parameters
+    ----------
+    alpha, S : array_like
+        Load P/N in (0, 2) and variance of the label noise >= 0.
+
+    Returns
+    -------
+    ndarray
+        The generalization error, of the broadcast shape.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type, out of range, or the shapes do not broadcast.
+
+    Notes
+    -----
+    Theory: :eq:`eq-published` in :doc:`/theory`.
 
     Examples
     --------

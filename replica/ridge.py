@@ -216,7 +216,9 @@ def early_stopping(alpha: ArrayLike, S: ArrayLike, t: ArrayLike) -> EarlyStoppin
     -----
     With the Marchenko-Pastur law rho(x) of the spectrum of X^T X, of edges (1 -+ sqrt(alpha))^2,
     eps(t) = (1 - alpha)_+ + int rho(x) [exp(-2xt) + S (1 - exp(-xt))^2/x] dx
-    (Advani and Saxe 2017). Exact for N -> infinity at fixed t; relative accuracy 1e-12.
+    (Advani, Saxe and Sompolinsky 2020). Exact for N -> infinity at fixed t, to a relative 1e-12.
+
+    Theory: :eq:`eq-early-stopping` in :doc:`/theory`.
 
     Examples
     --------

@@ -173,6 +173,7 @@ def sweep(
     Returns
     -------
     SweepTable
+        One row per point of the grid, in its order.
 
     Raises
     ------
@@ -214,7 +215,17 @@ def sweep(
 
 
 def load_runs(store: str | Path) -> SweepTable:
-    """All runs of a store as one table, with the columns `function` and `version` in front.
+    """Return all runs of a store as one table, with the columns `function` and `version` in front.
+
+    Parameters
+    ----------
+    store : path
+        The SQLite file of a `sweep`.
+
+    Returns
+    -------
+    SweepTable
+        One row per run, by function and then in the order in which they finished.
 
     Raises
     ------

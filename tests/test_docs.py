@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import re
 import shlex
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from numpydoc.docscrape import ClassDoc
+from numpydoc.validate import validate
 
 import replica
 from replica.cli import main
@@ -19,6 +22,37 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 
 _BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_FENCED = re.compile(r"^( *)(`{3,}).*?^\1\2", re.MULTILINE | re.DOTALL)
+
+MODULES = (
+    "replica",
+    "replica.batch_norm",
+    "replica.dynamics",
+    "replica.finite_temperature",
+    "replica.gaussian",
+    "replica.general_student",
+    "replica.plotting",
+    "replica.published",
+    "replica.simulation",
+    "replica.sweeps",
+)
+# Public functions that compute no physics: they run, store, draw, or look something up.
+WITHOUT_EQUATION = {
+    "as_glm",
+    "draw_curve",
+    "finish_axes",
+    "line_style",
+    "load_runs",
+    "new_axes",
+    "plot_curve",
+    "save_figure",
+    "sweep",
+}
+# Of numpydoc's checks all but these: sections that are optional here (SA01, ES01, EX01); shared
+# options that a docstring takes over from another, "as for `gamma_decay`", in one entry (PR03,
+# PR04, RT02); results that their class describes (RT03); sentences that start with a symbol (PR08,
+# RT04); nouns for quantities (SS05).
+NOT_ASKED = {"SA01", "ES01", "EX01", "PR03", "PR04", "PR08", "RT02", "RT03", "RT04", "SS05"}
 
 
 def blocks(page: Path, *languages: str) -> list[tuple[int, str]]:
@@ -56,6 +90,74 @@ def exported(module: str) -> list[str]:
     return importlib.import_module(module).__all__
 
 
+def public(*, classes: bool) -> dict[str, str]:
+    """Name -> where it is imported from, of all public functions or classes, each once."""
+    found = {}
+    for module in reversed(MODULES):  # a name of the top level is listed there
+        for name in exported(module):
+            value = getattr(importlib.import_module(module), name)
+            is_function = hasattr(value, "__code__") or hasattr(value, "py_func")  # Numba's too
+            if name[0] != "_" and (isinstance(value, type) if classes else is_function):
+                found[name] = f"{module}.{name}"
+    hidden = {"gibbs_averages", "sample_free_energy", "normal_moments", "zero_temperature_averages"}
+    return {name: where for name, where in found.items() if name not in hidden}
+
+
+FUNCTIONS, CLASSES = public(classes=False), public(classes=True)
+
+
+def documentation(where: str) -> str:
+    module, name = where.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name).__doc__ or ""
+
+
+def equations(page: Path) -> set[str]:
+    """The labels of the displayed equations of `page`."""
+    return set(re.findall(r"\$\$ \((eq-[\w-]+)\)$", page.read_text("utf-8"), re.MULTILINE))
+
+
+def cited_equations(docstring: str) -> list[tuple[str, str]]:
+    """(page, label) of the equations in a line "Theory: :eq:`a` and :eq:`b` in :doc:`/page`"."""
+    _, _, text = docstring.partition("Theory: :eq:")
+    found, labels = [], []
+    for role, target in re.findall(r":(eq|doc):`([^`]+)`", ":eq:" + text if text else ""):
+        if role == "eq":
+            labels.append(target)
+        else:
+            found += [(target.lstrip("/"), label) for label in labels]
+            labels = []
+    return found
+
+
+def anchors(page: Path) -> set[str]:
+    """What may stand behind the # in a link to `page`: its headings and labels."""
+    text = _FENCED.sub("", page.read_text("utf-8"))
+    found = equations(page) | set(re.findall(r"^\(([\w-]+)\)=", text, re.MULTILINE))
+    for title in re.findall(r"^#{1,3} +(.*)$", text, re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)|[`*$]", r"\1", title)
+        slug = re.sub(r"[^\w\- ]", "", plain.strip().lower()).replace(" ", "-")
+        copies = sum(known == slug or known.startswith(f"{slug}-copy") for known in found)
+        found.add(f"{slug}-{copies}" if copies else slug)
+    return found
+
+
+def dead_links(page: Path) -> list[str]:
+    """The links of `page` inside the project whose file or anchor does not exist."""
+    dead = []
+    everywhere = set().union(*(equations(other) for other in PAGES))  # equations are known by name
+    text = re.sub(r"`[^`\n]+`", "", _FENCED.sub("", page.read_text("utf-8")))
+    for target in _LINK.findall(text):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        file, _, anchor = target.partition("#")
+        other = (page.parent / file).resolve() if file else page
+        if not other.exists() or (
+            anchor and other.suffix == ".md" and anchor not in anchors(other) | everywhere
+        ):
+            dead.append(target)
+    return dead
+
+
 def page_name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
@@ -82,10 +184,19 @@ def test_commands_run(page, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
-def test_relative_links_exist(page):
-    for target in _LINK.findall(page.read_text(encoding="utf-8")):
-        if not target.startswith(("http://", "https://", "mailto:", "#")):
-            assert (page.parent / target.split("#")[0]).exists(), f"{page_name(page)}: {target}"
+def test_relative_links_and_anchors_exist(page):
+    assert dead_links(page) == []
+
+
+def test_dead_links_finds_what_it_should(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A title, with `code`\n\n## Twice\n\n## Twice\n\n$$ x $$ (eq-here)\n\n"
+        "[a](#a-title-with-code) [b](#twice-1) [c](page.md#twice) [d](#eq-here) [e](https://x.org/#y)\n"
+        "```text\n[f](absent.md)\n```\n`[f](absent.md)`\n"
+        "[g](absent.md) [h](#nowhere) [i](page.md#eq-there)\n"
+    )
+    assert dead_links(page) == ["absent.md", "#nowhere", "page.md#eq-there"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
@@ -112,6 +223,50 @@ def test_api_pages_have_every_public_name():
         assert {f"{place}.{name}" for place in homes | {"replica"}} & documented, name
 
 
+@pytest.mark.parametrize("where", sorted(set(FUNCTIONS.values())))
+def test_public_functions_cite_their_equation(where):
+    if where.rsplit(".", 1)[1] in WITHOUT_EQUATION:
+        return
+    cited = cited_equations(documentation(where))
+    assert cited, f'{where}: no line "Theory: :eq:`eq-name` in :doc:`/page`."'
+    for page, label in cited:
+        assert label in equations(ROOT / "docs" / f"{page}.md"), f"{where}: {label} in {page}.md"
+
+
+def test_functions_without_equation_exist_and_cite_none():
+    assert set(FUNCTIONS) >= WITHOUT_EQUATION
+    assert [n for n in WITHOUT_EQUATION if cited_equations(documentation(FUNCTIONS[n]))] == []
+
+
+def test_cited_equations_finds_what_it_should():
+    assert cited_equations("No line.") == []
+    text = "Theory: :eq:`eq-a` and :eq:`eq-b` in :doc:`/theory`; :eq:`eq-c` in :doc:`/other`."
+    assert cited_equations(text) == [("theory", "eq-a"), ("theory", "eq-b"), ("other", "eq-c")]
+
+
+def test_equation_labels_are_unique():
+    labels = [label for page in PAGES for label in sorted(equations(page))]
+    assert sorted(set(labels)) == sorted(labels)
+
+
+@pytest.mark.parametrize("where", sorted(set(FUNCTIONS.values())))
+def test_docstrings_of_functions_pass_numpydoc(where):
+    found = [error for error in validate(where)["errors"] if error[0] not in NOT_ASKED]
+    assert found == []
+
+
+@pytest.mark.parametrize("where", sorted(set(CLASSES.values())))
+def test_docstrings_of_results_describe_every_field(where):
+    module, name = where.rsplit(".", 1)
+    kind = getattr(importlib.import_module(module), name)
+    if not dataclasses.is_dataclass(kind):
+        return
+    sections = ClassDoc(kind, config={"show_class_members": False})
+    entries = [entry.name for key in ("Parameters", "Attributes") for entry in sections[key]]
+    described = {field.strip() for entry in entries for field in entry.split(",")}
+    assert {field.name for field in dataclasses.fields(kind)} - described == set()
+
+
 @pytest.mark.slow
 def test_sphinx_builds_without_warnings(tmp_path):
     command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going"]
@@ -119,7 +274,8 @@ def test_sphinx_builds_without_warnings(tmp_path):
         [*command, str(ROOT / "docs"), str(tmp_path)], cwd=ROOT, capture_output=True, text=True
     )
     assert built.returncode == 0, built.stderr
-    assert "gen_error" in (tmp_path / "api" / "front_door.html").read_text("utf-8")
+    page = (tmp_path / "api" / "front_door.html").read_text("utf-8")
+    assert 'href="../theory.html#equation-eq-ridge-error"' in page  # from a docstring
 
 
 def test_readme_has_python_and_commands_to_run():

@@ -146,6 +146,7 @@ def deep_gamma_decay(
     Returns
     -------
     DeepGammaDecay
+        Strength and remainder of every neuron, and the loss they add up to.
 
     Raises
     ------
@@ -161,6 +162,8 @@ def deep_gamma_decay(
     every sample has its own. The statistics of different neurons are taken as independent of each
     other and of the sample, and the noise of lower layers as not changing the population
     statistics of the upper ones; the error is then O(1/M^2).
+
+    Theory: :eq:`eq-deep` in :doc:`/batch_norm`.
 
     Examples
     --------

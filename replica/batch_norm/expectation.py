@@ -83,11 +83,16 @@ def expected_loss(
     Returns
     -------
     ExpectedLoss
+        The loss under population normalization and what batch normalization adds.
 
     Raises
     ------
     TypeError, ValueError
         As for `gamma_decay`, and for a law or batch size at which E[1/sigma_B^2] is infinite.
+
+    Notes
+    -----
+    Theory: :eq:`eq-theorem-1` in :doc:`/batch_norm`.
 
     Examples
     --------
@@ -161,12 +166,17 @@ def sampled_loss(
     Returns
     -------
     ExpectedLoss
+        The loss under population normalization and what batch normalization adds.
 
     Raises
     ------
     TypeError, ValueError
         As for `expected_loss`; for a user-given `GLM`; for real batches with batch_size > P, with
         `noise` other than "both", or if one of them holds equal values only (sigma_B = 0).
+
+    Notes
+    -----
+    Theory: :eq:`eq-theorem-1` in :doc:`/batch_norm`.
 
     Examples
     --------

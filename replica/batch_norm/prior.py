@@ -217,6 +217,7 @@ def batch_prior(
     Returns
     -------
     BatchPrior
+        With moments, samples and quadrature nodes of the law.
 
     Raises
     ------
@@ -227,6 +228,8 @@ def batch_prior(
     -----
     Section 2 of the paper. Under the Gaussian laws E[1/sigma_B] and E[1/sigma_B^2] do not exist,
     since the density of sigma_B does not vanish at 0; the paper's expansion in 1/M is asymptotic.
+
+    Theory: :eq:`eq-batch-prior` in :doc:`/batch_norm`.
 
     Examples
     --------
@@ -272,11 +275,16 @@ def estimate_batch_prior(
     Returns
     -------
     BatchPrior
+        With moments, samples and quadrature nodes of the law.
 
     Raises
     ------
     TypeError, ValueError
         As `batch_prior`, and for constant, empty or non-finite `h`.
+
+    Notes
+    -----
+    Theory: :eq:`eq-batch-prior` in :doc:`/batch_norm`.
 
     Examples
     --------

@@ -82,6 +82,7 @@ def as_glm(activation: Any, *, sharpness: float = 1.0) -> GLM:
     Returns
     -------
     GLM
+        A, A' and A'', named.
 
     Raises
     ------
@@ -209,6 +210,7 @@ def gamma_decay(
     Returns
     -------
     GammaDecay
+        Loss, remainder and penalty, and the parts of the strength.
 
     Raises
     ------
@@ -226,6 +228,8 @@ def gamma_decay(
     The error is O(1/M^2) for noise independent of the sample, as Theorem 1 supposes. In a real
     batch the sample moves its own mean and variance, which costs a further term of order 1/M,
     given as `real_batch` (statistics about mu_B, batches drawn with replacement).
+
+    Theory: :eq:`eq-theorem-1`, :eq:`eq-gamma-decay` and :eq:`eq-real-batch` in :doc:`/batch_norm`.
 
     Examples
     --------
@@ -359,6 +363,8 @@ def gamma_decay_strength(
     In the sum convention, energy = (1/2) sum_j (y_j - g)^2 + (zeta_sum/2) N gamma^2, the same
     penalty has zeta_sum = alpha zeta ("squared") = 2 alpha zeta ("half-squared").
 
+    Theory: :eq:`eq-strength` in :doc:`/batch_norm`.
+
     Examples
     --------
     >>> gamma_decay_strength(16, student="relu", variance_only=True) == 1 / 64
@@ -433,6 +439,8 @@ def pn_to_wn(
     Eq. 4: sigma_P = sqrt(a) |w| and mu_P = w.mean, so v = gamma/sqrt(a) and
     b = beta - gamma mu_P/(sqrt(a) |w|). With a = 1/N, v = sqrt(N) gamma.
 
+    Theory: :eq:`eq-weight-norm` in :doc:`/batch_norm`.
+
     Examples
     --------
     >>> pn_to_wn(2.0, 1.0, [3.0, 4.0], input_variance=4.0, input_mean=[5.0, 0.0])
@@ -458,11 +466,16 @@ def wn_to_pn(
     Returns
     -------
     gamma, beta : float
+        Of h = gamma (w.x - mu_P)/sigma_P + beta.
 
     Raises
     ------
     TypeError, ValueError
         As for `pn_to_wn`.
+
+    Notes
+    -----
+    Theory: :eq:`eq-weight-norm` in :doc:`/batch_norm`.
 
     Examples
     --------
