@@ -26,6 +26,7 @@ class FiniteBatchSolution:
     gamma_training: float
     gamma_population: float
     R: float
+    angle: float  # to the weights of least squares
     status: Status
 
 
@@ -71,20 +72,28 @@ def solve_finite_batch(alpha: float, S: float, batch_size: int) -> FiniteBatchSo
             state.V = 1 / ((alpha - 1) * law.mean(law.Y * u))  # ell has this curvature, not 1
         now = np.array([state.m, state.tau, state.V, law.correlation])
         if not np.all(np.isfinite(now)):
-            return FiniteBatchSolution(np.nan, np.nan, np.nan, Status.NON_FINITE)
+            return _failed(Status.NON_FINITE)
         if n_rounds:
             change = np.max(np.abs(now - before) / now)
         if change < _TOLERANCE:
-            gamma = law.correlation
-            length = float(np.hypot(state.m, state.tau))
-            return FiniteBatchSolution(gamma * length, gamma, state.m / length, Status.CONVERGED)
+            gamma, m = law.correlation, state.m
+            length = float(np.hypot(m, state.tau))
+            # W.W_LS/N by the cavity method for both estimators on the same data.
+            overlap = m + (law.mean(law.Y * u) - m) * alpha / (alpha - 1)
+            cosine = overlap / (length * np.sqrt(1 + S / (alpha - 1)))
+            angle = float(np.arccos(min(1.0, cosine)))
+            return FiniteBatchSolution(gamma * length, gamma, m / length, angle, Status.CONVERGED)
         before = now
         # An inexact solution serves until the law itself has settled.
         found = _solve_estimator(alpha, law, state, tolerance=1e-3 * change)
         if found is None:
             break
         state, u = found
-    return FiniteBatchSolution(np.nan, np.nan, np.nan, Status.MAX_ITERATIONS)
+    return _failed(Status.MAX_ITERATIONS)
+
+
+def _failed(status: Status) -> FiniteBatchSolution:
+    return FiniteBatchSolution(np.nan, np.nan, np.nan, np.nan, status)
 
 
 class _Law:
