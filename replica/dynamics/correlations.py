@@ -63,6 +63,8 @@ def correlations(
 
     Notes
     -----
+    Theory: :eq:`eq-correlations` in :doc:`/dynamics`.
+
     For ReLU the printed eq. (15) has pi R where the first term of I2 needs pi: at R = 0 it is 1/4,
     not 0.
 

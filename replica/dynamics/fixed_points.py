@@ -114,6 +114,9 @@ def fixed_point(
 
     Notes
     -----
+    Theory: :eq:`eq-fixed-point` in :doc:`/dynamics`.
+    Theory: :eq:`eq-late-times` in :doc:`/dynamics`.
+
     gamma0 is (1 + a b) / (1 + a^2 + 2 zeta) for slopes a (student) and b (teacher): 1/(1 + 2 zeta)
     for ReLU, 1/(1 + zeta) for linear. The late-time laws follow from
     d(L^4)/dt = 2 eta^2 gamma^2 I2 and the balance of drift and noise in R.
@@ -240,6 +243,10 @@ def jacobian(
     TypeError, ValueError
         If an argument has the wrong type or is out of range.
 
+    Notes
+    -----
+    Theory: :eq:`eq-jacobian` in :doc:`/dynamics`.
+
     Examples
     --------
     >>> jacobian("wn", 1.0, 1.0, 1.0, student="linear", learning_rate=0.5).round(3)
@@ -276,6 +283,10 @@ def eigenvalues(
     method: str, gamma: float, R: float, L: float, **problem: Any
 ) -> NDArray[np.complex128]:
     """Return the eigenvalues of `jacobian`, largest real part first; same arguments.
+
+    Notes
+    -----
+    Theory: :eq:`eq-jacobian` in :doc:`/dynamics`.
 
     Examples
     --------
@@ -323,6 +334,8 @@ def max_learning_rate(
 
     Notes
     -----
+    Theory: :eq:`eq-max-rate` in :doc:`/dynamics`.
+
     With slope a on both sides 2 (1 + a^2) / (1 + a^4) / gamma0, gamma0 from `fixed_point`: ReLU
     2 + 4 zeta, linear 2 + 2 zeta, and 2 for both without decay; times the batch size.
 
@@ -367,6 +380,10 @@ def effective_learning_rate(
     ------
     TypeError, ValueError
         If an argument has the wrong type or is out of range.
+
+    Notes
+    -----
+    Theory: :eq:`eq-effective-rate` in :doc:`/dynamics`.
 
     Examples
     --------

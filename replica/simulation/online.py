@@ -165,6 +165,11 @@ def simulate_online(
     ConvergenceWarning
         If a run diverged.
 
+    Notes
+    -----
+    Theory: :eq:`eq-online-step` in :doc:`/simulation`.
+    Theory: :eq:`eq-chain` in :doc:`/exact_chain`.
+
     Examples
     --------
     >>> run = simulate_online(0.0, N=10**9, normalizer="wn", batch_size=10**6, learning_rate=0.5,

@@ -259,6 +259,11 @@ def simulate_training(
     ConvergenceWarning
         If a run diverged.
 
+    Notes
+    -----
+    Theory: :eq:`eq-training-energy` in :doc:`/simulation`.
+    Theory: :eq:`eq-deferred` in :doc:`/simulation`.
+
     Examples
     --------
     >>> run = simulate_training(2.0, 0.25, N=200, zeta=0.25, batch_size=400, epochs=60, seed=1)
@@ -378,6 +383,10 @@ def mean_field_training(
     Returns
     -------
     TrainingRun
+
+    Notes
+    -----
+    Theory: :eq:`eq-deferred` in :doc:`/simulation`.
 
     Examples
     --------
