@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
@@ -109,7 +110,7 @@ def approach(*, student: str, zeta: float, N: int, n_runs: int, seed: int) -> di
     return record | {f"{name}_se": float(run.standard_error(name)[-1]) for name in START}
 
 
-def integrated_rate(deviation: str, gamma: float, eta: float, size: float, **case: object) -> float:
+def integrated_rate(deviation: str, gamma: float, eta: float, size: float, **case: Any) -> float:
     """Rate at which a deviation of the integrated flow from (gamma, R = 1) begins to grow."""
     # In R it must be small: the noise lifts R off 1 at a finite rate, and the averages of students
     # with a kink go on as sqrt(1 - R).
@@ -135,7 +136,7 @@ def refined(measure: Callable[[float], float]) -> tuple[float, float]:
 
 
 def integrated_rate_and_error(
-    deviation: str, gamma: float, eta: float, **case: object
+    deviation: str, gamma: float, eta: float, **case: Any
 ) -> tuple[float, float]:
     """The limit of `integrated_rate` for small deviations."""
     return refined(lambda size: integrated_rate(deviation, gamma, eta, size, **case))
@@ -168,14 +169,9 @@ def limit_of_flow(student: str, zeta: float) -> dict[str, tuple[float, float]]:
     return limits
 
 
-def exact(where: str, theory: float, value: float, error: float) -> Point:
-    """A comparison with a number that has no scatter, only a numerical error."""
+def measured(where: str, theory: float, value: float, error: float) -> Point:
+    """A comparison with a numerical error or that of very many single steps."""
     return Point(where, theory, value, error, RUNS)
-
-
-def sampled(where: str, theory: float, row: dict) -> Point:
-    """A comparison with single steps."""
-    return Point(where, theory, row["mean"], row["error"], RUNS)
 
 
 def at_sizes(setup: Setup, function: Callable[..., dict], points: list[dict]) -> list[list[dict]]:
@@ -207,7 +203,7 @@ def sized(
 def fixed_point_points(setup: Setup) -> tuple[list[Point], list[Point]]:
     """Proposition 1, and the same simulations against the flow at that time."""
     cases = [{"student": s, "zeta": z} for s in ("linear", "relu") for z in DECAYS]
-    runs = setup.n_runs
+    runs = 4 * setup.n_runs
     blocks = at_sizes(setup, approach, [case | {"n_runs": runs} for case in cases])
     paper, own = [], []
     for case, block in zip(cases, blocks, strict=True):
@@ -217,7 +213,7 @@ def fixed_point_points(setup: Setup) -> tuple[list[Point], list[Point]]:
                          L0=START["L"], t=[LATE], **case)  # fmt: skip
         for name, (value, error) in limit_of_flow(**case).items():
             theory = getattr(point, name)
-            paper.append(exact(f"{where}, {name}, integrated to infinity", theory, value, error))
+            paper.append(measured(f"{where}, {name}, integrated to infinity", theory, value, error))
             text = f"{where}, {name}, simulated to t = {LATE:g}"
             paper.append(sized(setup, text, theory, block, runs, name))
         for name in START:
@@ -233,7 +229,7 @@ def eigenvalue_points(setup: Setup) -> tuple[list[Point], list[Point]]:
     steps = setup.run(simulated_rate, [dict(zip(keys, c, strict=True)) for c in cases],
                       runs=2 * RUNS, seed=setup.seed)  # fmt: skip
     decays = {}
-    runs = 12 * setup.n_runs
+    runs = 60 * setup.n_runs
     for student, method, zeta, S in cases:
         if S == 0.0 and student in ("linear", "relu"):
             gamma = fixed_point(**problem(student, method, zeta, S)).gamma
@@ -261,12 +257,14 @@ def eigenvalue_points(setup: Setup) -> tuple[list[Point], list[Point]]:
             for points, theory in ((paper, published), (own, kept)):
                 text = f"lambda_{name}, {where}"
                 if points is paper:
-                    points.append(exact(f"{text}, Jacobian", theory, kept, 1e-12))
+                    points.append(measured(f"{text}, Jacobian", theory, kept, 1e-12))
                 elif name == "gamma":
                     continue  # the printed one has nothing to mend
-                points.append(exact(f"{text}, integration", theory, value, error))
+                points.append(measured(f"{text}, integration", theory, value, error))
                 if name == "R":
-                    points.append(sampled(f"{text}, single steps", theory, row))
+                    points.append(
+                        measured(f"{text}, single steps", theory, row["mean"], row["error"])
+                    )
                 if block:
                     points.append(sized(setup, f"{text}, decay over t = 1", theory, block, runs))
     return paper, own
@@ -293,21 +291,21 @@ def limit_points(setup: Setup) -> tuple[list[Point], list[Point], list[Point], l
             theory = max_learning_rate(**problem(*case))
             right = max_learning_rate(**problem(*case), neglect_I2=False)
             if zeta == S == 0.0:
-                quiet.append(exact(text, theory, value, error))
+                quiet.append(measured(text, theory, value, error))
                 without_decay[student, how] = value, error
                 continue
-            published.append(exact(text, theory, value, error))
-            kept.append(exact(text, right, value, error))
+            published.append(measured(text, theory, value, error))
+            kept.append(measured(text, right, value, error))
             least, least_error = without_decay[student, how]
             shortfall = max(0.0, least + 2 * zeta - value)
-            shortfalls.append(exact(text, 0.0, shortfall, math.hypot(error, least_error)))
+            shortfalls.append(measured(text, 0.0, shortfall, math.hypot(error, least_error)))
     return quiet, published, kept, shortfalls
 
 
 def real_batch_points(setup: Setup) -> tuple[list[Point], list[Point]]:
     """Growth of 1 - R in real mini-batches: by the paper's model, and by the exact average."""
     gamma = fixed_point("minibatch-bn", student="linear", batch_size=BATCH_SIZE).gamma
-    runs = 60 * setup.n_runs
+    runs = 150 * setup.n_runs
     options = {"deviation": "R", "student": "linear", "normalizer": "bn-var", "zeta": 0.0,
                "gamma": gamma, "batch_size": BATCH_SIZE, "t": 0.2, "n_runs": runs}  # fmt: skip
     blocks = at_sizes(
@@ -325,7 +323,7 @@ def real_batch_points(setup: Setup) -> tuple[list[Point], list[Point]]:
         case = {"method": "minibatch-bn", "student": "linear", "batch_size": BATCH_SIZE}
         right = jacobian(gamma=gamma, R=1.0, L=LENGTH, learning_rate=eta, **case)[1, 1]
         value, error = integrated_rate_and_error("R", gamma, eta, **case)
-        own.append(exact(f"{where}, integration", right, value, error))
+        own.append(measured(f"{where}, integration", right, value, error))
         for points, theory in ((paper, printed), (own, right)):
             points.append(sized(setup, f"{where}, growth over t = 0.2", theory, block, runs))
     return paper, own
@@ -473,7 +471,7 @@ def draw(setup: Setup, name: str) -> None:
         axes[0], (r"$\gamma$", "$R$", "$L$"), ("none", "inside", "none"), strict=True
     ):
         finish_axes(ax, xlabel="time  $t$ = steps / $N$", ylabel=label, legend=where)
-    axes[0, 0].set_title(r"ReLU, $\eta = 1$, $\zeta = 0.25$", loc="left")
+    axes[0, 0].set_title(r"ReLU, $\eta = 1$, bn: $\zeta = 0.25$", loc="left")
 
     eta = np.linspace(0.05, 10.0, 120)
     zeta = np.linspace(0.0, 0.6, 60)
