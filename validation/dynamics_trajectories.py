@@ -165,8 +165,8 @@ def run(setup: Setup) -> list[Claim]:
             formula="eq. 6 with zeta = 1/(4 M) for ReLU, 1/(2 M) for the linear student",
             theory="dynamics.integrate, the same batches",
             points=tuple(modelled),
-            note="Gamma decay shrinks gamma by about twice as much as batch norm does, and has less "
-            "noise in the direction of the weights.",
+            note="Gamma decay shrinks gamma by about twice as much as batch norm does, and has "
+            "less noise in the direction of the weights.",
             **common,
         )
     )
