@@ -114,8 +114,7 @@ def fixed_point(
 
     Notes
     -----
-    Theory: :eq:`eq-fixed-point` in :doc:`/dynamics`.
-    Theory: :eq:`eq-late-times` in :doc:`/dynamics`.
+    Theory: :eq:`eq-fixed-point` and :eq:`eq-late-times` in :doc:`/dynamics`.
 
     gamma0 is (1 + a b) / (1 + a^2 + 2 zeta) for slopes a (student) and b (teacher): 1/(1 + 2 zeta)
     for ReLU, 1/(1 + zeta) for linear. The late-time laws follow from
@@ -282,7 +281,22 @@ def jacobian(
 def eigenvalues(
     method: str, gamma: float, R: float, L: float, **problem: Any
 ) -> NDArray[np.complex128]:
-    """Return the eigenvalues of `jacobian`, largest real part first; same arguments.
+    """Return the eigenvalues of `jacobian`, largest real part first.
+
+    Parameters
+    ----------
+    method, gamma, R, L, **problem
+        As in `jacobian`.
+
+    Returns
+    -------
+    ndarray of complex
+        Shape (3,), or (2,) for "sgd".
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type or is out of range.
 
     Notes
     -----

@@ -77,6 +77,14 @@ class TrainingRun(RunStatistics):
         (matrix-free engine).
     orthogonality_error : ndarray, shape (n_runs,)
         Largest overlap left between the directions of the matrix-free engine; NaN for "dense".
+    gamma_population, train_error_population, gen_error_population : ndarray
+        The same with the statistics of fresh inputs.
+    seconds : ndarray, shape (n_runs,)
+        Wall time of each run.
+    data_seeds : tuple
+        What the training set of each run was drawn from, for `start`.
+    alpha, S, N, student, normalizer, zeta, batch_size, engine, seed
+        The arguments of `simulate_training`.
     """
 
     alpha: float
@@ -261,8 +269,7 @@ def simulate_training(
 
     Notes
     -----
-    Theory: :eq:`eq-training-energy` in :doc:`/simulation`.
-    Theory: :eq:`eq-deferred` in :doc:`/simulation`.
+    Theory: :eq:`eq-training-energy` and :eq:`eq-deferred` in :doc:`/simulation`.
 
     Examples
     --------
