@@ -1,119 +1,197 @@
-"""Learning dynamics: the differential equations beside online learning at finite N."""
+"""Learning dynamics: the differential equations beside online learning at finite N.
+
+Times count samples per weight, also for mini-batches.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from replica import simulate_online
-from replica.dynamics import integrate
-from replica.plotting import finish_axes, line_style, new_axes
+from replica.dynamics import Trajectory, integrate
+from replica.plotting import finish_axes, line_style
 
 from ._claims import Claim, Point
 from ._runs import Setup, fit_limit
 
 START = {"gamma": 0.5, "R": 0.1, "L": 1.0}
-RATE, S = 0.5, 0.25
-TIMES = (2.0, 5.0, 10.0, 20.0)
-RUNS = 80
-DIRECT_RUNS = 8
-# name: (method of the equations, normalizer of the simulator, zeta)
-METHODS = {"SGD": ("sgd", "none", 0.0), "WN": ("wn", "wn", 0.0), "BN": ("bn", "pn", 0.1)}
-OBSERVABLES = ("gamma", "R", "L")
-SIZES = (125, 250, 500)
+RATE, S = 0.5, 0.25  # the rate per sample
+TIMES = (2.0, 5.0, 10.0)
+STUDENTS = ("relu", "linear")
+BATCH_SIZE = 8
+# zeta of section 4.1 that stands for batches of M
+DECAY = {"relu": 1 / (4 * BATCH_SIZE), "linear": 1 / (2 * BATCH_SIZE)}
+RUNS = {"chain": 30, "direct": 4}  # times setup.n_runs
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to learn: its name in the equations and in the simulator."""
+
+    equations: str
+    normalizer: str
+    zeta: float = 0.0
+    batch_size: int = 1
+
+    @property
+    def start(self) -> dict[str, float]:
+        """The initial order parameters; without a normalizer gamma is L."""
+        return START | {"L": START["gamma"]} if self.equations == "sgd" else START
+
+    @property
+    def observables(self) -> tuple[str, ...]:
+        """What is compared."""
+        return ("gamma", "1 - R") if self.equations == "sgd" else ("gamma", "1 - R", "L")
+
+    def flow(self, student: str, times: object) -> Trajectory:
+        """The equations; they average the gradient over a batch, and count steps per weight."""
+        return integrate(
+            self.equations, student=student, zeta=self.zeta, S=S, batch_size=self.batch_size,
+            learning_rate=RATE * self.batch_size, t=np.asarray(times) / self.batch_size,
+            **{f"{name}0": value for name, value in self.start.items()},
+        )  # fmt: skip
+
+
+METHODS = {
+    "SGD": Method("sgd", "none"),
+    "WN": Method("wn", "wn"),
+    "WN, gamma decay": Method("bn", "pn", zeta=0.1),
+    "real BN": Method("minibatch-bn", "bn-var", batch_size=BATCH_SIZE),
+}
 
 
 def trajectory(
-    *, normalizer: str, zeta: float, student: str, N: int, engine: str, n_runs: int, seed: int
-) -> dict:
+    *, method: str, student: str, N: int, engine: str, n_runs: int, seed: int
+) -> dict[str, object]:
     """Means and standard errors of the order parameters at `TIMES`."""
-    start = START if normalizer != "none" else {"R": START["R"], "L": START["gamma"]}
-    n_records = 20
+    how = METHODS[method]
+    n_records = 10
     run = simulate_online(
-        S, N=N, student=student, normalizer=normalizer, zeta=zeta, learning_rate=RATE,
-        t_max=TIMES[-1], engine=engine, n_runs=n_runs, seed=seed, n_records=n_records,
-        n_threads=1, progress=False, **start,
+        S, N=N, student=student, normalizer=how.normalizer, zeta=how.zeta, learning_rate=RATE,
+        batch_size=how.batch_size, t_max=TIMES[-1], engine=engine, n_runs=n_runs, seed=seed,
+        n_records=n_records, n_threads=1, progress=False, **how.start,
     )  # fmt: skip
     at = [round(t / TIMES[-1] * n_records) for t in TIMES]
-    record = {}
-    for name in OBSERVABLES:
+    record: dict[str, object] = {}
+    for name in ("gamma", "R", "L"):
         record[name] = run.mean(name)[at]
         record[f"{name}_se"] = run.standard_error(name)[at]
+    record["1 - R"], record["1 - R_se"] = 1.0 - run.mean("R")[at], record["R_se"]
     return record
 
 
 def run(setup: Setup) -> list[Claim]:
-    """One claim per student and engine, and the figure."""
+    """The claims, and the figure."""
     name = "dynamics_trajectories"
     common = {"command": setup.command(name), "seed": setup.seed, "figure": f"{name}.png"}
-    N = 2 * setup.N
+    cases = [(student, label) for student in STUDENTS for label in METHODS]
+    sizes = (*setup.sizes, setup.N)
+    runs = {engine: count * setup.n_runs for engine, count in RUNS.items()}
+    # At every size as much work as at setup.N.
     grid = [
-        {"normalizer": normalizer, "zeta": zeta, "student": student, "N": n, "engine": "chain",
-         "n_runs": RUNS * max(1, N // n), "seed": setup.seed}
-        for student in ("relu", "linear")
-        for _, normalizer, zeta in METHODS.values()
-        for n in (*SIZES, N)
+        {"method": label, "student": student, "N": n, "engine": engine,
+         "n_runs": runs[engine] * setup.N // n, "seed": setup.seed + (engine == "direct")}
+        for student, label in cases
+        for engine, n in (*(("chain", n) for n in sizes), ("direct", setup.N))
     ]  # fmt: skip
     rows = setup.run(trajectory, grid)
-    whole = {"engine": "direct", "n_runs": DIRECT_RUNS}
-    direct = setup.run(trajectory, [g | whole for g in grid[len(SIZES) :: len(SIZES) + 1]])
-    points = {"chain": [], "direct": []}
-    figure, axes = new_axes(3, width=4.0)
-    fine = np.linspace(0.0, TIMES[-1], 100)
-    k = 0
-    for student in ("relu", "linear"):
-        for index, (label, (method, _, zeta)) in enumerate(METHODS.items()):
-            start = {f"{key}0": value for key, value in START.items()}
-            if method == "sgd":
-                start["L0"] = start["gamma0"]
-            theory = integrate(
-                method, student=student, learning_rate=RATE, zeta=zeta, S=S, t=np.array(TIMES),
-                **start,
-            )  # fmt: skip
-            block = rows[k * (len(SIZES) + 1) : (k + 1) * (len(SIZES) + 1)]
-            for ax, quantity in zip(axes, OBSERVABLES, strict=True):
-                means = np.array([r[quantity] for r in block])
-                errors = np.array([r[f"{quantity}_se"] for r in block])
-                fit = fit_limit(np.array(SIZES), means[:-1], errors[:-1])
-                for engine, mean, error, runs in (
-                    ("chain", means[-1], errors[-1], RUNS),
-                    ("direct", direct[k][quantity], direct[k][f"{quantity}_se"], DIRECT_RUNS),
-                ):
-                    for i, t in enumerate(TIMES):
-                        points[engine].append(
-                            Point(
-                                f"{student}, {label}, {quantity}({t:g})",
-                                float(getattr(theory, quantity)[i]),
-                                float(mean[i]),
-                                float(error[i]),
-                                runs,
-                                allowance=abs(float(fit.slope[i])) / N,
-                                allowance_error=float(fit.slope_error[i]) / N,
-                            )
-                        )
-                if student == "relu":
-                    curve = integrate(
-                        method, student=student, learning_rate=RATE, zeta=zeta, S=S, t=fine, **start
+    width = len(sizes) + 1
+    blocks = {case: rows[i * width : (i + 1) * width] for i, case in enumerate(cases)}
+
+    def compare(student: str, label: str, engine: str, theory: Trajectory) -> list[Point]:
+        *small, chain, direct = blocks[student, label]
+        points = []
+        for quantity in METHODS[label].observables:
+            means = np.array([row[quantity] for row in small])
+            errors = np.array([row[f"{quantity}_se"] for row in small])
+            fit = fit_limit(np.array(setup.sizes), means, errors)
+            row = chain if engine == "chain" else direct
+            values = getattr(theory, quantity if quantity != "1 - R" else "one_minus_R")
+            for i, t in enumerate(TIMES):
+                points.append(
+                    Point(
+                        f"{student}, {label}, {quantity} at t = {t:g}",
+                        float(values[i]),
+                        float(row[quantity][i]),
+                        float(row[f"{quantity}_se"][i]),
+                        runs[engine],
+                        allowance=abs(float(fit.slope[i])) / setup.N,
+                        allowance_error=float(fit.slope_error[i]) / setup.N,
                     )
-                    style = line_style(index, marker="none", label=label)
-                    ax.plot(fine, getattr(curve, quantity), **style)
-                    ax.errorbar(TIMES, means[-1], errors[-1], **line_style(index, linestyle="none"))
-            k += 1
-    for ax, label in zip(axes, (r"$\gamma$", "$R$", "$L$"), strict=True):
-        finish_axes(ax, xlabel="time  $t$ = steps / $N$", ylabel=label, legend="inside")
-    axes[0].set_title(f"ReLU, $N$ = {N}, chain", loc="left")
-    setup.save(figure, name)
-    return [
+                )
+        return points
+
+    what = {"chain": "order-parameter chain", "direct": "all N weights"}
+    claims = []
+    for engine in RUNS:
+        points = {True: [], False: []}
+        for student, label in cases:
+            theory = METHODS[label].flow(student, TIMES)
+            points[label == "real BN"] += compare(student, label, engine, theory)
+        claims += [
+            Claim(
+                name=f"trajectories-{engine}",
+                statement=f"Online SGD, WN and WN with gamma decay at N = {setup.N} follow the "
+                f"order-parameter equations ({what[engine]}).",
+                stated_by="paper",
+                formula="eqs. 6, 13-15, with k3 in place of the misprint in eq. 15",
+                theory="dynamics.integrate",
+                points=tuple(points[False]),
+                **common,
+            ),
+            Claim(
+                name=f"trajectories-real-bn-{engine}",
+                statement=f"Online mini-batch BN, M = {BATCH_SIZE}, at N = {setup.N} follows "
+                f"equations with exact batch averages ({what[engine]}).",
+                stated_by="package",
+                formula="none in the paper",
+                theory='dynamics.integrate, method "minibatch-bn"',
+                points=tuple(points[True]),
+                **common,
+            ),
+        ]
+    modelled = []
+    for student, zeta in DECAY.items():
+        model = Method("bn", "pn", zeta=zeta, batch_size=BATCH_SIZE)
+        modelled += compare(student, "real BN", "direct", model.flow(student, TIMES))
+    claims.append(
         Claim(
-            name=f"trajectories-{engine}",
-            statement=f"Online learning at N = {N} follows the order-parameter equations ({what}).",
+            name="trajectories-bn-as-decay",
+            statement=f"Online mini-batch BN, M = {BATCH_SIZE}, follows the equations of WN with "
+            "gamma decay.",
             stated_by="paper",
-            formula="eqs. 12-15, with k3 in place of the misprint in eq. 15",
-            theory="dynamics.integrate",
-            points=tuple(found),
-            note="BN is population statistics with gamma decay, as in the equations.",
+            formula="eq. 6 with zeta = 1/(4 M) for ReLU, 1/(2 M) for the linear student",
+            theory="dynamics.integrate, the same batches",
+            points=tuple(modelled),
+            note="Gamma decay shrinks gamma by about twice as much as batch norm does, and has "
+            "less noise in the direction of the weights.",
             **common,
         )
-        for (engine, found), what in zip(
-            points.items(), ("order-parameter chain", "all N weights"), strict=True
-        )
-    ]
+    )
+    draw(setup, blocks, name)
+    return claims
+
+
+def draw(setup: Setup, blocks: dict, name: str) -> None:
+    """Equations as lines, all N weights as points, for each student."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.5, 6.2), layout="constrained")
+    fine = np.linspace(0.0, TIMES[-1], 101)
+    for student, row in zip(STUDENTS, figure.subplots(2, 3), strict=True):
+        for index, (label, method) in enumerate(METHODS.items()):
+            curve = method.flow(student, fine)
+            direct = blocks[student, label][-1]
+            for ax, quantity in zip(row, ("gamma", "R", "L"), strict=True):
+                ax.plot(fine, getattr(curve, quantity), **line_style(index, marker="none"))
+                style = line_style(index, linestyle="none", label=label)
+                ax.errorbar(TIMES, direct[quantity], direct[f"{quantity}_se"], **style)
+        for ax, label in zip(row, (r"$\gamma$", "$R$", "$L$"), strict=True):
+            last = student == STUDENTS[-1] and label == "$R$"
+            finish_axes(
+                ax, xlabel="samples per weight", ylabel=label, legend="inside" if last else "none"
+            )
+        row[0].set_title(f"{student}, $N$ = {setup.N}", loc="left")
+    setup.save(figure, name)

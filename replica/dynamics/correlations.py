@@ -1,5 +1,6 @@
-"""The correlations I1, I2, I3 of the online update. May import `_closed_forms`, `_model`,
-`_quadrature` and the shared modules.
+"""The correlations I1, I2, I3 of the online update.
+
+May import `_model`, `_quadrature` and the shared modules.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ __all__ = ["Correlations", "correlations"]
 
 @dataclass(frozen=True)
 class Correlations:
-    """I1 = E[delta u], I2 = E[delta^2] and I3 = E[delta z] (eq. 6), arrays of one shape."""
+    """Averages of the online update with the fields (eq. 6), arrays of one shape.
+
+    Attributes
+    ----------
+    I1, I2, I3 : ndarray
+        E[delta u], E[delta^2] and E[delta z].
+    """
 
     I1: NDArray[np.float64]
     I2: NDArray[np.float64]
@@ -63,6 +70,8 @@ def correlations(
 
     Notes
     -----
+    Theory: :eq:`eq-correlations` in :doc:`/dynamics`.
+
     For ReLU the printed eq. (15) has pi R where the first term of I2 needs pi: at R = 0 it is 1/4,
     not 0.
 

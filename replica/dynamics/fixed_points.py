@@ -114,6 +114,8 @@ def fixed_point(
 
     Notes
     -----
+    Theory: :eq:`eq-fixed-point` and :eq:`eq-late-times` in :doc:`/dynamics`.
+
     gamma0 is (1 + a b) / (1 + a^2 + 2 zeta) for slopes a (student) and b (teacher): 1/(1 + 2 zeta)
     for ReLU, 1/(1 + zeta) for linear. The late-time laws follow from
     d(L^4)/dt = 2 eta^2 gamma^2 I2 and the balance of drift and noise in R.
@@ -240,6 +242,10 @@ def jacobian(
     TypeError, ValueError
         If an argument has the wrong type or is out of range.
 
+    Notes
+    -----
+    Theory: :eq:`eq-jacobian` in :doc:`/dynamics`.
+
     Examples
     --------
     >>> jacobian("wn", 1.0, 1.0, 1.0, student="linear", learning_rate=0.5).round(3)
@@ -275,7 +281,26 @@ def jacobian(
 def eigenvalues(
     method: str, gamma: float, R: float, L: float, **problem: Any
 ) -> NDArray[np.complex128]:
-    """Return the eigenvalues of `jacobian`, largest real part first; same arguments.
+    """Return the eigenvalues of `jacobian`, largest real part first.
+
+    Parameters
+    ----------
+    method, gamma, R, L, **problem
+        As in `jacobian`.
+
+    Returns
+    -------
+    ndarray of complex
+        Shape (3,), or (2,) for "sgd".
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type or is out of range.
+
+    Notes
+    -----
+    Theory: :eq:`eq-jacobian` in :doc:`/dynamics`.
 
     Examples
     --------
@@ -323,6 +348,8 @@ def max_learning_rate(
 
     Notes
     -----
+    Theory: :eq:`eq-max-rate` in :doc:`/dynamics`.
+
     With slope a on both sides 2 (1 + a^2) / (1 + a^4) / gamma0, gamma0 from `fixed_point`: ReLU
     2 + 4 zeta, linear 2 + 2 zeta, and 2 for both without decay; times the batch size.
 
@@ -367,6 +394,10 @@ def effective_learning_rate(
     ------
     TypeError, ValueError
         If an argument has the wrong type or is out of range.
+
+    Notes
+    -----
+    Theory: :eq:`eq-effective-rate` in :doc:`/dynamics`.
 
     Examples
     --------

@@ -199,6 +199,8 @@ def integrate(
 
     Notes
     -----
+    Theory: :eq:`eq-flow` and :eq:`eq-mini-batch` in :doc:`/dynamics`.
+
     Valid for N -> infinity at fixed t and batch size; at finite N means differ by O(1/N).
     Normalized methods cannot diverge: gamma is attracted to a bounded set and L only grows.
 

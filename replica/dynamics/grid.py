@@ -298,6 +298,10 @@ def integrate_grid(
     TypeError, ValueError
         If an argument has the wrong type or is out of range, or the pair has no closed form.
 
+    Notes
+    -----
+    Theory: :eq:`eq-flow` in :doc:`/dynamics`.
+
     Examples
     --------
     >>> grid = integrate_grid("bn", student="relu", learning_rate=[[0.5], [1.0]],

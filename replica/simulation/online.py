@@ -49,6 +49,8 @@ class OnlineRun(RunStatistics):
         "budget" (all steps done) or "diverged" (the records from there on are NaN).
     seconds : float
         Wall time.
+    S, N, student, teacher, normalizer, zeta, batch_size, learning_rate, engine, seed
+        The arguments of `simulate_online`.
     """
 
     S: float
@@ -164,6 +166,10 @@ def simulate_online(
     -----
     ConvergenceWarning
         If a run diverged.
+
+    Notes
+    -----
+    Theory: :eq:`eq-online-step` in :doc:`/simulation`; :eq:`eq-chain` in :doc:`/exact_chain`.
 
     Examples
     --------

@@ -77,6 +77,14 @@ class TrainingRun(RunStatistics):
         (matrix-free engine).
     orthogonality_error : ndarray, shape (n_runs,)
         Largest overlap left between the directions of the matrix-free engine; NaN for "dense".
+    gamma_population, train_error_population, gen_error_population : ndarray
+        The same with the statistics of fresh inputs.
+    seconds : ndarray, shape (n_runs,)
+        Wall time of each run.
+    data_seeds : tuple
+        What the training set of each run was drawn from, for `start`.
+    alpha, S, N, student, normalizer, zeta, batch_size, engine, seed
+        The arguments of `simulate_training`.
     """
 
     alpha: float
@@ -259,6 +267,10 @@ def simulate_training(
     ConvergenceWarning
         If a run diverged.
 
+    Notes
+    -----
+    Theory: :eq:`eq-training-energy` and :eq:`eq-deferred` in :doc:`/simulation`.
+
     Examples
     --------
     >>> run = simulate_training(2.0, 0.25, N=200, zeta=0.25, batch_size=400, epochs=60, seed=1)
@@ -378,6 +390,10 @@ def mean_field_training(
     Returns
     -------
     TrainingRun
+
+    Notes
+    -----
+    Theory: :eq:`eq-deferred` in :doc:`/simulation`.
 
     Examples
     --------
