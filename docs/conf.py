@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from importlib import import_module
@@ -19,14 +20,15 @@ author = "The replica-solver developers"
 version = release = replica.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx.ext.viewcode",
     "sphinxcontrib.bibtex",
+    "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "gallery/*.ipynb"]
 default_role = "py:obj"  # numpydoc docstrings write `name` for a link to a name
 
 myst_enable_extensions = ["amsmath", "dollarmath"]
@@ -50,6 +52,23 @@ bibtex_bibfiles = ["references.bib"]
 
 math_number_all = False
 math_eqref_format = "({number})"
+
+# The lecture is a notebook, executed afresh; its kernel finds the package of this checkout.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (sys.path[0], os.getenv("PYTHONPATH"))))
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",  # generated
+    "filename_pattern": r"\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "min_reported_time": float("inf"),
+    "write_computation_times": False,
+    "download_all_examples": False,
+    "show_signature": False,
+    "image_srcset": ["2x"],
+}
 
 html_theme = "furo"
 html_title = f"replica-solver {release}"
@@ -83,6 +102,15 @@ def find_by_last_name(app, env, node, contnode):
     return make_refnode(app.builder, node["refdoc"], docname, anchor, contnode)
 
 
+def adapt_summary(app, path, parent, text):
+    """Let the table of verdicts, which is included, link to the pictures below it; name colors."""
+    if path.name == "summary.md":
+        text[0] = re.sub(r"\[\w+\]\((\w+)\.png\)", r"[figure](#\1)", text[0])
+        for mark, color in {"🟢": "green", "🟠": "amber", "🔴": "red"}.items():
+            text[0] = text[0].replace(mark, f'<b class="{color}">{color}</b>')
+
+
 def setup(app):
+    app.connect("include-read", adapt_summary)
     app.connect("missing-reference", find_by_last_name)
     app.connect("autodoc-process-docstring", keep_bars, priority=400)  # before numpydoc at 500
