@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
+
+from ._cores import n_cores
 
 __all__ = ["for_each_chunk", "jit"]
 
@@ -31,7 +32,7 @@ def for_each_chunk(kernel: Callable[[int, int], None], size: int, *, min_chunk: 
     The calls run on a thread pool when there is enough work; `kernel` must release the GIL and
     treat every index on its own, so that the result does not depend on how the range is cut.
     """
-    workers = min(os.cpu_count() or 1, size // min_chunk)
+    workers = min(n_cores(), size // min_chunk)
     if workers <= 1:
         if size:
             kernel(0, size)

@@ -39,6 +39,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._cores import n_cores
 from ._validation import integer
 
 __all__ = ["CorruptStoreError", "StoreError", "SweepTable", "load_runs", "sweep"]
@@ -256,7 +257,7 @@ def _run_all(
 
     finished_before = runs.finished(label)
     todo = deque(key for key in work if key not in finished_before)
-    capacity = 2 * (getattr(pool, "_max_workers", None) or 2 * (os.cpu_count() or 1))
+    capacity = 2 * (getattr(pool, "_max_workers", None) or 2 * n_cores())
     in_flight: dict[Future[Any], tuple[str, int]] = {}
     failures: list[BaseException] = []
 
@@ -393,7 +394,9 @@ class _Store:
         (tables,) = execute("SELECT count(*) FROM sqlite_master").fetchone()
         (application,) = execute("PRAGMA application_id").fetchone()
         (version,) = execute("PRAGMA user_version").fetchone()
-        if application != _APPLICATION_ID and (tables or self.read_only):
+        if not tables and self.read_only:
+            raise StoreError(f"store {self.path} holds no runs yet; a sweep may be creating it")
+        if application != _APPLICATION_ID and tables:
             raise CorruptStoreError(
                 f"store {self.path} is an SQLite file of another program; choose another path"
             )
@@ -612,10 +615,10 @@ def _executor(executor: Executor | str | None) -> tuple[Executor, bool]:
     if isinstance(executor, Executor):
         return executor, False
     if executor in (None, "threads"):
-        return _DaemonThreads(os.cpu_count() or 1), True
+        return _DaemonThreads(n_cores()), True
     if executor == "processes":
         pool = ProcessPoolExecutor(
-            os.cpu_count() or 1, mp_context=get_context("spawn"), initializer=_exit_with_parent
+            n_cores(), mp_context=get_context("spawn"), initializer=_exit_with_parent
         )
         return pool, True
     raise TypeError(

@@ -528,6 +528,13 @@ def test_load_runs_needs_a_file(tmp_path):
     assert not (tmp_path / "none.sqlite").exists()
 
 
+def test_load_runs_of_a_store_that_is_being_created_says_so(store):
+    sqlite3.connect(store).close()
+    store.touch()
+    with pytest.raises(StoreError, match="holds no runs yet"):
+        load_runs(store)
+
+
 # ------------------------------------------------------------------------------------ bad input
 
 

@@ -353,7 +353,7 @@ def test_make_training_set_is_shared_while_it_is_held():
 
 
 def test_default_threads_is_one_where_siblings_use_the_others(monkeypatch):
-    monkeypatch.setattr(data_module.os, "cpu_count", lambda: 7)
+    monkeypatch.setattr(data_module, "n_cores", lambda: 7)
     assert default_threads() == 7
     seen = []
     thread = threading.Thread(target=lambda: seen.append(default_threads()))

@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from replica._cores import n_cores
+
 __all__ = [
     "TrainingSet",
     "available_memory",
@@ -190,7 +192,7 @@ def default_threads() -> int:
         threading.current_thread() is not threading.main_thread()
         or multiprocessing.parent_process() is not None
     )
-    return 1 if among_others else os.cpu_count() or 1
+    return 1 if among_others else n_cores()
 
 
 def map_runs(
