@@ -230,10 +230,8 @@ def run(setup: Setup) -> list[Claim]:
                 )
                 for a, b, w in zip(LOADS, bn, wn, strict=True)
             ),
-            note=f"Both after {RELU['epochs']} epochs from weights of order one. Below the "
-            "threshold the minima form a continuum, along which batch norm drifts to longer "
-            "weights and fields of low kurtosis, while gamma decay shortens them: gamma^2 by load "
-            f"with batch norm and with decay {squares}.",
+            note=f"Both after {RELU['epochs']} epochs from weights of order one, gamma^2 by load "
+            f"with batch norm and with decay {squares}. " + BATCH_NORM_NOTE,
             **common,
         ),
         Claim(
@@ -273,6 +271,14 @@ ERROR_NOTE = (
     "temperature 1/beta only: beta = 73 at alpha = 2, zeta = 1/64, where its error is 0.817 "
     "instead of 0.842 at zero temperature, and beta = 179 at alpha = 1.5, zeta = 0.25, with 0.725 "
     "instead of 0.729."
+)
+
+
+BATCH_NORM_NOTE = (
+    "Below the threshold the minima form a continuum, in which the start is remembered and batch "
+    "norm drifts to longer weights, while gamma decay shortens them. At N = 256, alpha = 0.5 batch "
+    "norm has the error 1.24 +- 0.02 after 300 epochs and 1.44 +- 0.03 after 1200 (gamma^2 = 0.95 "
+    "and 1.45); weight normalization from the same start 1.23 without decay and 0.99 with it."
 )
 
 
