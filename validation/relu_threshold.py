@@ -131,12 +131,12 @@ def run(setup: Setup) -> list[Claim]:
     ]
     loads = by_point(setup.run(measure_thresholds, grid), len(sizes))
     thresholds = {S: limit(sizes, runs) for S, runs in zip(NOISES, loads, strict=True)}
-    counts = [factor * n for n in (800, 400, 200)]
+    least_norm_counts = [factor * n for n in (1200, 800, 400)]
     cases = [(S, alpha) for S in LEAST_NORM for alpha in LEAST_NORM[S]]
     grid = [
         {"alpha": alpha, "S": S, "N": N, "n_runs": n, "seed": setup.seed + 7 + 1000 * k}
         for S, alpha in cases
-        for k, (N, n) in enumerate(zip(sizes, counts, strict=True))
+        for k, (N, n) in enumerate(zip(sizes, least_norm_counts, strict=True))
     ]
     errors = by_point(setup.run(measure_least_norm, grid), len(sizes))
     claims = [
@@ -249,7 +249,13 @@ def draw(setup: Setup, sizes, loads, thresholds, cases, errors, name: str) -> No
     threshold = r"threshold  $\alpha_c$"
     finish_axes(left, title="interpolation threshold", xlabel="noise  S", ylabel=threshold)
     left.legend(loc="upper right")
-    finish_axes(middle, title="finite systems", xlabel="1/N", ylabel=threshold, legend="below")
+    finish_axes(
+        middle,
+        title="finite systems (bars at 0: theory)",
+        xlabel="1/N",
+        ylabel=threshold,
+        legend="below",
+    )
     title = f"least norm, N = {sizes[-1]}"
     finish_axes(right, title=title, xlabel=LOAD_LABEL, ylabel=ERROR_LABEL, legend="below")
     setup.save(figure, name)
