@@ -58,8 +58,9 @@ class Equilibrium:
     replicon : ndarray
         De Almeida-Thouless eigenvalue 1 - alpha chi^2 E[(df/domega)^2]; -inf where f jumps.
     rs_stable : ndarray of bool
-        Whether replica symmetry is locally stable (replicon >= 0). For slope < 1 it never is:
-        the switch between the two branches for y > 0 is a jump of f, and its square diverges.
+        Whether replica symmetry is locally stable (replicon >= 0). For slope < 1 it is at zeta = 0
+        below the interpolation threshold, a convex problem, and nowhere else: the switch between
+        the two branches for y > 0 is a jump of f, and its square diverges.
     residual : ndarray
         Largest relative residual of the saddle-point equations (undamped).
     n_iter : ndarray of int

@@ -493,6 +493,17 @@ def piecewise_point(alpha, S, zeta, a):
 
 
 @jit
+def _replicon(alpha, S, a, chi, R):
+    """1 - alpha E[(du/domega - 1)^2]: 1 for a sample held at its label, 0 for a silent one."""
+    if chi < math.inf:
+        return -math.inf  # u jumps, and the square of a delta function diverges
+    if a > 0.0:
+        return 1.0 - alpha
+    held = 0.5 + math.acos(min(R / math.sqrt(1.0 + S), 1.0)) / (2.0 * math.pi)
+    return 1.0 - alpha * held
+
+
+@jit
 def solve_piecewise(alpha, S, zeta, a, out, n_iter, status, start, stop):
     """Fill ``out[:, start:stop]`` with the quantities of `piecewise_point` and the replicon."""
     for i in range(start, stop):
@@ -501,7 +512,7 @@ def solve_piecewise(alpha, S, zeta, a, out, n_iter, status, start, stop):
         )
         out[0, i], out[1, i], out[2, i], out[3, i] = gamma, R, chi, eps
         out[4, i], out[5, i], out[6, i], out[7, i] = train, energy, dead, residual
-        out[8, i] = -math.inf  # replicon: f jumps, and the square of a delta function diverges
+        out[8, i] = _replicon(alpha[i], S[i], a, chi, R)
         n_iter[i] = n
         status[i] = ended
 

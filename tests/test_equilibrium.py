@@ -72,11 +72,21 @@ def test_dead_fraction_is_a_probability_and_vanishes_where_samples_are_fitted():
     assert ((rest > 0) & (rest < 0.5)).all()
 
 
-def test_rs_stable_holds_for_the_linear_student_only():
+def test_rs_stable_holds_for_convex_problems_only():
     assert replica.solve_equilibrium(2.0, 0.25, 0.1).rs_stable
     curved = replica.solve_equilibrium(2.0, 0.25, 0.1, student="relu")
     assert not curved.rs_stable
     assert curved.replicon == -math.inf
+    # Without decay and below the threshold the least-norm fit is a convex program.
+    threshold = replica.interpolation_threshold(0.25, student="relu")
+    convex = replica.solve_equilibrium([0.1, 1.0, 0.999 * threshold], 0.25, student="relu")
+    assert convex.rs_stable.all()
+    assert (np.diff(convex.replicon) < 0).all()
+    at_threshold = replica.solve_equilibrium(threshold * (1 - 1e-9), 0.25, student="relu")
+    assert abs(at_threshold.replicon) < 1e-4
+    assert not replica.solve_equilibrium(1.01 * threshold, 0.25, student="relu").rs_stable
+    leaky = replica.solve_equilibrium([0.5, 1.5], 0.25, student=replica.LeakyReLU(0.5))
+    assert leaky.replicon.tolist() == [0.5, -math.inf]
 
 
 def test_interpolating_means_every_fittable_sample_is_fitted():

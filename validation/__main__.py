@@ -15,6 +15,7 @@ from .summary import write_summary
 SCRIPTS = (
     "figure1_linear",
     "figure1_relu",
+    "relu_threshold",
     "theorem1",
     "batch_norm_traits",
     "table1",
