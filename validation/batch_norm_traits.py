@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from replica import bn_equilibrium, shrinkage, simulate_training, solve_equilibrium
 from replica.plotting import finish_axes, line_style, new_axes
+from replica.simulation import TrainingRun
 from replica.simulation.data import make_training_set
 
 from ._claims import Claim, Point, multiplier
@@ -21,6 +22,7 @@ S = 0.25
 CENTERED = ("bn", "bn-mean")
 M_PARTS = 8  # batch size at which the parts are compared
 SIZES = (4, 8, 32, 128)
+FROZEN_SIZES = (4, 32)  # batch sizes after which plain SGD goes on
 LARGE = 128  # "large-batch" batch norm, under dropout
 RELU_LOADS = (2.0, 4.0)
 # load, noise, batch size of the linear batch norm that is frozen, and then trained on by SGD
@@ -37,7 +39,7 @@ DROPPED = ((2.0, 0.25, 0.1), (2.0, 0.25, 0.3), (3.0, 0.05, 0.1), (3.0, 0.05, 0.3
 
 
 def decay(epochs: int) -> NDArray[np.float64]:
-    """Learning-rate factors e^0 to e^-6: noise of the steps bends the result by order 1/epochs."""
+    """Learning-rate factors from e^0 to e^-6."""
     return np.exp(-6.0 * np.arange(epochs) / epochs)
 
 
@@ -58,8 +60,8 @@ def trained(
     """Train to the end and compare with least squares on the same samples, run by run.
 
     Returns length, error and training error; for a linear student the scale W.V/|V|^2 along the
-    least-squares V (with an intercept if the normalizer subtracts a mean) and its error; with
-    `tuning` epochs of plain SGD afterwards, what they lead to.
+    least-squares V (with an intercept if the normalizer subtracts a mean), the length and the error
+    of V; with `tuning` epochs of plain SGD afterwards, what they lead to.
     """
     options: dict[str, Any] = {"N": N, "student": student, "batch_size": batch_size}
     options |= {"n_threads": 1, "progress": False}
@@ -69,51 +71,66 @@ def trained(
         start = simulate_training(
             alpha, S, n_runs=n_runs, seed=seed, learning_rate=0.3, epochs=20, **options
         )
-    bn = simulate_training(
-        alpha, S, n_runs=n_runs, seed=seed, normalizer=normalizer, learning_rate=0.3,
-        schedule=decay(epochs), epochs=epochs, record=epochs, dropout=dropout, start=start,
-        **options,
-    )  # fmt: skip
-    if np.any(bn.status == "diverged"):
-        return {"status": "diverged"}
-    result = {name: getattr(bn, name)[-1] for name in ("gamma", "R", "gen_error", "train_error")}
+    lengths = (epochs // 2, epochs) if student == "linear" else (epochs,)
+    found = []
+    for length in lengths:
+        bn = simulate_training(
+            alpha, S, n_runs=n_runs, seed=seed, normalizer=normalizer, learning_rate=0.3,
+            schedule=decay(length), epochs=length, record=length, dropout=dropout, start=start,
+            **options,
+        )  # fmt: skip
+        if np.any(bn.status == "diverged"):
+            return {"status": "diverged"}
+        found.append({k: getattr(bn, k)[-1] for k in ("gamma", "gen_error", "train_error")})
+        if student == "linear":
+            found[-1] |= least_squares(bn)
+    # The noise of the steps leaves a deviation of order 1/epochs; convex problems let it go to 0.
+    result = found[-1]
     if student == "linear":
-        for i in range(n_runs):
-            data = make_training_set(round(alpha * N), N, S, bn.data_seeds[i], bn.weights.dtype)
-            mean = data.X.mean(axis=0) if normalizer in CENTERED else np.zeros(N)
-            best = np.linalg.lstsq(data.X - mean, data.y, rcond=None)[0]
-            W = bn.weight_scale[i] * bn.weights[i]
-            row = {
-                "scale": W @ best / (best @ best),
-                "best_gamma": np.linalg.norm(best) / np.sqrt(N),
-                "best_error": np.mean((1.0 - best) ** 2) + (best @ mean) ** 2,
-            }
-            for name, value in row.items():
-                result.setdefault(name, np.zeros(n_runs))[i] = value
+        result = {name: 2.0 * found[1][name] - found[0][name] for name in result}
     if tuning:
         after = simulate_training(
-            alpha, S, learning_rate=0.1, schedule=decay(tuning), epochs=tuning, record=tuning,
+            alpha, S, learning_rate=0.3, schedule=decay(tuning), epochs=tuning, record=tuning,
             start=bn, **options,
         )  # fmt: skip
-        for name in ("gamma", "gen_error", "train_error"):
+        for name in ("gen_error", "train_error"):
             result[f"{name}_rise"] = getattr(after, name)[-1] - result[name]
         result["gamma_ratio"] = after.gamma[-1] / result["gamma"]
     return result
 
 
+def least_squares(run: TrainingRun) -> dict[str, NDArray[np.float64]]:
+    """Scale of the weights along least squares on their own samples; its length and its error."""
+    rows = []
+    for i in range(run.n_runs):
+        P = round(run.alpha * run.N)
+        data = make_training_set(P, run.N, run.S, run.data_seeds[i], run.weights.dtype)
+        mean = data.X.mean(axis=0) if run.normalizer in CENTERED else np.zeros(run.N)
+        best = np.linalg.lstsq(data.X - mean, data.y, rcond=None)[0]
+        W = run.weight_scale[i] * run.weights[i]
+        error = np.mean((1.0 - best) ** 2) + (best @ mean) ** 2
+        rows.append((W @ best / (best @ best), np.linalg.norm(best) / np.sqrt(run.N), error))
+    return dict(zip(("scale", "best_gamma", "best_error"), np.transpose(rows), strict=True))
+
+
 def problem(student: str, normalizer: str, alpha: float, batch_size: int, **options: Any) -> dict:
     """Arguments of `trained`, the same for the same run wherever it is used."""
-    epochs = 1000 if student == "relu" or batch_size < 16 else 2000
+    options.setdefault("tuning", 300 if batch_size in FROZEN_SIZES else 0)
     return {
         "student": student, "normalizer": normalizer, "alpha": alpha, "batch_size": batch_size,
-        "S": S, "epochs": epochs, **options,
+        "S": S, "epochs": 1000, **options,
     }  # fmt: skip
 
 
 def simulate(setup: Setup, problems: Sequence[dict]) -> list[dict[str, Any]]:
-    """`trained` at every problem, at half of the other scripts' size for the long training."""
-    size = {"N": max(256, setup.N // 4), "n_runs": setup.n_runs, "seed": setup.seed}
+    """`trained` at every problem: smaller than elsewhere, since the training is long."""
+    size = {"N": width(setup), "n_runs": 2 * setup.n_runs, "seed": setup.seed}
     return setup.run(trained, problems, **size)
+
+
+def width(setup: Setup) -> int:
+    """N of these runs."""
+    return max(128, setup.N // 8)
 
 
 def mean_point(where: str, theory: float, values: NDArray[np.float64]) -> Point:
@@ -162,9 +179,9 @@ def run(setup: Setup) -> list[Claim]:
     """All claims, and the figure."""
     name = "batch_norm_traits"
     common = {"command": setup.command(name), "seed": setup.seed, "figure": f"{name}.png"}
-    N = max(256, setup.N // 4)
+    N = width(setup)
     claims: list[Claim] = []
-    figure, axes = new_axes(4, width=4.2, height=4.2)
+    figure, axes = new_axes(4, width=5.2, height=4.4)
     for trait, ax in zip((parts, batch_sizes, frozen, dropout), axes, strict=True):
         claims += [Claim(**common, **claim) for claim in trait(setup, N, ax)]
     setup.save(figure, name)
@@ -364,11 +381,9 @@ def batch_sizes(setup: Setup, N: int, ax: Any) -> list[dict[str, Any]]:
 
 def frozen(setup: Setup, N: int, ax: Any) -> list[dict[str, Any]]:
     """Freeze batch norm and go on with SGD."""
-    linear = simulate(
-        setup, [problem("linear", "bn-var", a, M, S=s, tuning=500) for a, s, M in FROZEN]
-    )
+    linear = simulate(setup, [problem("linear", "bn-var", a, M, S=s) for a, s, M in FROZEN])
     cases = [(kind, a) for a in RELU_LOADS for kind in ("bn", "bn-var")]
-    relu = simulate(setup, [problem("relu", kind, a, 4, tuning=500) for kind, a in cases])
+    relu = simulate(setup, [problem("relu", kind, a, 4) for kind, a in cases])
     changes, ratios = [], []
     effects: dict[str, dict[str, NDArray]] = {"norm": {}, "train": {}, "error": {}}
     for (a, s, M), row in zip(FROZEN, linear, strict=True):
