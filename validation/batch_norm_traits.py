@@ -38,9 +38,9 @@ FROZEN = (
 DROPPED = ((2.0, 0.25, 0.1), (2.0, 0.25, 0.3), (3.0, 0.05, 0.1), (3.0, 0.05, 0.3))
 
 
-def decay(epochs: int) -> NDArray[np.float64]:
+def decay(epochs: int) -> list[float]:
     """Learning-rate factors from e^0 to e^-6."""
-    return np.exp(-6.0 * np.arange(epochs) / epochs)
+    return np.exp(-6.0 * np.arange(epochs) / epochs).tolist()
 
 
 def trained(
@@ -56,7 +56,7 @@ def trained(
     epochs: int,
     dropout: float = 0.0,
     tuning: int = 0,
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[str, Any]:
     """Train to the end and compare with least squares on the same samples, run by run.
 
     Returns length, error and training error; for a linear student the scale W.V/|V|^2 along the
@@ -72,18 +72,21 @@ def trained(
             alpha, S, n_runs=n_runs, seed=seed, learning_rate=0.3, epochs=20, **options
         )
     lengths = (epochs // 2, epochs) if student == "linear" else (epochs,)
-    found = []
-    for length in lengths:
-        bn = simulate_training(
+    runs = [
+        simulate_training(
             alpha, S, n_runs=n_runs, seed=seed, normalizer=normalizer, learning_rate=0.3,
             schedule=decay(length), epochs=length, record=length, dropout=dropout, start=start,
             **options,
-        )  # fmt: skip
-        if np.any(bn.status == "diverged"):
-            return {"status": "diverged"}
-        found.append({k: getattr(bn, k)[-1] for k in ("gamma", "gen_error", "train_error")})
-        if student == "linear":
-            found[-1] |= least_squares(bn)
+        )
+        for length in lengths
+    ]  # fmt: skip
+    if any(np.any(run.status == "diverged") for run in runs):
+        return {"status": "diverged"}
+    found = [
+        {k: getattr(run, k)[-1] for k in ("gamma", "gen_error", "train_error")}
+        | (least_squares(run) if student == "linear" else {})
+        for run in runs
+    ]
     # The noise of the steps leaves a deviation of order 1/epochs; convex problems let it go to 0.
     result = found[-1]
     if student == "linear":
@@ -91,7 +94,7 @@ def trained(
     if tuning:
         after = simulate_training(
             alpha, S, learning_rate=0.3, schedule=decay(tuning), epochs=tuning, record=tuning,
-            start=bn, **options,
+            start=runs[-1], **options,
         )  # fmt: skip
         for name in ("gen_error", "train_error"):
             result[f"{name}_rise"] = getattr(after, name)[-1] - result[name]
@@ -102,12 +105,12 @@ def trained(
 def least_squares(run: TrainingRun) -> dict[str, NDArray[np.float64]]:
     """Scale of the weights along least squares on their own samples; its length and its error."""
     rows = []
-    for i in range(run.n_runs):
-        P = round(run.alpha * run.N)
-        data = make_training_set(P, run.N, run.S, run.data_seeds[i], run.weights.dtype)
+    assert run.weights is not None  # the dense engine has them
+    for w, scale, seed in zip(run.weights, run.weight_scale, run.data_seeds, strict=True):
+        data = make_training_set(round(run.alpha * run.N), run.N, run.S, seed, w.dtype)
         mean = data.X.mean(axis=0) if run.normalizer in CENTERED else np.zeros(run.N)
         best = np.linalg.lstsq(data.X - mean, data.y, rcond=None)[0]
-        W = run.weight_scale[i] * run.weights[i]
+        W = scale * w
         error = np.mean((1.0 - best) ** 2) + (best @ mean) ** 2
         rows.append((W @ best / (best @ best), np.linalg.norm(best) / np.sqrt(run.N), error))
     return dict(zip(("scale", "best_gamma", "best_error"), np.transpose(rows), strict=True))
