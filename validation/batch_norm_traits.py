@@ -69,12 +69,12 @@ def trained(
     if student == "linear" and alpha < 1:
         # Batch norm keeps what the start has outside the row space, so start inside it.
         start = simulate_training(
-            alpha, S, n_runs=n_runs, seed=seed, learning_rate=0.3, epochs=20, **options
+            alpha, S, n_runs=n_runs, seed=seed, learning_rate=0.5, epochs=200, **options
         )
     lengths = (epochs // 2, epochs) if student == "linear" else (epochs,)
     runs = [
         simulate_training(
-            alpha, S, n_runs=n_runs, seed=seed, normalizer=normalizer, learning_rate=0.3,
+            alpha, S, n_runs=n_runs, seed=seed, normalizer=normalizer, learning_rate=0.5,
             schedule=decay(length), epochs=length, record=length, dropout=dropout, start=start,
             **options,
         )
@@ -87,7 +87,8 @@ def trained(
         | (least_squares(run) if student == "linear" else {})
         for run in runs
     ]
-    # The noise of the steps leaves a deviation of order 1/epochs; convex problems let it go to 0.
+    # The noise of the steps leaves a deviation of order 1/epochs, extrapolated to none where the
+    # minimum is unique.
     result = found[-1]
     if student == "linear":
         result = {name: 2.0 * found[1][name] - found[0][name] for name in result}
@@ -121,7 +122,7 @@ def problem(student: str, normalizer: str, alpha: float, batch_size: int, **opti
     options.setdefault("tuning", 300 if batch_size in FROZEN_SIZES else 0)
     return {
         "student": student, "normalizer": normalizer, "alpha": alpha, "batch_size": batch_size,
-        "S": S, "epochs": 1000, **options,
+        "S": S, "epochs": 1200, **options,
     }  # fmt: skip
 
 
