@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator, lsqr
 
 from replica import bn_equilibrium, shrinkage, simulate_training, solve_equilibrium
 from replica.plotting import finish_axes, line_style, new_axes
@@ -110,11 +111,21 @@ def least_squares(run: TrainingRun) -> dict[str, NDArray[np.float64]]:
     for w, scale, seed in zip(run.weights, run.weight_scale, run.data_seeds, strict=True):
         data = make_training_set(round(run.alpha * run.N), run.N, run.S, seed, w.dtype)
         mean = data.X.mean(axis=0) if run.normalizer in CENTERED else np.zeros(run.N)
-        best = np.linalg.lstsq(data.X - mean, data.y, rcond=None)[0]
+        best = minimum_norm(data.X - mean, data.y)
         W = scale * w
         error = np.mean((1.0 - best) ** 2) + (best @ mean) ** 2
         rows.append((W @ best / (best @ best), np.linalg.norm(best) / np.sqrt(run.N), error))
     return dict(zip(("scale", "best_gamma", "best_error"), np.transpose(rows), strict=True))
+
+
+def minimum_norm(X: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Least squares of minimum norm, without BLAS, whose threads get in the way of the sweep's."""
+    operator = LinearOperator(
+        X.shape,
+        matvec=lambda v: np.einsum("ij,j->i", X, v.ravel()),
+        rmatvec=lambda u: np.einsum("ij,i->j", X, u.ravel()),
+    )
+    return lsqr(operator, y, atol=1e-10, btol=1e-10, conlim=0.0)[0]
 
 
 def problem(student: str, normalizer: str, alpha: float, batch_size: int, **options: Any) -> dict:
