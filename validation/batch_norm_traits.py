@@ -139,7 +139,7 @@ def problem(student: str, normalizer: str, alpha: float, batch_size: int, **opti
 
 def simulate(setup: Setup, problems: Sequence[dict]) -> list[dict[str, Any]]:
     """`trained` at every problem: smaller than elsewhere, since the training is long."""
-    size = {"N": width(setup), "n_runs": 2 * setup.n_runs, "seed": setup.seed}
+    size = {"N": width(setup), "n_runs": max(24, 2 * setup.n_runs), "seed": setup.seed}
     return setup.run(trained, problems, **size)
 
 
@@ -259,7 +259,7 @@ def parts(setup: Setup, N: int, ax: Any) -> list[dict[str, Any]]:
         ax.plot(k % 3 + 0.12 * (k // 3 - 1.5), point.theory, "_", color="black", markersize=14)
     ax.axhline(0.0, color="0.7", lw=0.8)
     ax.set_xticks(range(3), ["mean", "deviation", "both"])
-    title = f"noise of the batch's ..., M = {M_PARTS}"
+    title = f"part of batch norm, M = {M_PARTS} (lines: theory)"
     finish_axes(ax, title=title, xlabel="", ylabel="error - without batch norm", legend="below")
     return [
         {
@@ -277,7 +277,7 @@ def parts(setup: Setup, N: int, ax: Any) -> list[dict[str, Any]]:
         {
             "name": "parts-error",
             "statement": "So the noise of the mean alone leaves the error of least squares "
-            "unchanged, and both parts together shrink three times as much as the deviation.",
+            "unchanged; both parts together shrink three times as much as the deviation.",
             "stated_by": "package",
             "formula": "none in the paper",
             "theory": "error minus that of least squares on the same samples, to order 1/M^2",
