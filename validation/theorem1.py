@@ -1,15 +1,17 @@
-"""Theorem 1 by Monte Carlo: the order of its error, the term it drops, the strengths, c_M."""
+"""Theorem 1 by Monte Carlo: its error, the terms it drops, real batches, the strengths, c_M."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from replica import gamma_decay_strength, shrinkage, simulate_training
-from replica.batch_norm import gamma_decay, sampled_loss
+from replica import gamma_decay_strength, shrinkage
+from replica.batch_norm import expected_loss, gamma_decay, sampled_loss
 from replica.plotting import finish_axes, line_style, new_axes
 
 from ._claims import Claim, Point
 from ._runs import Setup
+from .batch_norm_traits import S, expected_scale, mean_point, problem, simulate, width
 
 BATCH_SIZES = (16, 32, 64, 128)
 N_DRAWS = 400_000
@@ -21,14 +23,29 @@ STRENGTHS = (
     ("relu", "std", "squared", 0.25),
     ("linear", "both", "half-squared", 0.75),
 )
-SHRINKAGE_SIZES = (4, 8, 32)
+# batch sizes at each load; for alpha < 1 they must stay far below the number of samples
+SHRINKAGE_SIZES = {0.5: (4, 8), 2.0: (4, 8, 32), 3.0: (4, 8, 32)}
+REAL_SIZES = (32, 64, 128)
+N_POPULATION = 100_000
 
 
-def excess(*, batch_size: int, activation: str, seed: int) -> dict:
-    """Simulated BN loss minus PN loss at gamma = 1, and the theorem's terms on the same data."""
-    h, y = np.random.default_rng(0).standard_normal((2, N_SAMPLES))
+def sample(size: int) -> NDArray[np.float64]:
+    """Hidden values and targets, independent of each other."""
+    return np.random.default_rng(0).standard_normal((2, size))
+
+
+def excess(*, batch_size: int, activation: str, batches: str, seed: int) -> dict:
+    """Simulated BN loss minus PN loss at gamma = 1, and what the theory says on the same data."""
+    real = batches == "real"
+    h, y = sample(N_POPULATION if real else N_SAMPLES)
+    if real:
+        y = y + h  # targets that depend on h see the sample act on its own batch
     options = {"batch_size": batch_size, "gamma": 1.0, "activation": activation, "law": "chi"}
-    runs = [sampled_loss(h, y, **options, n_draws=N_DRAWS, seed=(seed, k)) for k in range(REPEATS)]
+    runs = [
+        sampled_loss(h, y, **options, batches=batches, n_draws=(5 if real else 1) * N_DRAWS,
+                     seed=(seed, k))
+        for k in range(REPEATS)
+    ]  # fmt: skip
     values = np.array([r.excess for r in runs])
     terms = gamma_decay(h, y, **options, kurtosis=0.0)
     return {
@@ -36,7 +53,41 @@ def excess(*, batch_size: int, activation: str, seed: int) -> dict:
         "error": values.std(ddof=1) / np.sqrt(REPEATS),
         "penalty": terms.penalty,
         "remainder": terms.remainder,
+        "real_batch": terms.real_batch,
+        "exact": np.nan if real else expected_loss(h, y, **options).excess,
     }
+
+
+def second_order(activation: str) -> float:
+    """Limit of M^2 (BN loss - PN loss - R_f - penalty) at gamma = 1, from the moments of the noise.
+
+    For d = t u - m (1 + u), u = sigma_P/sigma_B - 1, and M sigma_B^2/sigma_P^2 of M - 1 degrees of
+    freedom, M^2 times the moments beyond Theorem 1: E[u^2] -> 71/16, E[u^3] -> 25/8, E[u^4] -> 3/4.
+    """
+    h, _ = sample(N_SAMPLES)
+    t = (h - h.mean()) / h.std()
+    s = 1.0 / (1.0 + np.exp(-t))
+    bell = s * (1.0 - s)
+    # Second to fourth derivative of A; the second is s for softplus, s (1 - s) for logistic.
+    two, three, four = (
+        (s, bell, bell * (1 - 2 * s))
+        if activation == "relu"
+        else (bell, bell * (1 - 2 * s), bell * (1 - 6 * bell))
+    )
+    moments = (
+        two * (71 / 16 * t**2 + 3) / 2
+        + three * (25 / 8 * t**3 + 27 / 4 * t) / 6
+        + four * (3 / 4 * t**4 + 3 * t**2 + 3) / 24
+    )
+    return float(np.mean(moments))
+
+
+def extrapolate(values: NDArray, errors: NDArray) -> tuple[float, float]:
+    """Limit of a + b/M + c/M^2 + ... through values at M doubled each time, and its error."""
+    weights = np.eye(len(values))
+    for k in range(1, len(values)):
+        weights = (2**k * weights[1:] - weights[:-1]) / (2**k - 1)
+    return float(weights[0] @ values), float(np.hypot.reduce(weights[0] * errors))
 
 
 def strength(*, batch_size: int, student: str, noise: str, loss: str, seed: int) -> dict:
@@ -52,16 +103,6 @@ def strength(*, batch_size: int, student: str, noise: str, loss: str, seed: int)
     return {"mean": parts.mean(), "error": parts.std(ddof=1) / 10.0}
 
 
-def shrunk(*, batch_size: int, N: int, n_runs: int, seed: int) -> dict:
-    """gamma after batch norm over gamma of least squares, run by run on the same samples."""
-    options = {"N": N, "n_runs": n_runs, "seed": seed, "n_threads": 1, "progress": False}
-    options |= {"schedule": "cosine", "batch_size": batch_size, "record": 500, "epochs": 500}
-    bn = simulate_training(3.0, 0.25, normalizer="bn-var", learning_rate=0.3, **options)
-    ls = simulate_training(3.0, 0.25, learning_rate=0.3, **options)
-    ratio = bn.gamma[-1] / ls.gamma[-1]
-    return {"mean": ratio.mean(), "error": ratio.std(ddof=1) / np.sqrt(n_runs)}
-
-
 def run(setup: Setup) -> list[Claim]:
     """All claims, and the figure."""
     name = "theorem1"
@@ -70,26 +111,36 @@ def run(setup: Setup) -> list[Claim]:
     losses = {
         activation: setup.run(
             excess, [{"batch_size": m, "activation": activation} for m in BATCH_SIZES],
-            seed=setup.seed,
+            seed=setup.seed, batches="independent",
         )
         for activation in ("relu", "logistic")
     }  # fmt: skip
+    real = setup.run(
+        excess, [{"batch_size": m} for m in REAL_SIZES],
+        seed=setup.seed, batches="real", activation="relu",
+    )  # fmt: skip
     left = {
         a: np.array([r["mean"] - r["penalty"] - r["remainder"] for r in rows])
         for a, rows in losses.items()
     }
-    errors = {a: np.array([r["error"] for r in rows]) for a, rows in losses.items()}
-    orders = []
-    for a in losses:
-        # log rest = constant + p log M + d/M: the exponent p at large M, the next order apart.
-        basis = np.stack([np.log(M), np.ones_like(M), 1 / M], axis=1)
-        weight = np.abs(left[a]) / errors[a]
-        basis *= weight[:, None]
-        covariance = np.linalg.inv(basis.T @ basis)
-        value = (covariance @ basis.T @ (np.log(np.abs(left[a])) * weight))[0]
-        error = float(np.sqrt(covariance[0, 0]))
-        where = f"{a}, M = {BATCH_SIZES[0]}..{BATCH_SIZES[-1]}"
-        orders.append(Point(where, -2.0, float(value), error, REPEATS))
+    rest, orders = [], []
+    for a, rows in losses.items():
+        for m, r, value in zip(BATCH_SIZES, rows, left[a], strict=True):
+            theory = r["exact"] - r["penalty"] - r["remainder"]
+            rest.append(Point(f"{a}, M = {m}", theory, value, r["error"], REPEATS))
+        limit = extrapolate(M**2 * left[a], M**2 * np.array([r["error"] for r in rows]))
+        orders.append(Point(f"{a}: M^2 rest", second_order(a), *limit, REPEATS))
+    sizes = np.array(REAL_SIZES, float)
+    limit = extrapolate(
+        sizes * [r["mean"] for r in real], sizes * np.array([r["error"] for r in real])
+    )
+    # R_f holds all orders in 1/M of the mean of 1/sigma_B, so its own limit is needed.
+    drift = extrapolate(sizes * [r["remainder"] for r in real], 0 * sizes)[0]
+    both = extrapolate(sizes * [r["remainder"] + r["real_batch"] for r in real], 0 * sizes)[0]
+    penalty = REAL_SIZES[0] * real[0]["penalty"]
+    where = "relu: M (BN loss - PN loss)"
+    independent = Point(where, penalty + drift, *limit, REPEATS)
+    corrected = Point(where, penalty + both, *limit, REPEATS)
     published = [
         Point(f"{a}, M = {r['batch_size']}", r["penalty"], r["mean"], r["error"], REPEATS)
         for a, rows in losses.items()
@@ -117,9 +168,15 @@ def run(setup: Setup) -> list[Claim]:
             Point(f"{student}, {noise}, {loss}: M zeta", times_M, float(limit),
                   float(np.sqrt(covariance[0, 0])), 100)
         )  # fmt: skip
-    size = {"N": setup.N // 2, "n_runs": setup.n_runs}
-    ratios = setup.run(shrunk, [{"batch_size": m} | size for m in SHRINKAGE_SIZES],
-                       seed=setup.seed)  # fmt: skip
+    shrunk = [
+        (a, m, row["scale"])
+        for a, batch_sizes in SHRINKAGE_SIZES.items()
+        for m, row in zip(
+            batch_sizes,
+            simulate(setup, [problem("linear", "bn-var", a, m) for m in batch_sizes]),
+            strict=True,
+        )
+    ]
     claims = [
         Claim(
             name="theorem1-published",
@@ -132,13 +189,42 @@ def run(setup: Setup) -> list[Claim]:
             **common,
         ),
         Claim(
+            name="theorem1-rest",
+            statement="What Theorem 1 with R_f kept still misses, from Monte Carlo and from "
+            "quadrature over the batch statistics.",
+            stated_by="package",
+            formula="Theorem 1 and the term it drops",
+            theory="expected_loss - PN loss - R_f - penalty",
+            points=tuple(rest),
+            **common,
+        ),
+        Claim(
             name="theorem1-order",
             statement="With R_f kept, the error of Theorem 1 is of order 1/M^2.",
             stated_by="package",
             formula="Theorem 1 and the term it drops",
-            theory="exponent -2 of the rest (BN loss - PN loss - R_f - penalty)",
+            theory="limit of M^2 rest, from the moments of mu_B and sigma_B",
             points=tuple(orders),
-            note="The fit has a term of the next order, d/M, beside the exponent.",
+            note="The simulated values at M = 16 to 128 are extrapolated in powers of 1/M.",
+            **common,
+        ),
+        Claim(
+            name="theorem1-real-batches",
+            statement="Theorem 1, with R_f kept, holds for real batches to order 1/M.",
+            stated_by="paper",
+            formula="Theorem 1 and the term it drops",
+            theory="limit of M (R_f + penalty)",
+            points=(independent,),
+            note="In a real batch the sample moves the statistics that normalize it.",
+            **common,
+        ),
+        Claim(
+            name="theorem1-real-batches-corrected",
+            statement="With the term for the sample's own share in its batch it does.",
+            stated_by="package",
+            formula="none in the paper",
+            theory="limit of M (R_f + penalty + real_batch)",
+            points=(corrected,),
             **common,
         ),
         Claim(
@@ -166,11 +252,17 @@ def run(setup: Setup) -> list[Claim]:
             "1/(2M)).",
             stated_by="package",
             formula="none in the paper",
-            theory="c_M = sqrt(2/M) Gamma((M + 1)/2)/Gamma(M/2), to order 1/M^2",
+            theory="c_M = sqrt(2/M) Gamma((M + 1)/2)/Gamma(M/2), drawn without replacement",
             points=tuple(
-                Point(f"alpha = 3, M = {m}", shrinkage(m), r["mean"], r["error"], setup.n_runs)
-                for m, r in zip(SHRINKAGE_SIZES, ratios, strict=True)
+                mean_point(
+                    f"alpha = {a:g}, M = {m}",
+                    expected_scale("bn-var", m, round(a * width(setup))),
+                    scale,
+                )
+                for a, m, scale in shrunk
             ),
+            note=f"W.V/|V|^2 along the least-squares V of the same samples, S = {S:g}, trained to "
+            "the end.",
             **common,
         ),
     ]
@@ -184,10 +276,12 @@ def run(setup: Setup) -> list[Claim]:
     sizes = np.arange(4, 41)
     second.plot(sizes, shrinkage(sizes), color="black", label="$c_M$")
     second.plot(sizes, 1 / (1 + 0.5 / sizes), color="0.5", linestyle="--", label="$1/(1 + 1/2M)$")
-    style = line_style(0, linestyle="none", label="simulated")
-    second.errorbar(
-        SHRINKAGE_SIZES, [r["mean"] for r in ratios], [r["error"] for r in ratios], **style
-    )
-    finish_axes(second, xlabel="$M$", ylabel=r"$\gamma$ over least squares", legend="inside")
+    for i, alpha in enumerate(SHRINKAGE_SIZES):
+        points = [(m, scale) for a, m, scale in shrunk if a == alpha]
+        x = [m * (1 + 0.03 * (i - 1)) for m, _ in points]
+        spread = [scale.std(ddof=1) / np.sqrt(scale.size) for _, scale in points]
+        style = line_style(i, linestyle="none", label=f"simulated, α = {alpha:g}")
+        second.errorbar(x, [scale.mean() for _, scale in points], spread, **style)
+    finish_axes(second, xlabel="$M$", ylabel="scale over least squares", legend="inside")
     setup.save(figure, name)
     return claims
