@@ -5,13 +5,20 @@ the package predicts in numbers."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator, lsqr
 
-from replica import bn_equilibrium, shrinkage, simulate_training, solve_equilibrium
+from replica import (  # fmt: skip
+    bn_equilibrium,
+    bn_gen_error,
+    gen_error,
+    shrinkage,
+    simulate_training,
+    solve_equilibrium,
+)
 from replica.plotting import finish_axes, line_style, new_axes
 from replica.simulation import TrainingRun
 from replica.simulation.data import make_training_set
@@ -111,21 +118,11 @@ def least_squares(run: TrainingRun) -> dict[str, NDArray[np.float64]]:
     for w, scale, seed in zip(run.weights, run.weight_scale, run.data_seeds, strict=True):
         data = make_training_set(round(run.alpha * run.N), run.N, run.S, seed, w.dtype)
         mean = data.X.mean(axis=0) if run.normalizer in CENTERED else np.zeros(run.N)
-        best = minimum_norm(data.X - mean, data.y)
+        best = np.linalg.lstsq(data.X - mean, data.y, rcond=None)[0]
         W = scale * w
         error = np.mean((1.0 - best) ** 2) + (best @ mean) ** 2
         rows.append((W @ best / (best @ best), np.linalg.norm(best) / np.sqrt(run.N), error))
     return dict(zip(("scale", "best_gamma", "best_error"), np.transpose(rows), strict=True))
-
-
-def minimum_norm(X: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Least squares of minimum norm, without BLAS, whose threads get in the way of the sweep's."""
-    operator = LinearOperator(
-        X.shape,
-        matvec=lambda v: np.einsum("ij,j->i", X, v.ravel()),
-        rmatvec=lambda u: np.einsum("ij,i->j", X, u.ravel()),
-    )
-    return lsqr(operator, y, atol=1e-10, btol=1e-10, conlim=0.0)[0]
 
 
 def problem(student: str, normalizer: str, alpha: float, batch_size: int, **options: Any) -> dict:
@@ -170,23 +167,36 @@ def direction_points(effects: dict[str, NDArray[np.float64]]) -> tuple[Point, ..
     return tuple(points)
 
 
-def expected_scale(normalizer: str, batch_size: int, P: int) -> float:
-    """Length along least squares after training: c_M, in batches drawn without replacement."""
+@cache
+def along_and_turned(alpha: float, S: float, size: int, *, centered: bool) -> tuple[float, float]:
+    """W.V/|V|^2 along the least-squares V, and 1/cos of the angle to it, at N = infinity."""
+    c = shrinkage(size, mean_subtracted=centered)
+    if alpha <= 1 or S == 0:
+        return c, 1.0
+    # A centered batch has M - 1 degrees of freedom; for its scale that is exact at the V itself.
+    bn = bn_equilibrium(alpha, S, batch_size=size - centered, theory="exact")
+    length = float(bn.gamma) / float(solve_equilibrium(alpha, S, 0.0).gamma)
+    turned = 1.0 / np.cos(float(bn.angle))
+    return length / turned * c / bn.shrinkage, turned
+
+
+def expected_scale(normalizer: str, alpha: float, S: float, batch_size: int, N: int) -> float:
+    """Length along least squares after training, in batches drawn without replacement."""
     if normalizer in ("wn", "bn-mean"):
         return 1.0
-    c = shrinkage(batch_size, mean_subtracted=normalizer == "bn")
-    return c + (1.0 - c) * (batch_size - 1) / (P - 1)
+    c, _ = along_and_turned(alpha, S, batch_size, centered=normalizer == "bn")
+    return c + (1.0 - c) * (batch_size - 1) / (round(alpha * N) - 1)
 
 
 def expected_change(
-    alpha: float, S: float, *, batch_size: int, scale: float, turns: bool = True
+    normalizer: str, alpha: float, S: float, *, batch_size: int, scale: float
 ) -> tuple[float, float]:
-    """Error minus that of least squares, and |W| over that of least squares, to order 1/M^2."""
+    """Error minus that of least squares, and |W| over that of least squares."""
     best = solve_equilibrium(alpha, S, 0.0)
     q, m = float(best.gamma) ** 2, float(best.gamma * best.R)
     turned = 1.0
-    if turns:
-        turned = 1.0 / np.cos(float(bn_equilibrium(alpha, S, batch_size=batch_size).angle))
+    if normalizer != "bn-mean":
+        _, turned = along_and_turned(alpha, S, batch_size, centered=normalizer == "bn")
     return q * ((scale * turned) ** 2 - 1.0) - 2.0 * m * (scale - 1.0), scale * turned
 
 
@@ -227,8 +237,8 @@ def parts(setup: Setup, N: int, ax: Any) -> list[dict[str, Any]]:
     strengths = {"bn-mean": 1.0, "bn-var": 0.5, "bn": 1.5}  # 2 M zeta, half-squared loss
     for (a, kind), row in linear.items():
         where = f"{kind}, alpha = {a:g}, M = {M_PARTS}"
-        scale = expected_scale(kind, M_PARTS, round(a * N))
-        change, _ = expected_change(a, S, batch_size=M_PARTS, scale=scale, turns=kind != "bn-mean")
+        scale = expected_scale(kind, a, S, M_PARTS, N)
+        change, _ = expected_change(kind, a, S, batch_size=M_PARTS, scale=scale)
         scales.append(mean_point(where, scale, row["scale"]))
         errors.append(mean_point(where, change, row["gen_error"] - row["best_error"]))
         published.append(mean_point(where, 1 / (1 + strengths[kind] / M_PARTS), row["scale"]))
@@ -280,7 +290,7 @@ def parts(setup: Setup, N: int, ax: Any) -> list[dict[str, Any]]:
             "unchanged; both parts together shrink three times as much as the deviation.",
             "stated_by": "package",
             "formula": "none in the paper",
-            "theory": "error minus that of least squares on the same samples, to order 1/M^2",
+            "theory": "error minus that of least squares on the same samples",
             "points": tuple(errors),
         },
         {
@@ -320,8 +330,8 @@ def batch_sizes(setup: Setup, N: int, ax: Any) -> list[dict[str, Any]]:
     }
     lengths, errors = [], []
     for M, row in zip(SIZES, linear, strict=True):
-        scale = expected_scale("bn-var", M, 2 * N)
-        change, length = expected_change(2.0, S, batch_size=M, scale=scale)
+        scale = expected_scale("bn-var", 2.0, S, M, N)
+        change, length = expected_change("bn-var", 2.0, S, batch_size=M, scale=scale)
         ratio = (row["gamma"] / row["best_gamma"]) ** 2
         lengths.append(mean_point(f"alpha = 2, M = {M}", length**2, ratio))
         errors.append(
@@ -336,12 +346,10 @@ def batch_sizes(setup: Setup, N: int, ax: Any) -> list[dict[str, Any]]:
             pair = f"{where}, M = {SIZES[k]} to {SIZES[k + 1]}"
             rises[pair] = rows[k + 1]["gamma"] ** 2 - rows[k]["gamma"] ** 2
             worse[pair] = rows[k + 1]["gen_error"] - rows[k]["gen_error"]
-    M = np.geomspace(3.0, 160.0, 60).round().astype(int)
+    M = (4, 5, 6, 8, 11, 16, 32, 64, 128)
     for i, alpha in enumerate((2.0, 3.0)):
-        theory = [
-            expected_change(alpha, S, batch_size=m, scale=expected_scale("bn-var", m, 10**9))[0]
-            for m in M
-        ]
+        exact = [bn_gen_error(alpha, S, batch_size=m, theory="exact") for m in M]
+        theory = np.array(exact) - gen_error(alpha, S)
         style = {"color": "black", "linestyle": ("-", "--")[i], "marker": "none"}
         ax.plot(M, theory, label=f"linear theory, α = {alpha:g}", **style)
     three = simulate(setup, [problem("linear", "bn-var", 3.0, m) for m in (4, 8, 32)])
@@ -371,7 +379,7 @@ def batch_sizes(setup: Setup, N: int, ax: Any) -> list[dict[str, Any]]:
             "loses by their turn: at S = 0.25 and alpha = 2 it helps for M above about 4.",
             "stated_by": "package",
             "formula": "none in the paper",
-            "theory": "q (c_M^2/cos^2 theta - 1) - 2 m (c_M - 1), to order 1/M^2",
+            "theory": "bn_equilibrium, exact in M: q (c^2/cos^2 theta - 1) - 2 m (c - 1)",
             "points": tuple(errors),
         },
         {
@@ -403,8 +411,8 @@ def frozen(setup: Setup, N: int, ax: Any) -> list[dict[str, Any]]:
     effects: dict[str, dict[str, NDArray]] = {"norm": {}, "train": {}, "error": {}}
     for (a, s, M), row in zip(FROZEN, linear, strict=True):
         where = f"linear, alpha = {a:g}, S = {s:g}, M = {M}"
-        scale = expected_scale("bn-var", M, round(a * N))
-        change, length = expected_change(a, s, batch_size=M, scale=scale, turns=a > 1)
+        scale = expected_scale("bn-var", a, s, M, N)
+        change, length = expected_change("bn-var", a, s, batch_size=M, scale=scale)
         changes.append(mean_point(where, -change, row["gen_error_rise"]))
         ratios.append(mean_point(where, 1 / length, row["gamma_ratio"]))
         add_effects(effects, where, row)
@@ -484,17 +492,19 @@ def dropout(setup: Setup, N: int, ax: Any) -> list[dict[str, Any]]:
     }
     scales, errors, improves = [], [], {}
     for i, ((a, s), rows) in enumerate(linear.items()):
-        c = expected_scale("bn-var", LARGE, round(a * N))
+        c = expected_scale("bn-var", a, s, LARGE, N)
         for p, row in zip(rates[a, s], rows, strict=True):
             where = f"linear, alpha = {a:g}, S = {s:g}, dropout {p:g}"
-            change, _ = expected_change(a, s, batch_size=LARGE, scale=(1 - p) * c)
+            change, _ = expected_change("bn-var", a, s, batch_size=LARGE, scale=(1 - p) * c)
             gain = row["gen_error"] - row["best_error"]
             scales.append(mean_point(where, (1 - p) * c, row["scale"]))
             errors.append(mean_point(where, change, gain))
             if p:
                 improves[where] = rows[0]["gen_error"] - row["gen_error"]
         shares = np.linspace(0.0, 0.4, 41)
-        theory = [expected_change(a, s, batch_size=LARGE, scale=(1 - p) * c)[0] for p in shares]
+        theory = [
+            expected_change("bn-var", a, s, batch_size=LARGE, scale=(1 - p) * c)[0] for p in shares
+        ]
         color = line_style(i)["color"]
         ax.plot(shares, theory, color=color, label=f"linear theory, α = {a:g}, S = {s:g}")
         style = line_style(i, linestyle="none", label=f"linear, α = {a:g}, S = {s:g}")

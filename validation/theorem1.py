@@ -248,15 +248,15 @@ def run(setup: Setup) -> list[Claim]:
         ),
         Claim(
             name="shrinkage",
-            statement="Batch norm shortens the weights of least squares by c_M, not 1/(1 + "
-            "1/(2M)).",
+            statement="Batch norm shortens the weights of least squares by about c_M, not "
+            "1/(1 + 1/(2M)).",
             stated_by="package",
             formula="none in the paper",
-            theory="c_M = sqrt(2/M) Gamma((M + 1)/2)/Gamma(M/2), drawn without replacement",
+            theory="bn_equilibrium, exact in M, drawn without replacement",
             points=tuple(
                 mean_point(
                     f"alpha = {a:g}, M = {m}",
-                    expected_scale("bn-var", m, round(a * width(setup))),
+                    expected_scale("bn-var", a, S, m, width(setup)),
                     scale,
                 )
                 for a, m, scale in shrunk
