@@ -36,7 +36,7 @@ NOISELESS_LOADS = (0.1, 0.25, 0.5, 0.75)
 BATCH_SIZE = 32  # of batch norm; the paper pairs it with zeta = 1/(2 M) = 1/64
 BN = {"S": S, "student": "linear", "normalizer": "bn-var", "batch_size": BATCH_SIZE}
 BN_EPOCHS = (10, 30, 500)
-BN_LOADS = (0.25, 0.5, 0.75, 1.0, 1.3, 2.0, 3.0)
+BN_LOADS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.3, 2.0, 3.0)
 # The step on w is the rate over |w|^2/N: smaller weights need a smaller rate.
 STARTS = {
     "order-one": {"init_scale": 1.0, "learning_rate": 0.5},
@@ -47,7 +47,7 @@ STARTS = {
 CONVERGED_EPOCHS = {2.0: 1600, 3.0: 800}
 CONVERGED = BN | {"learning_rate": 0.03, "schedule": "cosine"}
 
-FLOW_RATE = 0.02
+FLOW_RATE = 0.025  # and twice that: all times are whole numbers of both steps
 FLOW_TIMES = (0.5, 1.0, 2.5, 5.0)
 FLOW_LOADS = (0.25, 0.5, 1.0, 1.6, 3.0)
 
@@ -299,7 +299,9 @@ def draw(setup: Setup, trained, noiseless, bn, converged, flow, name: str) -> No
             points(middle, BN_LOADS, measured, i + 1, i + 1, marker=marker, label=label)
     least = [gen_error(a, S) for a in CONVERGED_EPOCHS]
     ends = [value + m.mean[-1] for value, m in zip(least, converged, strict=True)]
-    style = line_style(4, linestyle="none", marker="*", label="trained to the end")
+    style = line_style(
+        4, linestyle="none", marker="*", markersize=11, zorder=5, label="trained to the end"
+    )
     middle.plot(list(CONVERGED_EPOCHS), ends, **style)
 
     for i, t in enumerate(FLOW_TIMES):
@@ -311,7 +313,7 @@ def draw(setup: Setup, trained, noiseless, bn, converged, flow, name: str) -> No
 
     for axes, top, title in (
         (left, 1.5, f"linear, S = {S}, N = {setup.N}"),
-        (middle, 2.0, "batch norm, M = 32"),
+        (middle, 2.6, "batch norm, M = 32"),
         (right, 1.0, "stopped early"),
     ):
         axes.set_ylim(0.0, top)
