@@ -23,7 +23,8 @@ from ._claims import Claim
 from ._runs import Measurement, Setup
 
 S = 0.25
-LOADS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.3, 1.6, 2.0, 3.0)
+# Multiples of 1/32, so that P = alpha N is whole at all sizes: rounding would look like a 1/N.
+LOADS = (0.09375, 0.25, 0.5, 0.75, 1.0, 1.3125, 1.5, 2.0, 3.0)
 SGD_LOADS = tuple(a for a in LOADS if a != 1.0)  # at alpha = 1 the error without decay is infinite
 LINEAR = {"student": "linear", "init_scale": 0.0}
 SGD = LINEAR | {"batch_size": -16, "learning_rate": 1.0, "schedule": "cosine"}
@@ -31,12 +32,12 @@ SGD = LINEAR | {"batch_size": -16, "learning_rate": 1.0, "schedule": "cosine"}
 # of small decay. With this momentum all modes above 0.009 relax as 0.95^epochs.
 RIDGE = LINEAR | {"batch_size": 0, "learning_rate": 0.3, "momentum": 0.9, "epochs": 250}
 DECAYS = (1 / 64, 0.25)
-NOISELESS_LOADS = (0.1, 0.25, 0.5, 0.75)
+NOISELESS_LOADS = (0.09375, 0.25, 0.5, 0.75)
 
 BATCH_SIZE = 32  # of batch norm; the paper pairs it with zeta = 1/(2 M) = 1/64
 BN = {"S": S, "student": "linear", "normalizer": "bn-var", "batch_size": BATCH_SIZE}
 BN_EPOCHS = (10, 30, 500)
-BN_LOADS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.3, 2.0, 3.0)
+BN_LOADS = (0.09375, 0.25, 0.5, 0.75, 1.0, 1.3125, 2.0, 3.0)
 # The step on w is the rate over |w|^2/N: smaller weights need a smaller rate.
 STARTS = {
     "order-one": {"init_scale": 1.0, "learning_rate": 0.5},
@@ -49,7 +50,7 @@ CONVERGED = BN | {"learning_rate": 0.03, "schedule": "cosine"}
 
 FLOW_RATE = 0.025  # and twice that: all times are whole numbers of both steps
 FLOW_TIMES = (0.5, 1.0, 2.5, 5.0)
-FLOW_LOADS = (0.25, 0.5, 1.0, 1.6, 3.0)
+FLOW_LOADS = (0.25, 0.5, 1.0, 1.5, 3.0)
 
 
 def descent_points(zeta: float) -> list[dict[str, Any]]:
@@ -277,7 +278,7 @@ def run(setup: Setup) -> list[Claim]:
 def draw(setup: Setup, trained, noiseless, bn, converged, flow, name: str) -> None:
     """Descent, batch norm, early stopping."""
     figure, (left, middle, right) = new_axes(3, height=4.6)
-    alpha = np.arange(10, 311) / 100.0
+    alpha = np.arange(9, 311) / 100.0
     for i, (zeta, measured) in enumerate(trained.items()):
         label = f"ζ = {zeta:g}" if zeta != 1 / 64 else "ζ = 1/64"
         draw_curve(left, alpha, gen_error(alpha, S, zeta), index=i, marker="none", label=label)

@@ -233,7 +233,10 @@ def draw(setup: Setup, name: str, sizes, excess, error, scatter) -> None:
         guide = spread[0] * (n / n[0]) ** -0.5
         right.plot(n, guide, color="black", lw=1, label=r"$N^{-1/2}$" if i == 0 else "")
     left.set(xscale="log", yscale="log")
+    left.set_xticks(sizes, [f"{n:.0f}" for n in sizes])
     right.set(xscale="log", yscale="log")
+    for axis in (left.xaxis, left.yaxis, right.yaxis):
+        axis.set_minor_formatter("")
     title = rf"least squares, $\alpha$ = {LOAD:g}: mean error"
     finish_axes(left, xlabel="$N$", ylabel="excess over the limit", title=title, legend="inside")
     finish_axes(
