@@ -23,7 +23,7 @@ from ._exact_ridge import ridge_control
 
 __all__ = ["Fit", "Measurement", "Setup", "fit_limit", "mean_field", "train"]
 
-OBSERVABLES = ("gen_error", "energy", "train_error", "gamma", "R", "dead_fraction")
+OBSERVABLES = ("gen_error", "energy", "train_error", "gamma", "R", "L", "dead_fraction")
 
 
 @dataclass(frozen=True)

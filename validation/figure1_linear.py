@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from replica import bn_gen_error, early_stopping, gen_error, simulate_training
+from replica import (  # fmt: skip
+    bn_gen_error,
+    early_stopping,
+    gen_error,
+    shrinkage,
+    simulate_training,
+    solve_equilibrium,
+)
 from replica.plotting import (  # fmt: skip
     ERROR_LABEL,
     LOAD_LABEL,
@@ -30,7 +37,7 @@ LINEAR = {"student": "linear", "init_scale": 0.0}
 SGD = LINEAR | {"batch_size": -16, "learning_rate": 1.0, "schedule": "cosine"}
 # Ridge regression by whole-batch descent: mini-batches would add their noise to the slow directions
 # of small decay. With this momentum all modes above 0.009 relax as 0.95^epochs.
-RIDGE = LINEAR | {"batch_size": 0, "learning_rate": 0.3, "momentum": 0.9, "epochs": 250}
+RIDGE = LINEAR | {"batch_size": 0, "learning_rate": 0.3, "momentum": 0.9, "epochs": 200}
 DECAYS = (1 / 64, 0.25)
 NOISELESS_LOADS = (0.09375, 0.25, 0.5, 0.75)
 
@@ -38,6 +45,7 @@ BATCH_SIZE = 32  # of batch norm; the paper pairs it with zeta = 1/(2 M) = 1/64
 BN = {"S": S, "student": "linear", "normalizer": "bn-var", "batch_size": BATCH_SIZE}
 BN_EPOCHS = (10, 30, 500)
 BN_LOADS = (0.09375, 0.25, 0.5, 0.75, 1.0, 1.3125, 2.0, 3.0)
+SURVIVOR_LOADS = (0.25, 0.5)  # where 500 epochs suffice
 # The step on w is the rate over |w|^2/N: smaller weights need a smaller rate.
 STARTS = {
     "order-one": {"init_scale": 1.0, "learning_rate": 0.5},
@@ -91,6 +99,19 @@ def converge(**options: Any) -> dict[str, Any]:
     return {"epoch": run.epoch, "difference_runs": values}
 
 
+def surviving_error(alpha: float, init_scale: float, L: np.ndarray) -> np.ndarray:
+    """Converged batch norm below alpha = 1, from the final L = |w|/sqrt(N).
+
+    Training leaves the part of w outside the space of the inputs as it was, of squared length
+    (1 - alpha) init_scale^2 N; the rest becomes c_M times least squares once w is normalized.
+    """
+    solution = solve_equilibrium(alpha, S, 0.0, student="linear")
+    c, q = shrinkage(BATCH_SIZE), float(solution.gamma) ** 2
+    m = float(solution.gamma * solution.R)
+    outside = (1 - alpha) * init_scale**2
+    return 1 - 2 * c * m + c**2 * q * (1 + outside / (L**2 - outside))
+
+
 def flow_point(alpha: float, rate: float) -> dict[str, Any]:
     """Gradient descent by small steps, stopped at all times."""
     steps = [round(t / rate) for t in FLOW_TIMES]
@@ -118,19 +139,22 @@ def run(setup: Setup) -> list[Claim]:
     plain = {z: setup.measure(descent_points(z), fit=False) for z in zetas}
     noiseless = setup.measure([sgd_point(alpha, 0.0) for alpha in NOISELESS_LOADS])
     bn = {start: setup.measure(bn_points(start), fit=False) for start in STARTS}
-    converged = setup.measure(
+    # Differences on the same samples and controlled means need no larger N than this.
+    N = min(1024, setup.N)
+    medium = replace(setup, N=N, n_runs=setup.n_runs * setup.N // N, sizes=setup.sizes[:2])
+    converged = medium.measure(
         [CONVERGED | {"alpha": a, "epochs": n} for a, n in CONVERGED_EPOCHS.items()],
         "difference",
         function=converge,
     )
-    halfway = setup.measure(
+    halfway = medium.measure(
         [CONVERGED | {"alpha": a, "epochs": n // 2} for a, n in CONVERGED_EPOCHS.items()],
         "difference",
         function=converge,
         fit=False,
     )
     fine, coarse = (
-        setup.measure([flow_point(a, rate) for a in FLOW_LOADS], "controlled_error")
+        medium.measure([flow_point(a, rate) for a in FLOW_LOADS], "controlled_error")
         for rate in (FLOW_RATE, 2 * FLOW_RATE)
     )
     flow = [flow_limit(f, c) for f, c in zip(fine, coarse, strict=True)]
@@ -142,6 +166,20 @@ def run(setup: Setup) -> list[Claim]:
                     difference = m.minus(plain[1 / 64][LOADS.index(alpha)])
                     where = f"{start} start, {m.epoch[record]} epochs, alpha = {alpha:g}"
                     yield difference.point(where, 0.0, record=record)
+
+    def survivors():
+        for start, measured in bn.items():
+            lengths = setup.measure(bn_points(start), "L", fit=False)
+            for alpha in SURVIVOR_LOADS:
+                i = BN_LOADS.index(alpha)
+                L, error = lengths[i].mean[-1], lengths[i].error[-1]
+                scale = STARTS[start]["init_scale"]
+                theory = surviving_error(alpha, scale, np.array([L, L - error, L + error]))
+                yield measured[i].point(
+                    f"{start} start, alpha = {alpha:g}",
+                    theory[0],
+                    theory_error=abs(theory[1] - theory[2]) / 2,
+                )
 
     def between_starts():
         for record in range(1, len(BN_EPOCHS) + 1):
@@ -250,7 +288,18 @@ def run(setup: Setup) -> list[Claim]:
             ),
             note="From the least-squares weights, after "
             f"{' and '.join(map(str, CONVERGED_EPOCHS.values()))} epochs; after half of them "
-            f"{changes}.",
+            f"{changes}. N = {medium.N}.",
+            **common,
+        ),
+        Claim(
+            name="linear-bn-survivors",
+            statement="Below alpha = 1 batch norm ends at c_M times least squares plus what is "
+            "left of the initial weights outside the space of the inputs.",
+            stated_by="package",
+            formula="none in the paper",
+            theory="1 - 2 c_M m + c_M^2 q L^2/(L^2 - (1 - alpha) init_scale^2) at the measured L",
+            points=tuple(survivors()),
+            note="That is why the points of the two starts lie apart in the figure.",
             **common,
         ),
         Claim(
@@ -267,7 +316,7 @@ def run(setup: Setup) -> list[Claim]:
                 for i, t in enumerate(FLOW_TIMES)
             ),
             note=f"Steps of {FLOW_RATE} and {2 * FLOW_RATE} on the same samples, extrapolated to "
-            "0. Control variate: ridge regression with zeta = 1/t.",
+            f"0, at N = {medium.N}. Control variate: ridge regression with zeta = 1/t.",
             **common,
         ),
     ]
