@@ -270,13 +270,19 @@ def test_descent_limit_tends_to_the_flow(monkeypatch):
 
 # A validation of tiny runs, one script, as the command line runs it.
 TINY = """
-import sys
+import sys, time
+import replica.sweeps as sweeps
 from validation import __main__, _runs, figure1_linear, finite_size
 _runs.Setup.quick = classmethod(lambda cls, output: cls(output, N=48, n_runs=4, sizes=(16, 24)))
 for table in (finite_size.MEAN_RUNS, finite_size.DENSE_RUNS, finite_size.FREE_RUNS):
     table["--quick"] = {48: 40, 96: 40, 192: 40, 384: 40}
 finite_size.LOADS = figure1_linear.LOADS = (0.5, 1.0, 2.0)
 finite_size.SGD_LOADS = figure1_linear.SGD_LOADS = (0.5, 2.0)
+call = sweeps._call
+def slowly(*arguments):
+    time.sleep(0.05)  # so that a signal meets unfinished runs
+    return call(*arguments)
+sweeps._call = slowly
 sys.exit(__main__.main(["--quick", "--only", "finite_size", "--output", sys.argv[1]]))
 """
 

@@ -21,8 +21,8 @@ def exact_ridge(X: NDArray[np.float64], noise: NDArray[np.float64], zeta: float)
     Examples
     --------
     >>> X = np.vstack([np.eye(2), np.eye(2)])
-    >>> exact_ridge(X, np.array([1.0, 1.0, 0.0, 0.0]), 0.0)
-    0.25
+    >>> print(f"{exact_ridge(X, np.array([1.0, 1.0, 0.0, 0.0]), 0.0):.6f}")
+    0.250000
     """
     return _error(X, noise, zeta, _inverse(X, zeta))
 
@@ -32,8 +32,8 @@ def mean_exact_ridge(X: NDArray[np.float64], S: float, zeta: float) -> float:
 
     Examples
     --------
-    >>> mean_exact_ridge(np.vstack([np.eye(2), np.eye(2)]), 0.25, 0.0)
-    0.125
+    >>> print(f"{mean_exact_ridge(np.vstack([np.eye(2), np.eye(2)]), 0.25, 0.0):.6f}")
+    0.125000
     """
     return _mean(X, S, zeta, _inverse(X, zeta))
 
