@@ -309,7 +309,7 @@ def finished_runs(store: Path) -> int:
 @pytest.mark.slow
 def test_an_interrupted_validation_resumes_with_the_same_results(tmp_path):
     broken, whole = tmp_path / "broken", tmp_path / "whole"
-    done = 0
+    undisturbed, done = tiny_validation(whole), 0
     for kill in (signal.SIGKILL, signal.SIGINT):
         process = tiny_validation(broken)
         while finished_runs(broken / "runs.sqlite") < done + 3 and process.poll() is None:
@@ -321,8 +321,8 @@ def test_an_interrupted_validation_resumes_with_the_same_results(tmp_path):
         assert finished_runs(broken / "runs.sqlite") >= done + 3
         done = finished_runs(broken / "runs.sqlite")
     assert "resumes here" in errors
-    for output in (broken, whole):
-        tiny_validation(output).communicate(timeout=300)
+    for process in (tiny_validation(broken), undisturbed):
+        process.communicate(timeout=300)
     for name in ("finite_size.json", "summary.md"):
         assert (broken / name).read_bytes() == (whole / name).read_bytes()
 
