@@ -140,8 +140,8 @@ def run(setup: Setup) -> list[Claim]:
     noiseless = setup.measure([sgd_point(alpha, 0.0) for alpha in NOISELESS_LOADS])
     bn = {start: setup.measure(bn_points(start), fit=False) for start in STARTS}
     # Differences on the same samples and controlled means need no larger N than this.
-    N = min(1024, setup.N)
-    medium = replace(setup, N=N, n_runs=setup.n_runs * setup.N // N, sizes=setup.sizes[:2])
+    N = min(1024, setup.N // 2)
+    medium = replace(setup, N=N, n_runs=4 * setup.n_runs, sizes=setup.sizes[:2])
     converged = medium.measure(
         [CONVERGED | {"alpha": a, "epochs": n} for a, n in CONVERGED_EPOCHS.items()],
         "difference",
