@@ -73,6 +73,15 @@ class Setup:
             results.append({name: table[name][i] for name in table})
         return results
 
+    def plan(self) -> list[tuple[int, int, int]]:
+        """(size, number of runs, seed) of `measure`, the compared size N last."""
+        sizes = (*self.sizes, self.N)
+        # Counted from the end: N has the same samples whatever the smaller sizes are.
+        return [
+            (size, max(2, self.n_runs * self.N // size), self.seed + 1000 * k)
+            for k, size in zip(range(len(sizes))[::-1], sizes, strict=True)
+        ]
+
     def measure(
         self,
         points: Sequence[Mapping[str, Any]],
@@ -85,13 +94,12 @@ class Setup:
 
         Without `fit` there is no allowance: for pictures. `function` is `train` or a variant of it.
         """
-        sizes = (*self.sizes, self.N) if fit else (self.N,)
-        runs = [max(2, self.n_runs * self.N // size) for size in sizes]
+        plan = self.plan() if fit else self.plan()[-1:]
+        sizes = tuple(size for size, _, _ in plan)
         grid = [
-            # Size N has the same seed, and samples, with and without smaller sizes.
-            {**point, "N": size, "n_runs": count, "seed": self.seed + 1000 * k}
+            {**point, "N": size, "n_runs": count, "seed": seed}
             for point in points
-            for k, size, count in zip(range(len(sizes))[::-1], sizes, runs, strict=True)
+            for size, count, seed in plan
         ]
         results = self.run(function or train, grid)
         measured = []
