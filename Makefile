@@ -9,11 +9,12 @@
 #   make lock            renew requirements/ci.txt
 #   make clean           remove .venv and everything that was built
 # PYTHON=python3.13 chooses the interpreter, CI=true the exact versions of requirements/ci.txt,
-# PYTEST_ARGS="-k ridge" the tests.
+# PYTEST_ARGS="-k ridge" the tests, VALIDATE_ARGS="--full --output DIR" the validation.
 
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+VALIDATE_ARGS ?= --quick
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet $(if $(filter true 1,$(CI)),-c requirements/ci.txt)
@@ -63,7 +64,7 @@ bench: $(VENV)/.installed
 	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 validate: $(VENV)/.installed
-	$(BIN)/python -m validation --quick
+	$(BIN)/python -m validation $(VALIDATE_ARGS)
 
 # The newest versions that pass; run the tests before committing the result.
 lock:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from replica import gen_error
+from replica import bn_gen_error, early_stopping, gen_error
+from validation import figure1_linear, finite_size
 from validation.__main__ import SCRIPTS
 from validation._claims import Claim, Point, judge, load_claims, save_claims
-from validation._runs import Setup, fit_limit
+from validation._exact_ridge import exact_ridge, mean_exact_ridge, ridge_control
+from validation._runs import Setup, fit_limit, train
 from validation.summary import summarize, write_summary
 
 
@@ -111,10 +119,29 @@ def test_summary_has_one_line_a_claim_with_its_colour(tmp_path):
     assert len(rows) == 2
     assert rows[0].startswith("| 🟢")
     assert rows[1].startswith("| 🔴")
-    assert all(row.replace("\\|", "").count("|") == 7 for row in rows)
+    assert all(row.replace("\\|", "").count("|") == 8 for row in rows)
     assert "1 green, 0 amber, 1 red" in text
+    assert "Size: other" in text
     assert "[first](test.png)" in text
     assert summarize({}).count("🟢") == 0
+
+
+@pytest.mark.parametrize("option", ["--quick", "--full"])
+def test_summary_says_the_size_and_never_breaks_a_row(option):
+    hostile = replace(
+        claim(Point("a | b\nc", 1.0, 2.0, 0.01, 16)),
+        command=f"python -m validation {option} --only first",
+        statement="one\ntwo | three",
+    )
+    text = summarize({"first": [hostile]})
+    (row,) = [line for line in text.splitlines() if "three" in line]
+    assert row.replace("\\|", "").count("|") == 8
+    assert f"Size: {option[2:]}." in text
+    assert f"| {option[2:]} |" in row
+
+
+def test_table_shows_command_and_seed():
+    assert "python -m validation (seed 1)" in claim(Point("a", 1.0, 1.0, 0.01, 16)).table()
 
 
 def test_fit_limit_recovers_a_line_in_one_over_n():
@@ -167,8 +194,137 @@ def test_measure_reads_finished_runs_from_the_store(measured, monkeypatch):
 def test_minus_is_exactly_zero_for_the_same_runs(measured):
     _, _, m = measured
     difference = m.minus(m)
-    assert difference.mean.tolist() == [0.0]
-    assert difference.error.tolist() == [0.0]
+    assert difference.mean[-1] == 0.0
+    assert difference.error[-1] == 0.0
+
+
+@pytest.mark.parametrize(("P", "zeta"), [(20, 0.1), (90, 0.0), (90, 0.3), (20, 0.0)])
+def test_exact_ridge_solves_the_normal_equations(P, zeta):
+    rng = np.random.default_rng(3)
+    X, noise = rng.standard_normal((P, 40)) / np.sqrt(40), rng.standard_normal(P)
+    y = X.sum(axis=1) + noise
+    W = np.linalg.pinv(X.T @ X + zeta * np.eye(40)) @ X.T @ y
+    assert exact_ridge(X, noise, zeta) == pytest.approx(np.mean((W - 1.0) ** 2), rel=1e-8)
+
+
+@pytest.mark.parametrize(("P", "zeta"), [(20, 0.1), (90, 0.0), (90, 0.3), (20, 0.0)])
+def test_mean_exact_ridge_is_an_average_over_the_spectrum(P, zeta):
+    rng = np.random.default_rng(4)
+    X = rng.standard_normal((P, 40)) / np.sqrt(40)
+    x = np.linalg.eigvalsh(X.T @ X)[-min(P, 40) :]
+    zero_modes = 40 - x.size
+    expected = (zero_modes + np.sum((zeta**2 + 0.25 * x) / (x + zeta) ** 2)) / 40
+    assert mean_exact_ridge(X, 0.25, zeta) == pytest.approx(expected, rel=1e-8)
+
+
+def test_controls_sharpen_without_moving_the_mean():
+    options = {
+        "alpha": 2.0, "S": 0.25, "zeta": 0.25, "N": 64, "n_runs": 100, "seed": 5, "record": 250,
+        **figure1_linear.RIDGE,
+    }  # fmt: skip
+    record = train(**options, controls=[0.25])
+    plain, sharp = record["gen_error_runs"][-1], record["controlled_error_runs"][-1]
+    assert sharp.std() < 0.3 * plain.std()
+    moved = plain - sharp
+    assert abs(moved.mean()) < 4 * moved.std() / np.sqrt(moved.size)
+
+
+def test_ridge_control_is_the_difference_of_its_parts():
+    rng = np.random.default_rng(6)
+    X, noise = rng.standard_normal((30, 12)) / np.sqrt(12), rng.standard_normal(30)
+    expected = exact_ridge(X, noise, 0.2) - mean_exact_ridge(X, 0.25, 0.2)
+    assert ridge_control(X, noise, 0.25, 0.2) == pytest.approx(expected)
+
+
+def test_batch_norm_without_effect_is_red(tmp_path):
+    # The negative control: c_M = 1 would leave the error of least squares.
+    setup = Setup(tmp_path, N=128, n_runs=64)
+    options = figure1_linear.CONVERGED | {"alpha": 3.0, "epochs": 800}
+    (m,) = setup.measure([options], "difference", function=figure1_linear.converge, fit=False)
+    theory = bn_gen_error(3.0, 0.25, batch_size=32) - gen_error(3.0, 0.25)
+    assert judge([m.point("alpha = 3", theory)]).colour == "green"
+    assert judge([m.point("alpha = 3", 0.0)]).colour == "red"
+
+
+def test_power_recovers_an_exponent_and_its_error():
+    rng = np.random.default_rng(7)
+    N = np.array([32.0, 64.0, 128.0, 256.0])
+    errors = 0.1 / N
+    fits = np.array(
+        [
+            finite_size.power(N, 2.0 / N + errors * rng.standard_normal(4), errors)
+            for _ in range(200)
+        ]
+    )
+    assert fits[:, 0].mean() == pytest.approx(-1.0, abs=4 * fits[:, 1].mean() / np.sqrt(200))
+    assert fits[:, 0].std() == pytest.approx(fits[:, 1].mean(), rel=0.3)
+
+
+def test_descent_limit_tends_to_the_flow(monkeypatch):
+    # One unit of time by steps of 0.001: Euler's error is of that order.
+    monkeypatch.setattr(finite_size, "RATE", 1e-3)
+    monkeypatch.setattr(finite_size, "STEPS", 1000)
+    flow = early_stopping(finite_size.LOAD, finite_size.S, 1.0).gen_error
+    assert finite_size.descent_limit() == pytest.approx(float(flow), rel=1e-3)
+
+
+# A validation of tiny runs, one script, as the command line runs it.
+TINY = """
+import sys, time
+import replica.sweeps as sweeps
+from validation import __main__, _runs, figure1_linear, finite_size
+_runs.Setup.quick = classmethod(lambda cls, output: cls(output, N=48, n_runs=4, sizes=(16, 24)))
+for table in (finite_size.MEAN_RUNS, finite_size.DENSE_RUNS, finite_size.FREE_RUNS):
+    table["--quick"] = {48: 40, 96: 40, 192: 40, 384: 40}
+finite_size.LOADS = figure1_linear.LOADS = (0.5, 1.0, 2.0)
+finite_size.SGD_LOADS = figure1_linear.SGD_LOADS = (0.5, 2.0)
+call = sweeps._call
+def slowly(*arguments):
+    time.sleep(0.05)  # so that a signal meets unfinished runs
+    return call(*arguments)
+sweeps._call = slowly
+sys.exit(__main__.main(["--quick", "--only", "finite_size", "--output", sys.argv[1]]))
+"""
+
+
+def tiny_validation(output: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", TINY, str(output)], cwd=Path(__file__).parent.parent,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+    )  # fmt: skip
+
+
+def finished_runs(store: Path) -> int:
+    if not store.exists():
+        return 0
+    try:
+        with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as connection:
+            query = "SELECT count(*) FROM runs WHERE status = 'done'"
+            return connection.execute(query).fetchone()[0]
+    except sqlite3.OperationalError:  # not created yet
+        return 0
+
+
+@pytest.mark.slow
+def test_an_interrupted_validation_resumes_with_the_same_results(tmp_path):
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    undisturbed, done = tiny_validation(whole), 0
+    for kill in (signal.SIGKILL, signal.SIGINT):
+        process = tiny_validation(broken)
+        while finished_runs(broken / "runs.sqlite") < done + 3 and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(kill)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == (130 if kill == signal.SIGINT else -kill), errors
+        assert not (broken / "finite_size.json").exists()
+        assert finished_runs(broken / "runs.sqlite") >= done + 3
+        done = finished_runs(broken / "runs.sqlite")
+    assert "resumes here" in errors
+    for process in (tiny_validation(broken), undisturbed):
+        process.communicate(timeout=300)
+    for name in ("finite_size.json", "summary.md"):
+        assert (broken / name).read_bytes() == (whole / name).read_bytes()
 
 
 RESULTS = Path(__file__).parent.parent / "validation" / "results"
@@ -181,6 +337,12 @@ def test_stored_results_agree_with_the_summary_and_have_their_figures():
     names = [c.name for claims in stored.values() for c in claims]
     assert len(names) == len(set(names))
     assert all((RESULTS / c.figure).exists() for claims in stored.values() for c in claims)
+
+
+def test_stored_batch_norm_claim_would_be_red_without_batch_norm():
+    claims = load_claims(RESULTS / "figure1_linear.json")
+    (converged,) = (c for c in claims if c.name == "linear-bn-converged")
+    assert judge([replace(p, theory=0.0) for p in converged.points]).colour == "red"
 
 
 def test_stored_ridge_claim_would_be_red_with_the_decay_doubled():

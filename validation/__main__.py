@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -41,9 +42,19 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     setup = (Setup.full if options.full else Setup.quick)(options.output)
     setup.output.mkdir(parents=True, exist_ok=True)
+    try:
+        return run_scripts(options.only or SCRIPTS, setup)
+    except KeyboardInterrupt:
+        print("interrupted: the same command resumes here", file=sys.stderr)
+        return 130
+
+
+def run_scripts(names: Sequence[str], setup: Setup) -> int:
+    """Run, print and store the scripts; 1 if a claim of the package itself fails."""
     failed = False
-    for name in options.only or SCRIPTS:
+    for name in names:
         began = time.perf_counter()
+        print(f"== {name} ({setup.option})", flush=True)
         claims = import_module(f"validation.{name}").run(setup)
         save_claims(claims, setup.output / f"{name}.json")
         for claim in claims:

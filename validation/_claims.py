@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Claim", "Point", "Verdict", "judge", "load_claims", "save_claims"]
+__all__ = ["Claim", "Point", "Verdict", "judge", "load_claims", "save_claims", "write_whole"]
 
 # Chance of a false alarm, over all points of one claim: that of three standard deviations.
 FALSE_ALARM = 0.0027
@@ -202,6 +203,7 @@ class Claim:
         lines = [
             f"{self.name} ({self.stated_by}): {self.statement}",
             f"  formula: {self.formula}; theory: {self.theory}",
+            f"  command: {self.command} (seed {self.seed})",
             f"  {'':{width}}  {'theory':>10} {'simulation':>11} {'+-':>8} {'deviation':>10} "
             f"{'tolerance':>10}",
         ]
@@ -218,7 +220,14 @@ class Claim:
 def save_claims(claims: Sequence[Claim], path: Path) -> None:
     """Write claims as JSON."""
     text = json.dumps([claim.to_dict() for claim in claims], indent=1, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_whole(path, text + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is never seen half written, whenever the process is killed."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
 
 
 def load_claims(path: Path) -> list[Claim]:

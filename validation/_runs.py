@@ -7,20 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from replica import mean_field_training, simulate_training, sweep
+from replica import TrainingRun, mean_field_training, simulate_training, sweep
 from replica.plotting import save_figure
+from replica.simulation.data import make_training_set
 
 from ._claims import Point
+from ._exact_ridge import ridge_control
 
 __all__ = ["Fit", "Measurement", "Setup", "fit_limit", "mean_field", "train"]
 
-OBSERVABLES = ("gen_error", "energy", "train_error", "gamma", "R", "dead_fraction")
+OBSERVABLES = ("gen_error", "energy", "train_error", "gamma", "R", "L", "dead_fraction")
 
 
 @dataclass(frozen=True)
@@ -70,44 +73,40 @@ class Setup:
             results.append({name: table[name][i] for name in table})
         return results
 
+    def plan(self) -> list[tuple[int, int, int]]:
+        """(size, number of runs, seed) of `measure`, the compared size N last."""
+        sizes = (*self.sizes, self.N)
+        # Counted from the end: N has the same samples whatever the smaller sizes are.
+        return [
+            (size, max(2, self.n_runs * self.N // size), self.seed + 1000 * k)
+            for k, size in zip(range(len(sizes))[::-1], sizes, strict=True)
+        ]
+
     def measure(
         self,
         points: Sequence[Mapping[str, Any]],
         observable: str = "gen_error",
         *,
         fit: bool = True,
+        function: Callable[..., dict[str, Any]] | None = None,
     ) -> list[Measurement]:
         """Train at every point at size N, and with `fit` at the smaller sizes that tell c/N.
 
-        Without `fit` there is no allowance: for pictures.
+        Without `fit` there is no allowance: for pictures. `function` is `train` or a variant of it.
         """
-        sizes = (*self.sizes, self.N) if fit else (self.N,)
-        runs = [max(2, self.n_runs * self.N // size) for size in sizes]
+        plan = self.plan() if fit else self.plan()[-1:]
+        sizes = tuple(size for size, _, _ in plan)
         grid = [
-            {**point, "N": size, "n_runs": count, "seed": self.seed + 1000 * k}
+            {**point, "N": size, "n_runs": count, "seed": seed}
             for point in points
-            for k, (size, count) in enumerate(zip(sizes, runs, strict=True))
+            for size, count, seed in plan
         ]
-        results = self.run(train, grid)
+        results = self.run(function or train, grid)
         measured = []
         for i in range(len(points)):
             block = results[i * len(sizes) : (i + 1) * len(sizes)]
-            mean = np.array([np.asarray(r[observable], float) for r in block])
-            error = np.array([np.asarray(r[f"{observable}_se"], float) for r in block])
-            small = fit_limit(np.array(sizes[:-1]), mean[:-1], error[:-1]) if fit else None
-            epoch = np.asarray(block[-1]["epoch"])
-            measured.append(
-                Measurement(
-                    self.N,
-                    self.n_runs,
-                    epoch,
-                    mean[-1],
-                    error[-1],
-                    small,
-                    sizes,
-                    tuple(np.asarray(r[f"{observable}_runs"], float) for r in block),
-                )
-            )
+            values = tuple(np.asarray(r[f"{observable}_runs"], float) for r in block)
+            measured.append(Measurement(sizes, np.asarray(block[-1]["epoch"]), values))
         return measured
 
 
@@ -123,26 +122,56 @@ class Fit:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Mean and standard error along training at size N, the fit to the smaller sizes, and all."""
+    """An observable along training, of every single run at every size; the last size is N.
 
-    N: int
-    n_runs: int
-    epoch: NDArray[np.int64]
-    mean: NDArray[np.float64]
-    error: NDArray[np.float64]
-    fit: Fit | None
+    Attributes
+    ----------
+    sizes : tuple of int
+    epoch : ndarray, shape (n_records,)
+    values : tuple of ndarray
+        For each size, shape (n_records, n_runs).
+    """
+
     sizes: tuple[int, ...]
-    finals: tuple[NDArray[np.float64], ...]  # of every single run, by size
+    epoch: NDArray[np.int64]
+    values: tuple[NDArray[np.float64], ...]
+
+    @property
+    def N(self) -> int:
+        """The size compared with the theory."""
+        return self.sizes[-1]
+
+    @property
+    def n_runs(self) -> int:
+        """Independent runs at size N."""
+        return self.values[-1].shape[1]
+
+    @cached_property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean over the runs at size N, shape (n_records,)."""
+        return self.values[-1].mean(axis=1)
+
+    @cached_property
+    def error(self) -> NDArray[np.float64]:
+        """Its standard error."""
+        return standard_error(self.values[-1])
+
+    @cached_property
+    def fit(self) -> Fit | None:
+        """a + c/N fitted to the smaller sizes alone; None without them."""
+        if len(self.sizes) == 1:
+            return None
+        small = self.values[:-1]
+        means = np.array([v.mean(axis=1) for v in small])
+        return fit_limit(
+            np.array(self.sizes[:-1]), means, np.array(list(map(standard_error, small)))
+        )
 
     def minus(self, other: Measurement) -> Measurement:
         """The difference to `other` after training, run by run: both saw the same samples."""
-        finals = tuple(a - b for a, b in zip(self.finals, other.finals, strict=True))
-        mean = np.array([[d.mean()] for d in finals])
-        error = np.array([[d.std(ddof=1) / np.sqrt(d.size)] for d in finals])
-        small = fit_limit(np.array(self.sizes[:-1]), mean[:-1], error[:-1])
-        return replace(
-            self, epoch=self.epoch[-1:], mean=mean[-1], error=error[-1], fit=small, finals=finals
-        )
+        k = min(len(self.sizes), len(other.sizes))
+        pairs = zip(self.values[-k:], other.values[-k:], strict=True)
+        return replace(self, sizes=self.sizes[-k:], values=tuple(a - b[-1] for a, b in pairs))
 
     def point(
         self,
@@ -163,6 +192,11 @@ class Measurement:
             allowance_error=float(self.fit.slope_error[record]) / self.N if self.fit else 0.0,
             theory_error=theory_error,
         )
+
+
+def standard_error(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the mean over the last axis, the runs."""
+    return values.std(axis=-1, ddof=1) / np.sqrt(values.shape[-1])
 
 
 def fit_limit(sizes: NDArray[Any], means: NDArray[np.float64], errors: NDArray[np.float64]) -> Fit:
@@ -193,8 +227,11 @@ def train(**options: Any) -> dict[str, Any]:
     """One call of `simulate_training`, as means and standard errors of its observables.
 
     `batch_size` may be negative: -16 means N/16, which keeps the stability of mini-batch descent
-    the same at all N; 0 means the whole training set.
+    the same at all N; 0 means the whole training set. `controls` names one zeta for each record
+    after the first: "controlled_error" is "gen_error" minus the `ridge_control` of that zeta. Its
+    mean is the same, its scatter smaller by as much as ridge regression resembles the student.
     """
+    controls = options.pop("controls", None)
     N, size = options["N"], options["batch_size"]
     P = round(options["alpha"] * N)
     options["batch_size"] = P if size == 0 else min(P, max(1, N // -size) if size < 0 else size)
@@ -202,9 +239,23 @@ def train(**options: Any) -> dict[str, Any]:
     record: dict[str, Any] = {"epoch": run.epoch}
     for name in OBSERVABLES:
         record[name], record[f"{name}_se"] = run.mean(name), run.standard_error(name)
-        record[f"{name}_runs"] = getattr(run, name)[-1]
+        record[f"{name}_runs"] = getattr(run, name)
+    if controls is not None:
+        values = run.gen_error - np.array([np.zeros(run.n_runs), *_controls(run, controls)])
+        record["controlled_error_runs"] = values
     diverged = np.any(run.status == "diverged")
     return record | {"status": "diverged" if diverged else "done"}
+
+
+def _controls(run: TrainingRun, zetas: Sequence[float]) -> list[list[float]]:
+    """`ridge_control` for each zeta and run, on the samples the run was trained on."""
+    P = round(run.alpha * run.N)
+    columns = []
+    for seed in run.data_seeds:
+        data = make_training_set(P, run.N, run.S, seed)
+        noise = data.y - data.X.sum(axis=1)
+        columns.append([ridge_control(data.X, noise, run.S, zeta) for zeta in zetas])
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def mean_field(**options: Any) -> dict[str, Any]:

@@ -349,9 +349,8 @@ def sample_averages(alpha: float, N: int, n_runs: int, seed: int) -> dict[str, A
 def known_averages(setup: Setup, alpha: float) -> list[NDArray[np.float64]]:
     """`sample_averages` of the runs of `Setup.measure` at every size."""
     grid = [
-        {"alpha": alpha, "N": size, "n_runs": max(2, setup.n_runs * setup.N // size)}
-        | {"seed": setup.seed + 1000 * k}
-        for k, size in enumerate((*setup.sizes, setup.N))
+        {"alpha": alpha, "N": size, "n_runs": count, "seed": seed}
+        for size, count, seed in setup.plan()
     ]
     return [np.asarray(r["runs"]) for r in setup.run(sample_averages, grid)]
 
@@ -364,10 +363,10 @@ def sharpen(measured: Measurement, known: Sequence[NDArray[np.float64]]) -> Meas
     """
     scale = np.sqrt(measured.sizes)
     x = np.vstack([s * (c - c.mean(axis=0)) for s, c in zip(scale, known, strict=True)])
-    y = np.hstack([s * (f - f.mean()) for s, f in zip(scale, measured.finals, strict=True)])
+    y = np.hstack([s * (v[-1] - v[-1].mean()) for s, v in zip(scale, measured.values, strict=True)])
     coefficients = np.linalg.lstsq(x, y, rcond=None)[0]
-    explained = tuple(c @ coefficients for c in known)
-    return measured.minus(replace(measured, finals=explained))
+    explained = tuple((c @ coefficients)[None] for c in known)
+    return measured.minus(replace(measured, values=explained))
 
 
 def draw(setup: Setup, error, plain, noiseless, bn, wn, tracks, limit, name: str) -> None:
