@@ -354,3 +354,16 @@ def test_stored_ridge_claim_would_be_red_with_the_decay_doubled():
         wrong.append(replace(point, theory=gen_error(alpha, 0.25, 2 * zeta)))
     assert ridge.verdict.colour == "green"
     assert judge(wrong).colour == "red"
+
+
+def test_judge_of_a_direction_tells_wrong_from_not_resolved():
+    def effect(value):
+        return Point("here", 0.0, value, 0.01, 1000, at_least=True)
+
+    assert judge([effect(0.1), effect(0.2)]).colour == "green"
+    unresolved = judge([effect(0.1), effect(0.005)])
+    assert (unresolved.outcome, unresolved.colour) == ("not resolved", "amber")
+    assert "1 of 2 effects" in unresolved.reason
+    assert judge([effect(0.1), effect(0.005), effect(-0.1)]).colour == "red"
+    small_but_wrong = Point("here", 1.0, 0.98, 0.001, 1000, at_least=True)
+    assert judge([small_but_wrong]).colour == "red"

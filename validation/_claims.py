@@ -41,6 +41,8 @@ class Point:
         Finite-size allowance |c|/N from a fit of a + c/N to smaller sizes, and its standard error.
     theory_error : float
         Standard error of the theory, where that is a Monte Carlo average itself.
+    at_least : bool
+        The claim is a direction: the simulation exceeds `theory`.
     """
 
     where: str
@@ -51,6 +53,7 @@ class Point:
     allowance: float = 0.0
     allowance_error: float = 0.0
     theory_error: float = 0.0
+    at_least: bool = False
 
     @property
     def deviation(self) -> float:
@@ -95,7 +98,8 @@ def judge(points: Sequence[Point]) -> Verdict:
     finite-size allowance, where t is Student's, with three standard deviations' chance of a
     false alarm over all points together. It holds within x % (amber) if the largest deviation is
     at most 5 % of the theory's value, and fails (red) otherwise, also on any number that is not
-    finite.
+    finite. A direction holds if the simulation exceeds the theory beyond the tolerance, fails if
+    it falls short by as much, and is not resolved (amber) in between.
 
     Examples
     --------
@@ -111,7 +115,17 @@ def judge(points: Sequence[Point]) -> Verdict:
         if not all(map(math.isfinite, numbers)) or point.n_runs < 2:
             return Verdict("fails", "red", f"at {point.where} a number is missing or not finite")
     n = len(points)
-    outside = [p for p in points if abs(p.deviation) > p.tolerance(n)]
+    outside = [
+        p for p in points if (-p.deviation if p.at_least else abs(p.deviation)) > p.tolerance(n)
+    ]
+    unresolved = [p for p in points if p.at_least and abs(p.deviation) <= p.tolerance(n)]
+    if unresolved and not outside:
+        faintest = min(unresolved, key=lambda p: p.deviation / p.tolerance(n))
+        reason = (
+            f"{len(unresolved)} of {n} effects not resolved, the others as claimed; at "
+            f"{faintest.where}: {faintest.simulation:.5g} +- {faintest.standard_error:.2g}"
+        )
+        return Verdict("not resolved", "amber", reason)
     if not outside:
         widest = max(p.share(p.tolerance(n)) for p in points)
         resolution = f", tolerance at most {100 * widest:.2g} %" if math.isfinite(widest) else ""
@@ -124,7 +138,7 @@ def judge(points: Sequence[Point]) -> Verdict:
         f"{worst.theory:.5g}, simulation {worst.simulation:.5g} +- {worst.standard_error:.2g}, "
         f"allowance {worst.allowance:.2g}"
     )
-    if share <= AMBER:
+    if share <= AMBER and not any(p.at_least for p in outside):
         return Verdict(f"holds within {100 * share:.2g} %", "amber", reason)
     return Verdict("fails", "red", reason)
 
