@@ -36,7 +36,7 @@ class Setup:
 
     output: Path
     N: int = 512
-    n_runs: int = 16
+    n_runs: int = 12
     sizes: tuple[int, ...] = (64, 128)
     seed: int = 1
     option: str = "--quick"
@@ -65,12 +65,16 @@ class Setup:
     ) -> list[dict[str, Any]]:
         """Results of `function` on all points, from the store where they are already there."""
         self.output.mkdir(parents=True, exist_ok=True)
-        results = []
-        table = sweep(function, points, fixed=fixed, store=self.output / "runs.sqlite")
-        for i in range(table.n_rows):
-            if table["status"][i] != "done":
-                raise RuntimeError(f"run {points[i]} ended {table['status'][i]}")
-            results.append({name: table[name][i] for name in table})
+        # The longest runs first, so that none of them is left alone at the end.
+        order = sorted(range(len(points)), key=lambda i: -effort({**fixed, **points[i]}))
+        table = sweep(
+            function, [points[i] for i in order], fixed=fixed, store=self.output / "runs.sqlite"
+        )
+        results: list[dict[str, Any]] = [{} for _ in points]
+        for row, i in enumerate(order):
+            if table["status"][row] != "done":
+                raise RuntimeError(f"run {points[i]} ended {table['status'][row]}")
+            results[i] = {name: table[name][row] for name in table}
         return results
 
     def plan(self) -> list[tuple[int, int, int]]:
@@ -197,6 +201,12 @@ class Measurement:
 def standard_error(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of the mean over the last axis, the runs."""
     return values.std(axis=-1, ddof=1) / np.sqrt(values.shape[-1])
+
+
+def effort(options: Mapping[str, Any]) -> float:
+    """Size of a simulation in arbitrary units: it sets the order of the runs only."""
+    runs, epochs = options.get("n_runs", 1), options.get("epochs", 1)
+    return options.get("N", 1) ** 2 * options.get("alpha", 1.0) * runs * epochs
 
 
 def fit_limit(sizes: NDArray[Any], means: NDArray[np.float64], errors: NDArray[np.float64]) -> Fit:
