@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import re
 import shlex
 import subprocess
@@ -73,6 +74,17 @@ def commands(page: Path) -> list[str]:
         calls = (line.strip().removeprefix("$ ").split(" #")[0] for line in lines)
         found += [call for call in calls if call.startswith("replica ")]
     return found
+
+
+def missing_claims(text: str) -> list[str]:
+    """The claims that `text` cites after "Validation:" and that no stored result has."""
+    stored = {
+        claim["name"]
+        for path in (ROOT / "validation" / "results").glob("*.json")
+        for claim in json.loads(path.read_text(encoding="utf-8"))
+    }
+    lists = re.findall(r"\*Validation:\*(.*?)(?:\*|\n\n|\Z)", text, re.DOTALL)
+    return [name for names in lists for name in re.findall(r"`(.+?)`", names) if name not in stored]
 
 
 def missing_tests(text: str) -> list[tuple[str, str]]:
@@ -202,6 +214,17 @@ def test_dead_links_finds_what_it_should(tmp_path):
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_pages_cite_tests_that_exist(page):
     assert missing_tests(page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_pages_cite_validation_claims_that_exist(page):
+    assert missing_claims(page.read_text(encoding="utf-8")) == []
+
+
+def test_missing_claims_finds_what_it_should():
+    assert missing_claims("*Validation:* `linear-sgd`,\n`absent`. *Published:* `f`\n\n") == [
+        "absent"
+    ]
 
 
 def test_missing_tests_finds_what_it_should():
