@@ -494,8 +494,13 @@ def piecewise_point(alpha, S, zeta, a):
 
 @jit
 def _replicon(alpha, S, a, chi, R):
-    """1 - alpha E[(du/domega - 1)^2]: 1 for a sample held at its label, 0 for a silent one."""
-    if chi < math.inf:
+    """1 - alpha E[(du/domega - 1)^2]; at chi = inf 1 - alpha times the share of samples held.
+
+    A sample is held if u does not follow omega: at its label or, for ReLU and y <= 0, at 0.
+    """
+    if math.isnan(chi):
+        return math.nan
+    if chi < math.inf or (a > 0.0 and alpha > 1.0):
         return -math.inf  # u jumps, and the square of a delta function diverges
     if a > 0.0:
         return 1.0 - alpha

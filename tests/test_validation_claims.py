@@ -22,7 +22,7 @@ from validation import figure1_linear, finite_size
 from validation.__main__ import SCRIPTS
 from validation._claims import Claim, Point, judge, load_claims, save_claims
 from validation._exact_ridge import exact_ridge, mean_exact_ridge, ridge_control
-from validation._runs import Setup, fit_limit, train
+from validation._runs import Measurement, Setup, fit_limit, train
 from validation.summary import summarize, write_summary
 
 
@@ -40,6 +40,8 @@ def claim(*points: Point, name: str = "test", stated_by: str = "package") -> Cla
         (1.0, 1.02, 0.0, "holds", "green"),
         (1.0, 1.06, 0.0, "fails", "red"),
         (1.0, 1.06, 0.05, "holds", "green"),
+        (1.0, 1.06, -0.05, "fails", "red"),
+        (1.0, 0.94, -0.05, "holds", "green"),
         (1.0, 0.955, 0.0, "holds within 4.5 %", "amber"),
         (1.0, math.nan, 0.0, "fails", "red"),
         (math.inf, 1.0, 0.0, "fails", "red"),
@@ -238,9 +240,9 @@ def test_ridge_control_is_the_difference_of_its_parts():
 
 def test_batch_norm_without_effect_is_red(tmp_path):
     # The negative control: c_M = 1 would leave the error of least squares.
-    setup = Setup(tmp_path, N=128, n_runs=64)
+    setup = Setup(tmp_path, N=128, n_runs=64, sizes=(32, 64))
     options = figure1_linear.CONVERGED | {"alpha": 3.0, "epochs": 800}
-    (m,) = setup.measure([options], "difference", function=figure1_linear.converge, fit=False)
+    (m,) = setup.measure([options], "difference", function=figure1_linear.converge)
     theory = bn_gen_error(3.0, 0.25, batch_size=32) - gen_error(3.0, 0.25)
     assert judge([m.point("alpha = 3", theory)]).colour == "green"
     assert judge([m.point("alpha = 3", 0.0)]).colour == "red"
@@ -367,3 +369,20 @@ def test_judge_of_a_direction_tells_wrong_from_not_resolved():
     assert judge([effect(0.1), effect(0.005), effect(-0.1)]).colour == "red"
     small_but_wrong = Point("here", 1.0, 0.98, 0.001, 1000, at_least=True)
     assert judge([small_but_wrong]).colour == "red"
+
+
+def test_judge_names_the_worst_point_also_where_the_theory_is_zero():
+    small, large = Point("small", 0.0, 0.1, 0.01, 1000), Point("large", 0.0, -0.5, 0.01, 1000)
+    assert "worst at large" in judge([small, large]).reason
+
+
+def test_measurement_pools_the_scatter_over_sizes():
+    rng = np.random.default_rng(5)
+    sizes, counts = (100, 400, 1600), (64, 16, 4)
+    values = tuple(
+        rng.standard_normal((1, n)) / np.sqrt(N) for N, n in zip(sizes, counts, strict=True)
+    )
+    measured = Measurement(sizes, np.array([0]), values)
+    assert measured.n_runs == 1 + 63 + 15 + 3
+    assert measured.error[0] == pytest.approx(1 / np.sqrt(4 * 1600), rel=0.25)
+    assert measured.mean[0] == values[-1].mean()

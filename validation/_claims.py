@@ -36,9 +36,10 @@ class Point:
     standard_error : float
         Of the simulation.
     n_runs : int
-        Independent runs behind it (at least 2): they set the width of Student's t.
+        Independent runs behind the standard error (at least 2): they set the width of Student's t.
     allowance, allowance_error : float
-        Finite-size allowance |c|/N from a fit of a + c/N to smaller sizes, and its standard error.
+        Finite-size effect c/N from a fit of a + c/N to smaller sizes, and its standard error. A
+        deviation between 0 and c/N is allowed.
     theory_error : float
         Standard error of the theory, where that is a Monte Carlo average itself.
     at_least : bool
@@ -71,7 +72,18 @@ class Point:
 
     def tolerance(self, n_points: int) -> float:
         """Largest deviation that chance and finite size explain, for one of `n_points` points."""
-        return multiplier(n_points, self.n_runs) * self.error + self.allowance
+        return multiplier(n_points, self.n_runs) * self.error + abs(self.allowance)
+
+    def excess(self, n_points: int) -> float:
+        """Deviation that is left unexplained, in units of what chance explains; above 1: outside.
+
+        With `at_least` only a deviation downwards counts.
+        """
+        low, high = min(0.0, self.allowance), max(0.0, self.allowance)
+        above = 0.0 if self.at_least else self.deviation - high
+        chance = multiplier(n_points, self.n_runs) * self.error
+        left = max(above, low - self.deviation, 0.0)
+        return left / chance if chance else math.copysign(math.inf, left) if left else 0.0
 
 
 @cache
@@ -94,12 +106,12 @@ class Verdict:
 def judge(points: Sequence[Point]) -> Verdict:
     """Judge a claim by its points.
 
-    It holds (green) if every |simulation - theory| is at most t times the standard error plus the
-    finite-size allowance, where t is Student's, with three standard deviations' chance of a
-    false alarm over all points together. It holds within x % (amber) if the largest deviation is
-    at most 5 % of the theory's value, and fails (red) otherwise, also on any number that is not
-    finite. A direction holds if the simulation exceeds the theory beyond the tolerance, fails if
-    it falls short by as much, and is not resolved (amber) in between.
+    It holds (green) if every deviation, simulation - theory, is within t times the standard error
+    of the range from 0 to the finite-size effect c/N, where t is Student's, with three standard
+    deviations' chance of a false alarm over all points together. It holds within x % (amber) if the
+    largest deviation is at most 5 % of the theory's value, and fails (red) otherwise, also on any
+    number that is not finite. A direction holds if the simulation exceeds the theory beyond
+    the tolerance, fails if it falls short by as much, and is not resolved (amber) in between.
 
     Examples
     --------
@@ -115,9 +127,7 @@ def judge(points: Sequence[Point]) -> Verdict:
         if not all(map(math.isfinite, numbers)) or point.n_runs < 2:
             return Verdict("fails", "red", f"at {point.where} a number is missing or not finite")
     n = len(points)
-    outside = [
-        p for p in points if (-p.deviation if p.at_least else abs(p.deviation)) > p.tolerance(n)
-    ]
+    outside = [p for p in points if p.excess(n) > 1.0]
     unresolved = [p for p in points if p.at_least and abs(p.deviation) <= p.tolerance(n)]
     if unresolved and not outside:
         faintest = min(unresolved, key=lambda p: p.deviation / p.tolerance(n))
@@ -127,11 +137,16 @@ def judge(points: Sequence[Point]) -> Verdict:
         )
         return Verdict("not resolved", "amber", reason)
     if not outside:
-        widest = max(p.share(p.tolerance(n)) for p in points)
-        resolution = f", tolerance at most {100 * widest:.2g} %" if math.isfinite(widest) else ""
+        shares = [p.share(p.tolerance(n)) for p in points if p.theory]
+        if points[0].at_least:
+            resolution = ""
+        elif shares:
+            resolution = f", tolerance at most {100 * max(shares):.2g} %"
+        else:
+            resolution = f", tolerance at most {max(p.tolerance(n) for p in points):.2g}"
         return Verdict("holds", "green", f"all {n} points within errors{resolution}")
 
-    worst = max(outside, key=lambda p: p.share(p.deviation))
+    worst = max(outside, key=lambda p: (p.share(p.deviation), p.excess(n)))
     share = worst.share(worst.deviation)
     reason = (
         f"{len(outside)} of {n} points outside; worst at {worst.where}: theory "

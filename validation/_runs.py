@@ -1,4 +1,4 @@
-"""Simulated runs of the validation, all through one resumable store, and finite-size allowances.
+"""Simulated runs of the validation, all through one resumable store, and finite-size effects.
 
 Imports the simulators and the sweep, no theory.
 """
@@ -30,13 +30,14 @@ OBSERVABLES = ("gen_error", "energy", "train_error", "gamma", "R", "L", "dead_fr
 class Setup:
     """How thorough a validation is, and where it keeps its results.
 
-    `N` and `n_runs` are the size of the compared simulations and the runs behind each point;
-    `sizes` are the smaller ones that give the finite-size allowance, with N n_runs / size runs.
+    `N` and `n_runs` are the size of the compared simulations and the runs there; `sizes` are the
+    smaller ones, with N n_runs / size runs each, which give the finite-size effect c/N and, as N
+    times the variance is the same at all sizes, most of the knowledge of the scatter.
     """
 
     output: Path
     N: int = 512
-    n_runs: int = 12
+    n_runs: int = 6
     sizes: tuple[int, ...] = (64, 128)
     seed: int = 1
     option: str = "--quick"
@@ -49,7 +50,7 @@ class Setup:
     @classmethod
     def full(cls, output: Path) -> Setup:
         """The paper's size."""
-        return cls(output, N=4096, n_runs=6, sizes=(256, 512, 1024), option="--full")
+        return cls(output, N=4096, n_runs=3, sizes=(256, 512, 1024), option="--full")
 
     def command(self, script: str) -> str:
         """The command that runs one script."""
@@ -91,14 +92,10 @@ class Setup:
         points: Sequence[Mapping[str, Any]],
         observable: str = "gen_error",
         *,
-        fit: bool = True,
         function: Callable[..., dict[str, Any]] | None = None,
     ) -> list[Measurement]:
-        """Train at every point at size N, and with `fit` at the smaller sizes that tell c/N.
-
-        Without `fit` there is no allowance: for pictures. `function` is `train` or a variant of it.
-        """
-        plan = self.plan() if fit else self.plan()[-1:]
+        """Train at every point and all sizes; `function` is `train` or a variant of it."""
+        plan = self.plan()
         sizes = tuple(size for size, _, _ in plan)
         grid = [
             {**point, "N": size, "n_runs": count, "seed": seed}
@@ -147,8 +144,8 @@ class Measurement:
 
     @property
     def n_runs(self) -> int:
-        """Independent runs at size N."""
-        return self.values[-1].shape[1]
+        """One more than the degrees of freedom behind `error`."""
+        return 1 + sum(v.shape[1] - 1 for v in self.values)
 
     @cached_property
     def mean(self) -> NDArray[np.float64]:
@@ -157,14 +154,16 @@ class Measurement:
 
     @cached_property
     def error(self) -> NDArray[np.float64]:
-        """Its standard error."""
-        return standard_error(self.values[-1])
+        """Its standard error, from N times the variance pooled over all sizes."""
+        squares = sum(
+            size * (v.shape[1] - 1) * v.var(axis=1, ddof=1)
+            for size, v in zip(self.sizes, self.values, strict=True)
+        )
+        return np.sqrt(squares / (self.n_runs - 1) / (self.N * self.values[-1].shape[1]))
 
     @cached_property
-    def fit(self) -> Fit | None:
-        """a + c/N fitted to the smaller sizes alone; None without them."""
-        if len(self.sizes) == 1:
-            return None
+    def fit(self) -> Fit:
+        """a + c/N fitted to the smaller sizes alone."""
         small = self.values[:-1]
         means = np.array([v.mean(axis=1) for v in small])
         return fit_limit(
@@ -173,9 +172,14 @@ class Measurement:
 
     def minus(self, other: Measurement) -> Measurement:
         """The difference to `other` after training, run by run: both saw the same samples."""
-        k = min(len(self.sizes), len(other.sizes))
-        pairs = zip(self.values[-k:], other.values[-k:], strict=True)
-        return replace(self, sizes=self.sizes[-k:], values=tuple(a - b[-1] for a, b in pairs))
+        pairs = zip(self.values, other.values, strict=True)
+        return replace(self, values=tuple(a - b[-1] for a, b in pairs))
+
+    def beside(self, where: str, other: Measurement) -> Point:
+        """The comparison after training with `other`, run by run on the same samples."""
+        difference = self.minus(other).point(where, 0.0)
+        end = float(other.mean[-1])
+        return replace(difference, theory=end, simulation=end + difference.simulation)
 
     def point(
         self,
@@ -192,8 +196,8 @@ class Measurement:
             float(self.mean[record]),
             float(self.error[record]),
             self.n_runs,
-            allowance=abs(float(self.fit.slope[record])) / self.N if self.fit else 0.0,
-            allowance_error=float(self.fit.slope_error[record]) / self.N if self.fit else 0.0,
+            allowance=float(self.fit.slope[record]) / self.N,
+            allowance_error=float(self.fit.slope_error[record]) / self.N,
             theory_error=theory_error,
         )
 
@@ -212,7 +216,7 @@ def effort(options: Mapping[str, Any]) -> float:
 def fit_limit(sizes: NDArray[Any], means: NDArray[np.float64], errors: NDArray[np.float64]) -> Fit:
     """Weighted least squares of a + c/size down the first axis.
 
-    No theory enters, so that the allowance |c|/N cannot hide a theory that is wrong.
+    No theory enters, so that the effect c/N cannot hide a theory that is wrong.
 
     Examples
     --------

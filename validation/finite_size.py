@@ -1,4 +1,4 @@
-"""Finite-size scaling: how simulations at N approach the theory, which gives the allowances."""
+"""Finite-size scaling: how simulations at N approach the theory, in the mean and in scatter."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def run(setup: Setup) -> list[Claim]:
             formula="section 4: the thermodynamic limit",
             theory="gen_error",
             points=tuple(limits),
-            note=f"From N = {', '.join(map(str, setup.sizes))} alone, without allowance.",
+            note=f"From N = {', '.join(map(str, setup.sizes))} alone, with no c/N allowed.",
             **common,
         ),
         Claim(
@@ -210,7 +210,7 @@ def run(setup: Setup) -> list[Claim]:
         ),
         Claim(
             name="large-N",
-            statement="Training at the largest sizes meets the theory without any allowance.",
+            statement="Training at the largest sizes meets the theory with no c/N allowed.",
             stated_by="package",
             formula="section 4: the thermodynamic limit",
             theory=f"ridge, zeta = {ZETA:g}; {STEPS} steps of {RATE:g} averaged over the "

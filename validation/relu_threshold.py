@@ -215,7 +215,7 @@ def last_point(
     fit = fit_limit(np.array(sizes[:-1]), mean[:-1], error[:-1])
     slope, slope_error = float(fit.slope) / sizes[-1], float(fit.slope_error) / sizes[-1]
     last = float(mean[-1]), float(error[-1]), runs[-1].size
-    return Point(where, float(theory), *last, abs(slope), slope_error)
+    return Point(where, float(theory), *last, slope, slope_error)
 
 
 def draw(setup: Setup, sizes, loads, thresholds, cases, errors, name: str) -> None:

@@ -180,7 +180,7 @@ def run(setup: Setup) -> list[Claim]:
     claims = [
         Claim(
             name="theorem1-published",
-            statement="BN loss is PN loss plus zeta(h) gamma^2, for any targets.",
+            statement="BN loss is PN loss plus zeta(h) gamma^2, here for given targets.",
             stated_by="paper",
             formula="Theorem 1: zeta = (rho + 2) I/(8 M) + <A''>/(2 M)",
             theory="the penalty alone",
@@ -262,7 +262,7 @@ def run(setup: Setup) -> list[Claim]:
                 for a, m, scale in shrunk
             ),
             note=f"W.V/|V|^2 along the least-squares V of the same samples, S = {S:g}, trained to "
-            "the end.",
+            f"the end. N = {width(setup)}.",
             **common,
         ),
     ]
