@@ -76,5 +76,5 @@ lock:
 	rm -rf build/lock
 
 clean:
-	rm -rf $(VENV) build dist docs/_build docs/gallery .pytest_cache .ruff_cache .hypothesis figure1.png figure1.pdf
+	rm -rf $(VENV) build dist docs/_build docs/gallery docs/modules.svg .pytest_cache .ruff_cache .hypothesis figure1.png figure1.pdf
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

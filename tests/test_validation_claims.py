@@ -386,3 +386,8 @@ def test_measurement_pools_the_scatter_over_sizes():
     assert measured.n_runs == 1 + 63 + 15 + 3
     assert measured.error[0] == pytest.approx(1 / np.sqrt(4 * 1600), rel=0.25)
     assert measured.mean[0] == values[-1].mean()
+
+
+def test_judge_says_how_many_points_have_power():
+    strong, weak = Point("", 1.0, 1.0, 0.1, 1000), Point("", 0.01, 0.0, 0.1, 1000)
+    assert judge([strong, weak]).reason.endswith("1 of them tell the theory from 0")

@@ -140,6 +140,8 @@ def judge(points: Sequence[Point]) -> Verdict:
         shares = [p.share(p.tolerance(n)) for p in points if p.theory]
         if points[0].at_least:
             resolution = ""
+        elif shares and max(shares) > 1.0:
+            resolution = f", {sum(s < 1 for s in shares)} of them tell the theory from 0"
         elif shares:
             resolution = f", tolerance at most {100 * max(shares):.2g} %"
         else:

@@ -152,10 +152,10 @@ def run(setup: Setup) -> list[Claim]:
                 **common,
             ),
         ]
-    modelled = []
+    modeled = []
     for student, zeta in DECAY.items():
         model = Method("bn", "pn", zeta=zeta, batch_size=BATCH_SIZE)
-        modelled += compare(student, "real BN", "direct", model.flow(student, TIMES))
+        modeled += compare(student, "real BN", "direct", model.flow(student, TIMES))
     claims.append(
         Claim(
             name="trajectories-bn-as-decay",
@@ -164,7 +164,7 @@ def run(setup: Setup) -> list[Claim]:
             stated_by="paper",
             formula="eq. 6 with zeta = 1/(4 M) for ReLU, 1/(2 M) for the linear student",
             theory="dynamics.integrate, the same batches",
-            points=tuple(modelled),
+            points=tuple(modeled),
             note="Gamma decay shrinks gamma by about twice as much as batch norm does, and has "
             "less noise in the direction of the weights.",
             **common,

@@ -45,7 +45,7 @@ BATCH_SIZE = 32  # of batch norm; the paper pairs it with zeta = 1/(2 M) = 1/64
 BN = {"S": S, "student": "linear", "normalizer": "bn-var", "batch_size": BATCH_SIZE}
 BN_EPOCHS = (10, 30, 500)
 BN_LOADS = (0.09375, 0.25, 0.5, 0.75, 1.0, 1.3125, 2.0, 3.0)
-SURVIVOR_LOADS = (0.09375, 0.25, 0.5)  # where 500 epochs suffice
+SURVIVOR_LOADS = (0.25, 0.5)  # where 500 epochs suffice
 # The step on w is the rate over |w|^2/N: smaller weights need a smaller rate.
 STARTS = {
     "order-one": {"init_scale": 1.0, "learning_rate": 0.5},

@@ -93,10 +93,10 @@ def extrapolate(values: NDArray, errors: NDArray) -> tuple[float, float]:
 def strength(*, batch_size: int, student: str, noise: str, loss: str, seed: int) -> dict:
     """gamma decay measured: mean of (g(h) - g((h - mu_B)/sigma_B))^2 over drawn statistics."""
     rng = np.random.default_rng((seed, batch_size))
-    count, M, centred = 2_000_000, batch_size, noise == "both"
+    count, M, centered = 2_000_000, batch_size, noise == "both"
     h = rng.standard_normal(count)
-    mu = rng.standard_normal(count) / np.sqrt(M) if centred else 0.0
-    sigma = np.sqrt(rng.chisquare(M - 1 if centred else M, count) / M)
+    mu = rng.standard_normal(count) / np.sqrt(M) if centered else 0.0
+    sigma = np.sqrt(rng.chisquare(M - 1 if centered else M, count) / M)
     g = (lambda u: u) if student == "linear" else (lambda u: np.maximum(u, 0.0))
     values = (g(h) - g((h - mu) / sigma)) ** 2 * (0.5 if loss == "half-squared" else 1.0)
     parts = values.reshape(100, -1).mean(axis=1)
