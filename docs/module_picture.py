@@ -155,7 +155,7 @@ def draw(target: Path) -> None:
             if home[name] == "Foundation" != home[module]:
                 continue  # everything may import it
             (x, y), (to_x, to_y) = place[module], place[name]
-            lean = max(-1.0, min(1.0, to_x - x)) * 0.03  # ends are moved towards each other
+            lean = max(-1.0, min(1.0, to_x - x)) * 0.03  # ends are moved toward each other
             start, end = (x + len(module) * lean, y - 0.13), (to_x - len(name) * lean, to_y + 0.13)
             style = {"arrowstyle": "-|>", "color": "#555555", "lw": 0.9, "mutation_scale": 9}
             ax.add_patch(FancyArrowPatch(start, end, shrinkA=0, shrinkB=0, zorder=1.5, **style))
