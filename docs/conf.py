@@ -14,6 +14,7 @@ from numpydoc.xref import DEFAULT_LINKS
 from sphinx.util.nodes import make_refnode
 
 import replica
+from docs.module_picture import draw
 
 project = "replica-solver"
 author = "The replica-solver developers"
@@ -50,6 +51,7 @@ numpydoc_xref_aliases = {
 
 bibtex_bibfiles = ["references.bib"]
 
+numfig = True  # equations are numbered by page, (2.7), which the paper's are not
 math_number_all = False
 math_eqref_format = "({number})"
 
@@ -107,10 +109,17 @@ def adapt_summary(app, path, parent, text):
     if path.name == "summary.md":
         text[0] = re.sub(r"\[\w+\]\((\w+)\.png\)", r"[figure](#\1)", text[0])
         for mark, color in {"🟢": "green", "🟠": "amber", "🔴": "red"}.items():
-            text[0] = text[0].replace(mark, f'<b class="{color}">{color}</b>')
+            named = f'<b class="{color}">{color}</b>'
+            text[0] = re.sub(f"{mark}( {color})?", named, text[0])
+
+
+def draw_modules(app):
+    """Draw the picture of architecture.md from the imports of today."""
+    draw(Path(app.srcdir) / "modules.svg")
 
 
 def setup(app):
+    app.connect("builder-inited", draw_modules)
     app.connect("include-read", adapt_summary)
     app.connect("missing-reference", find_by_last_name)
     app.connect("autodoc-process-docstring", keep_bars, priority=400)  # before numpydoc at 500

@@ -20,7 +20,7 @@ replica.plot_curve(alpha, [0.0, 0.05, 0.25], ax=ax)
 plt.show()
 
 # %%
-# Twice as many samples, and a much larger error:
+# Nearly twice as many samples, and six times the error:
 
 few, many = replica.gen_error([0.5, 0.95], 0.25)
 print(f"alpha = 0.5: {few:.3f}    alpha = 0.95: {many:.3f}")

@@ -2,77 +2,20 @@
 
 from __future__ import annotations
 
-import ast
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "replica"
-
-
-def sections() -> dict[str, list[str]]:
-    """The list of docs/architecture.md: section -> names of modules, in order."""
-    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    found: dict[str, list[str]] = {}
-    for line in block.splitlines():
-        if line.startswith("  "):
-            name = line.split()[0].rstrip("/").removesuffix(".py")
-            found[list(found)[-1]].append(name)
-        elif line:
-            found[line.strip()] = []
-    return found
-
-
-def sources(module: str) -> list[Path]:
-    """The files of a top-level module or subpackage of `replica`."""
-    folder = PACKAGE / module
-    return sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
-
-
-def imported_modules(source: str, path: Path) -> set[str]:
-    """The top-level modules of `replica` that `source`, the text of `path`, imports anywhere.
-
-    Imports for type checkers alone do not count; ``import replica`` counts as "" (the front).
-    """
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-    package = parts[:-1]
-    found: set[str] = set()
-
-    def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for child in node.orelse:
-                visit(child)
-            return
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = list(package[: len(package) - node.level + 1]) if node.level else []
-            stem = ".".join([*base, *([node.module] if node.module else [])])
-            names = [stem] if stem != "replica" else [f"replica.{a.name}" for a in node.names]
-        for name in names:
-            if name == "replica" or name.startswith("replica."):
-                top = name.split(".")[1] if "." in name else ""
-                is_module = (PACKAGE / f"{top}.py").exists() or (PACKAGE / top).is_dir()
-                found.add(top if top and is_module else "")
-        for child in ast.iter_child_nodes(node):
-            visit(child)
-
-    visit(ast.parse(source))
-    return found
-
-
-def imports_of(module: str) -> set[str]:
-    found: set[str] = set()
-    for path in sources(module):
-        found |= imported_modules(path.read_text(encoding="utf-8"), path)
-    return found - {module}
-
+from docs.module_picture import (
+    PACKAGE,
+    ROOT,
+    arrows,
+    draw,
+    imported_modules,
+    imports_of,
+    sections,
+)
 
 MODULES = [name for names in sections().values() for name in names]
 
@@ -109,6 +52,21 @@ def test_imported_modules_sees_every_form_of_import():
     assert imported_modules(source, PACKAGE / "x.py") == {"_jit", "students", "_status", ""}
     inside = "from . import _output\nfrom .._jit import jit\nfrom .._status import Status"
     assert imported_modules(inside, PACKAGE / "cli" / "x.py") == {"cli", "_jit", "_status"}
+
+
+def test_arrows_leaves_out_what_follows():
+    imports = {"a": set(), "b": {"a"}, "c": {"a", "b"}, "d": {"a"}, "e": {"a", "c", "d"}}
+    assert arrows(imports) == {"a": set(), "b": {"a"}, "c": {"b"}, "d": {"a"}, "e": {"c", "d"}}
+
+
+def test_draw_names_every_module(tmp_path, monkeypatch):
+    import matplotlib as mpl
+
+    monkeypatch.setitem(mpl.rcParams, "svg.fonttype", "none")  # text as text
+    draw(tmp_path / "modules.svg")
+    picture = (tmp_path / "modules.svg").read_text("utf-8")
+    for name in MODULES:
+        assert f">{name}<" in picture or f">{name}/<" in picture, name
 
 
 def test_import_replica_is_cheap():
