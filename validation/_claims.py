@@ -183,6 +183,8 @@ class Claim:
         File name of the picture, empty without one.
     note : str
         What a reader should know beside the verdict.
+    N : int
+        Number of weights, where it is not that of the option.
     """
 
     name: str
@@ -195,6 +197,7 @@ class Claim:
     seed: int
     figure: str = ""
     note: str = ""
+    N: int = 0
 
     @property
     def verdict(self) -> Verdict:

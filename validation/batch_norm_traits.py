@@ -167,7 +167,7 @@ def along_and_turned(alpha: float, S: float, size: int, *, centered: bool) -> tu
     if alpha <= 1 or S == 0:
         return c, 1.0
     # A centered batch has M - 1 degrees of freedom; for its scale that is exact at the V itself.
-    bn = bn_equilibrium(alpha, S, batch_size=size - centered, theory="exact")
+    bn = bn_equilibrium(alpha, S, batch_size=size - centered, theory="replica")
     length = float(bn.gamma) / float(solve_equilibrium(alpha, S, 0.0).gamma)
     turned = 1.0 / np.cos(float(bn.angle))
     return length / turned * c / bn.shrinkage, turned
@@ -201,9 +201,7 @@ def run(setup: Setup) -> list[Claim]:
     claims: list[Claim] = []
     figure, axes = new_axes(4, width=5.2, height=4.4)
     for trait, ax in zip((parts, batch_sizes, frozen, dropout), axes, strict=True):
-        for claim in trait(setup, N, ax):
-            note = f"{claim.pop('note', '')} N = {N}."
-            claims.append(Claim(**common, **claim, note=note.strip()))
+        claims += [Claim(**common, **claim, N=N) for claim in trait(setup, N, ax)]
     setup.save(figure, name)
     return claims
 
@@ -341,7 +339,7 @@ def batch_sizes(setup: Setup, N: int, ax: Any) -> list[dict[str, Any]]:
             worse[pair] = rows[k + 1]["gen_error"] - rows[k]["gen_error"]
     M = (4, 5, 6, 8, 11, 16, 32, 64, 128)
     for i, alpha in enumerate((2.0, 3.0)):
-        exact = [bn_gen_error(alpha, S, batch_size=m, theory="exact") for m in M]
+        exact = [bn_gen_error(alpha, S, batch_size=m, theory="replica") for m in M]
         theory = np.array(exact) - gen_error(alpha, S)
         style = {"color": "black", "linestyle": ("-", "--")[i], "marker": "none"}
         ax.plot(M, theory, label=f"linear theory, α = {alpha:g}", **style)
@@ -372,7 +370,7 @@ def batch_sizes(setup: Setup, N: int, ax: Any) -> list[dict[str, Any]]:
             "loses by their turn: at S = 0.25 and alpha = 2 it helps for M above 5.",
             "stated_by": "package",
             "formula": "none in the paper",
-            "theory": "bn_equilibrium, exact in M: q (c^2/cos^2 theta - 1) - 2 m (c - 1)",
+            "theory": "bn_equilibrium at any M: q (c^2/cos^2 theta - 1) - 2 m (c - 1)",
             "points": tuple(errors),
         },
         {

@@ -278,13 +278,14 @@ def run(setup: Setup) -> list[Claim]:
             points=tuple(
                 m.point(
                     f"alpha = {a:g}",
-                    bn_gen_error(a, S, batch_size=BATCH_SIZE, theory="exact") - gen_error(a, S),
+                    bn_gen_error(a, S, batch_size=BATCH_SIZE, theory="replica") - gen_error(a, S),
                 )
                 for a, m in zip(CONVERGED_EPOCHS, converged, strict=True)
             ),
             note="From the least-squares weights, after "
             f"{' and '.join(map(str, CONVERGED_EPOCHS.values()))} epochs; after half of them "
-            f"{changes}. N = {medium.N}.",
+            f"{changes}.",
+            N=medium.N,
             **common,
         ),
         Claim(
@@ -312,7 +313,8 @@ def run(setup: Setup) -> list[Claim]:
                 for i, t in enumerate(FLOW_TIMES)
             ),
             note=f"Steps of {FLOW_RATE} and {2 * FLOW_RATE} on the same samples, extrapolated to "
-            f"0, at N = {medium.N}. Control variate: ridge regression with zeta = 1/t.",
+            "0. Control variate: ridge regression with zeta = 1/t.",
+            N=medium.N,
             **common,
         ),
     ]

@@ -18,7 +18,7 @@ def summarize(results: dict[str, list[Claim]]) -> str:
     counts = ", ".join(
         f"{sum(c.verdict.colour == colour for c in everything)} {colour}" for colour in MARKS
     )
-    sizes = sorted({size(claim) for claim in everything})
+    sizes = sorted({size(claim).split(",")[0] for claim in everything})
     lines = [
         "# Validation: every claim beside its simulation",
         "",
@@ -52,7 +52,8 @@ def summarize(results: dict[str, list[Claim]]) -> str:
 def size(claim: Claim) -> str:
     """The size of the simulations behind a claim, as its command states it."""
     found = re.search(r"--(quick|full)\b", claim.command)
-    return found[1] if found else "other"
+    text = found[1] if found else "other"
+    return f"{text}, N = {claim.N}" if claim.N else text
 
 
 def cell(text: str) -> str:

@@ -252,7 +252,7 @@ def run(setup: Setup) -> list[Claim]:
             "1/(1 + 1/(2M)).",
             stated_by="package",
             formula="none in the paper",
-            theory="bn_equilibrium, exact in M, drawn without replacement",
+            theory="bn_equilibrium at any M, drawn without replacement",
             points=tuple(
                 mean_point(
                     f"alpha = {a:g}, M = {m}",
@@ -262,7 +262,8 @@ def run(setup: Setup) -> list[Claim]:
                 for a, m, scale in shrunk
             ),
             note=f"W.V/|V|^2 along the least-squares V of the same samples, S = {S:g}, trained to "
-            f"the end. N = {width(setup)}.",
+            "the end.",
+            N=width(setup),
             **common,
         ),
     ]
@@ -272,6 +273,8 @@ def run(setup: Setup) -> list[Claim]:
         first.plot(M, whole, **line_style(2 * i, label=f"{a}, penalty alone"))
         first.plot(M, np.abs(left[a]), **line_style(2 * i + 1, label=f"{a}, with $R_f$"))
     first.set(xscale="log", yscale="log")
+    first.set_xticks(BATCH_SIZES, [str(m) for m in BATCH_SIZES])
+    first.set_xticks([], minor=True)
     finish_axes(first, xlabel="$M$", ylabel="what Theorem 1 misses", legend="inside")
     sizes = np.arange(4, 41)
     second.plot(sizes, shrinkage(sizes), color="black", label="$c_M$")
