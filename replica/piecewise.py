@@ -184,12 +184,13 @@ def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
     """Damped Newton iteration on (log chi, m, log v) from a given start.
 
     It ends when a full step was below 1e-7 in every variable (so that, convergence being
-    quadratic, the next is below rounding) and the residual at the point it led to is small.
+    quadratic, the next is below rounding) and the residual at the point it led to is small. Towards
+    the interpolation threshold chi grows, and rounding alone moves log chi by about chi times it.
     """
     chi0, m0, h0, v0 = chi, m, h, v  # the last accepted point
     norm0 = math.inf
     d_chi = d_m = d_v = 0.0
-    size = math.inf
+    small = False
     damping = 1.0
     train = dead = math.nan
     for n_iter in range(max_iter):
@@ -207,7 +208,7 @@ def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
         ratio = alpha * W / v
         r3 = 1.0 - ratio
         norm = max(abs(r1), abs(r2), abs(r3))
-        if size < 1e-7 and norm < _RESIDUAL:
+        if small and norm < _RESIDUAL:
             return chi, m, h, v, n_iter, norm, train, dead
         if not norm < 10.0 * norm0:
             if damping < 1e-6:
@@ -242,6 +243,7 @@ def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
         size = max(abs(d_chi), abs(d_m), abs(d_v))
         if not size < math.inf:
             break
+        small = max(abs(d_m), abs(d_v)) < 1e-7 and abs(d_chi) < max(1e-7, 1e-15 * chi0)
         d_m *= scale
         damping = min(1.0, 2.0 / size)
         chi = chi0 * math.exp(damping * d_chi)
@@ -396,7 +398,8 @@ def relu_interpolates(alpha, S):
         return True
     if alpha >= 2.0:
         return alpha == 2.0 and S == 0.0
-    phi = math.pi * (2.0 - alpha) / alpha
+    # A few roundings above the threshold the other branch has no accuracy left; this one has.
+    phi = min(math.pi * (2.0 - alpha) / alpha + 1e-14, math.nextafter(0.5 * math.pi, 0.0))
     return _tan_minus_angle(phi) >= S * (math.pi + phi)
 
 

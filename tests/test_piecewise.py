@@ -290,3 +290,20 @@ def test_vanishing_slopes_scale_like_small_ones_where_both_signs_are_fitted():
     relu = replica.solve_equilibrium([2.5, 2.5, 3.0], [0.0, 0.25, 0.25], student="relu")
     least = replica.solve_equilibrium([2.5, 2.5, 3.0], [0.0, 0.25, 0.25], student=LeakyReLU(5e-324))
     np.testing.assert_allclose(least.gen_error, relu.gen_error, rtol=1e-13)
+
+
+def test_solve_equilibrium_converges_at_the_threshold_to_the_last_digit():
+    S = np.geomspace(1e-12, 1e3, 60)
+    threshold = replica.interpolation_threshold(S, student="relu")
+    phi = math.pi * (2 - threshold) / threshold
+    peak = (1 + S) / (2 * np.cos(phi) ** 2) - S
+    alpha = [threshold]
+    for towards in (0.0, 9.0):
+        x = threshold
+        for _ in range(4):
+            x = np.nextafter(x, towards)
+            alpha.append(x)
+    found = replica.solve_equilibrium(np.array(alpha), S, student="relu")
+    assert (found.status == 0).all()
+    # the distance of one rounding enters under a square root
+    np.testing.assert_allclose(found.gen_error, np.broadcast_to(peak, (9, 60)), rtol=1e-3)
