@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -21,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._activation_table import activation_value
 from ._jit import for_each_chunk, jit
 from ._repr import summary
-from ._status import ConvergenceWarning, Status
+from ._status import Status, warn_not_converged
 from ._validation import broadcast, choice, real_array
 from .piecewise import solve_piecewise
 from .proximal import Activation, prepare
@@ -244,14 +243,7 @@ def solve_all(
             values = [(row or _FAILED)[field.name] for row in rows]
             column = np.array(values, dtype=kind.get(field.name, np.float64))
             columns[field.name] = column.reshape(shape)
-    failed = columns["status"][columns["status"] > Status.DIVERGENT]
-    if failed.size:
-        warnings.warn(
-            f"{failed.size} of {len(points)} elements did not converge; their values are NaN: "
-            + "; ".join(Status(int(status)).message for status in np.unique(failed)),
-            ConvergenceWarning,
-            stacklevel=4,
-        )
+    warn_not_converged(columns["status"], stacklevel=4)
     return GeneralEquilibrium(
         alpha=loads, S=noises, zeta=decays, beta=inverse, student=who, teacher=whom, **columns
     )

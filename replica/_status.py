@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from enum import IntEnum
 
-__all__ = ["ConvergenceWarning", "Status"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ConvergenceWarning", "Status", "warn_not_converged"]
 
 
 class ConvergenceWarning(RuntimeWarning):
@@ -42,3 +46,20 @@ _MESSAGES = {
     Status.NEEDS_DECAY: "chi is infinite without decay (the student fits every sample it can): "
     "the general solver needs zeta > 0 here",
 }
+
+
+def warn_not_converged(status: NDArray[np.int8], *, stacklevel: int) -> None:
+    """One `ConvergenceWarning` for all elements without a value; none if there are no such.
+
+    `stacklevel` counts as for `warnings.warn` in the caller's place.
+    """
+    failed = status > Status.DIVERGENT
+    if failed.any():
+        first = tuple(int(i) for i in np.argwhere(failed)[0])
+        where = f", first at index {first}" if first else ""
+        reasons = "; ".join(Status(int(code)).message for code in np.unique(status[failed]))
+        warnings.warn(
+            f"{int(failed.sum())} of {status.size} points did not converge{where}: {reasons}",
+            ConvergenceWarning,
+            stacklevel=stacklevel + 1,
+        )

@@ -5,7 +5,6 @@ May import the solvers (`ridge`, `piecewise`), `students` and the underscored mo
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import partial
 from typing import overload
@@ -16,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._jit import for_each_chunk
 from ._repr import summary
 from ._saddle_point import GeneralEquilibrium
-from ._status import ConvergenceWarning, Status
+from ._status import Status, warn_not_converged
 from ._validation import choice, problem, real_array
 from .finite_temperature import solve_finite_temperature
 from .piecewise import relu_threshold, solve_piecewise
@@ -271,7 +270,7 @@ def solve_equilibrium(
         train = 0.5 * (train + 1.0 + S_)
         energy = energy + 0.25 * alpha_ * (1.0 + S_)
         dead = np.zeros_like(dead)
-    _warn_if_not_converged(status)
+    warn_not_converged(status, stacklevel=2)
     noise_free_teacher_found = (zeta_ == 0.0) & (S_ == 0.0) & (R == 1.0)
     return Equilibrium(
         student=student,
@@ -336,16 +335,3 @@ def interpolation_threshold(
     S_ = real_array("S", S, low=0.0)
     threshold = np.ones_like(S_) if student.slope > 0.0 else relu_threshold(S_)
     return float(threshold) if threshold.ndim == 0 else threshold
-
-
-def _warn_if_not_converged(status: NDArray[np.int8]) -> None:
-    failed = status > Status.DIVERGENT
-    if failed.any():
-        first = tuple(int(i) for i in np.argwhere(failed)[0])
-        where = f", first at index {first}" if first else ""
-        warnings.warn(
-            f"{int(failed.sum())} of {status.size} points did not converge{where}: "
-            f"{Status(int(status[failed].flat[0])).message}",
-            ConvergenceWarning,
-            stacklevel=3,
-        )

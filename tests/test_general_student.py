@@ -345,7 +345,7 @@ def test_continuation_does_not_depend_on_the_order_of_the_points(monkeypatch):
 
 
 def test_no_finite_solution_is_a_status_and_never_a_number():
-    with pytest.warns(ConvergenceWarning, match="1 of 2 elements.*needs zeta > 0"):
+    with pytest.warns(ConvergenceWarning, match="1 of 2 points.*needs zeta > 0"):
         point = replica.solve_equilibrium([0.3, 3.0], 0.1, 0.0, student="softplus")
     assert point.status.tolist() == [Status.NEEDS_DECAY, Status.CONVERGED]
     assert np.isnan(point.gen_error[0])

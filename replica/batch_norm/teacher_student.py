@@ -6,7 +6,6 @@ May import the underscored modules, `students`, `equilibrium`, `prior`, `theorem
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from replica._repr import summary
-from replica._status import ConvergenceWarning, Status
+from replica._status import Status, warn_not_converged
 from replica._validation import broadcast, choice, integer, real_array
 from replica.equilibrium import solve_equilibrium
 from replica.students import LeakyReLU, as_student, error_of_overlaps
@@ -258,13 +257,7 @@ def bn_equilibrium(
             R[i], angle[i], status[i] = found.R, found.angle, found.status
             training = statistics == "training"
             gamma[i] = found.gamma_training if training else found.gamma_population
-        failed = int(np.sum(status[turns] != Status.CONVERGED))
-        if failed:
-            warnings.warn(
-                f"{failed} of {alpha.size} elements did not converge; they are NaN (see status)",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+        warn_not_converged(status, stacklevel=2)
     return BatchNormEquilibrium(
         alpha=alpha,
         S=S,
