@@ -114,9 +114,7 @@ def test_bn_equilibrium_replica_refuses_what_it_does_not_cover():
 
 def test_bn_equilibrium_replica_reports_missing_convergence(monkeypatch):
     monkeypatch.setattr(finite_batch, "_MAX_OUTER", 2)
-    with pytest.warns(
-        ConvergenceWarning, match="1 of 2 points did not converge"
-    ):
+    with pytest.warns(ConvergenceWarning, match="1 of 2 points did not converge"):
         found = bn_equilibrium([0.5, 2.0], S, batch_size=8, theory="replica")
     assert np.isfinite(found.gen_error[0])
     assert np.isnan(found.gen_error[1])
