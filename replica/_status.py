@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["ConvergenceWarning", "Status", "warn_not_converged"]
 
@@ -53,6 +55,8 @@ def warn_not_converged(status: NDArray[np.int8], *, stacklevel: int) -> None:
 
     `stacklevel` counts as for `warnings.warn` in the caller's place.
     """
+    import numpy as np  # not at the top: the command line needs the warning without it
+
     failed = status > Status.DIVERGENT
     if failed.any():
         first = tuple(int(i) for i in np.argwhere(failed)[0])
