@@ -270,9 +270,9 @@ def test_descent_limit_tends_to_the_flow(monkeypatch):
     assert finite_size.descent_limit() == pytest.approx(float(flow), rel=1e-3)
 
 
-# A validation of tiny runs, one script, as the command line runs it.
+# A validation of tiny runs, one script, as the command line runs it; it hangs after some runs.
 TINY = """
-import sys, time
+import itertools, sys, threading
 import replica.sweeps as sweeps
 from validation import __main__, _runs, figure1_linear, finite_size
 _runs.Setup.quick = classmethod(lambda cls, output: cls(output, N=48, n_runs=4, sizes=(16, 24)))
@@ -280,18 +280,19 @@ for table in (finite_size.MEAN_RUNS, finite_size.DENSE_RUNS, finite_size.FREE_RU
     table["--quick"] = {48: 40, 96: 40, 192: 40, 384: 40}
 finite_size.LOADS = figure1_linear.LOADS = (0.5, 1.0, 2.0)
 finite_size.SGD_LOADS = figure1_linear.SGD_LOADS = (0.5, 2.0)
-call = sweeps._call
-def slowly(*arguments):
-    time.sleep(0.05)  # so that a signal meets unfinished runs
+call, count = sweeps._call, itertools.count(1)
+def limited(*arguments):
+    if next(count) > int(sys.argv[2]):
+        threading.Event().wait()  # until the signal comes
     return call(*arguments)
-sweeps._call = slowly
+sweeps._call = limited
 sys.exit(__main__.main(["--quick", "--only", "finite_size", "--output", sys.argv[1]]))
 """
 
 
-def tiny_validation(output: Path) -> subprocess.Popen:
+def tiny_validation(output: Path, *, limit: int = 10**6) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", TINY, str(output)], cwd=Path(__file__).parent.parent,
+        [sys.executable, "-c", TINY, str(output), str(limit)], cwd=Path(__file__).parent.parent,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
     )  # fmt: skip
@@ -313,7 +314,7 @@ def test_an_interrupted_validation_resumes_with_the_same_results(tmp_path):
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     undisturbed, done = tiny_validation(whole), 0
     for kill in (signal.SIGKILL, signal.SIGINT):
-        process = tiny_validation(broken)
+        process = tiny_validation(broken, limit=6)
         while finished_runs(broken / "runs.sqlite") < done + 3 and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(kill)
