@@ -149,7 +149,7 @@ def test_line_style_check_notices_colours_that_look_alike():
     assert matplotlib.colors.to_rgb("#a00000") != matplotlib.colors.to_rgb("#5c6b00")
 
 
-def test_plot_figure1_has_two_labelled_panels_with_the_computed_curves():
+def test_plot_figure1_has_two_labeled_panels_with_the_computed_curves():
     left, right = plotting.plot_figure1().axes
     assert left.get_title(loc="left").startswith("(a) linear")
     assert right.get_title(loc="left").startswith("(b) ReLU")

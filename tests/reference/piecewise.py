@@ -236,7 +236,7 @@ def outputs(x, alpha, S, zeta, slope) -> Solution:
 
 
 def finish(chi, m, tau, train_error, dead_fraction, alpha, S, zeta, slope) -> Solution:
-    """Generalization error, energy and the normalised overlap from (chi, m, tau)."""
+    """Generalization error, energy and the normalized overlap from (chi, m, tau)."""
     q = tau**2 + m**2 / (1 + S)
     gamma = mp.sqrt(q)
     gen_error = 1 + (1 + slope**2) * q / 2 - (1 + slope) * m
