@@ -21,7 +21,7 @@ from replica.simulation.data import make_training_set
 from ._claims import Point
 from ._exact_ridge import ridge_control
 
-__all__ = ["Fit", "Measurement", "Setup", "fit_limit", "mean_field", "train"]
+__all__ = ["Fit", "Measurement", "Setup", "fit_limit", "mean_field", "standard_error", "train"]
 
 OBSERVABLES = ("gen_error", "energy", "train_error", "gamma", "R", "L", "dead_fraction")
 
@@ -52,9 +52,10 @@ class Setup:
         """The paper's size."""
         return cls(output, N=4096, n_runs=3, sizes=(256, 512, 1024), option="--full")
 
-    def command(self, script: str) -> str:
-        """The command that runs one script."""
-        return f"python -m validation {self.option} --only {script}"
+    def evidence(self, script: str) -> dict[str, Any]:
+        """What all claims of one script share: command, seed and figure."""
+        command = f"python -m validation {self.option} --only {script}"
+        return {"command": command, "seed": self.seed, "figure": f"{script}.png"}
 
     def save(self, figure: Any, name: str) -> None:
         """Write the figure of one script as PNG and PDF."""
@@ -238,7 +239,7 @@ def fit_limit(sizes: NDArray[Any], means: NDArray[np.float64], errors: NDArray[n
 
 
 def train(**options: Any) -> dict[str, Any]:
-    """One call of `simulate_training`, as means and standard errors of its observables.
+    """One call of `simulate_training`: its observables, of every run at every record.
 
     `batch_size` may be negative: -16 means N/16, which keeps the stability of mini-batch descent
     the same at all N; 0 means the whole training set. `controls` names one zeta for each record
@@ -252,7 +253,6 @@ def train(**options: Any) -> dict[str, Any]:
     run = simulate_training(**options, n_threads=1, progress=False)
     record: dict[str, Any] = {"epoch": run.epoch}
     for name in OBSERVABLES:
-        record[name], record[f"{name}_se"] = run.mean(name), run.standard_error(name)
         record[f"{name}_runs"] = getattr(run, name)
     if controls is not None:
         values = run.gen_error - np.array([np.zeros(run.n_runs), *_controls(run, controls)])

@@ -25,7 +25,7 @@ from replica.simulation import TrainingRun
 from replica.simulation.data import make_training_set
 
 from ._claims import Claim, Point
-from ._runs import Setup
+from ._runs import Setup, standard_error
 
 S = 0.25
 RUNS = 24
@@ -149,7 +149,7 @@ def width(setup: Setup) -> int:
 
 def mean_point(where: str, theory: float, values: NDArray[np.float64]) -> Point:
     """Theory beside the mean over runs."""
-    error = float(np.std(values, ddof=1) / np.sqrt(len(values)))
+    error = float(standard_error(values))
     return Point(where, float(theory), float(np.mean(values)), error, len(values))
 
 
@@ -196,7 +196,7 @@ def expected_change(
 def run(setup: Setup) -> list[Claim]:
     """All claims, and the figure."""
     name = "batch_norm_traits"
-    common = {"command": setup.command(name), "seed": setup.seed, "figure": f"{name}.png"}
+    common = setup.evidence(name)
     N = width(setup)
     claims: list[Claim] = []
     figure, axes = new_axes(4, width=5.2, height=4.4)
@@ -256,7 +256,7 @@ def parts(setup: Setup, N: int, ax: Any) -> list[dict[str, Any]]:
         changes = [runs[a, k]["gen_error"] - b for k, b in zip(kinds, base, strict=True)]
         style = line_style(i, linestyle="none", label=f"{student}, α = {a:g}")
         x = np.arange(3) + 0.12 * (i - 1.5)
-        spread = [c.std(ddof=1) / np.sqrt(c.size) for c in changes]
+        spread = [standard_error(c) for c in changes]
         ax.errorbar(x, [c.mean() for c in changes], spread, **style)
     for k, point in enumerate(errors):
         ax.plot(k % 3 + 0.12 * (k // 3 - 1.5), point.theory, "_", color="black", markersize=14)
@@ -349,7 +349,7 @@ def batch_sizes(setup: Setup, N: int, ax: Any) -> list[dict[str, Any]]:
     ):
         changes = [row["gen_error"] - row["best_error"] for row in rows]
         style = line_style(i, linestyle="none", label=label)
-        spread = [c.std(ddof=1) / np.sqrt(c.size) for c in changes]
+        spread = [standard_error(c) for c in changes]
         ax.errorbar(sizes, [c.mean() for c in changes], spread, **style)
     ax.axhline(0.0, color="0.7", lw=0.8)
     ax.set_xscale("log")

@@ -85,7 +85,7 @@ def trajectory(
 def run(setup: Setup) -> list[Claim]:
     """The claims, and the figure."""
     name = "dynamics_trajectories"
-    common = {"command": setup.command(name), "seed": setup.seed, "figure": f"{name}.png"}
+    common = setup.evidence(name)
     cases = [(student, label) for student in STUDENTS for label in METHODS]
     sizes = (*setup.sizes, setup.N)
     runs = {engine: count * setup.n_runs for engine, count in RUNS.items()}

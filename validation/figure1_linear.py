@@ -129,11 +129,7 @@ def flow_limit(fine: Measurement, coarse: Measurement) -> Measurement:
 def run(setup: Setup) -> list[Claim]:
     """All claims, and the figure."""
     name = "figure1_linear"
-    common = {
-        "command": setup.command(name),
-        "seed": setup.seed,
-        "figure": f"{name}.png",
-    }
+    common = setup.evidence(name)
     zetas = (0.0, *DECAYS)
     trained = {z: setup.measure(descent_points(z), "controlled_error") for z in zetas}
     plain = {z: setup.measure(descent_points(z)) for z in zetas}

@@ -55,7 +55,7 @@ FULL_BATCH = {"batch_size": 0, "learning_rate": 0.2}
 def run(setup: Setup) -> list[Claim]:
     """All claims, and the figure."""
     name = "figure1_relu"
-    common = {"command": setup.command(name), "seed": setup.seed, "figure": f"{name}.png"}
+    common = setup.evidence(name)
     known = {a: known_averages(setup, a) for a in LOADS}
 
     def measure(options: dict[str, Any], observable: str = "gen_error"):

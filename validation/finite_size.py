@@ -109,7 +109,7 @@ def deviations(rows: list[NDArray[np.float64]], limit: float | None) -> tuple[ND
 def run(setup: Setup) -> list[Claim]:
     """All claims, and the figure."""
     name = "finite_size"
-    common = {"command": setup.command(name), "seed": setup.seed, "figure": f"{name}.png"}
+    common = setup.evidence(name)
 
     def runs(function, table, **fixed) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
         grid = [{"N": n, "n_runs": k} for n, k in table[setup.option].items()]

@@ -24,7 +24,7 @@ from replica.plotting import (  # fmt: skip
 from replica.simulation.data import make_training_set
 
 from ._claims import Claim, Point
-from ._runs import Setup, fit_limit
+from ._runs import Setup, fit_limit, standard_error
 
 NOISES = (0.01, 0.25, 1.0, 4.0)
 # S: loads of the least-norm solutions, far enough below the threshold for one to exist at every N.
@@ -120,7 +120,7 @@ def measure_least_norm(alpha: float, S: float, N: int, n_runs: int, seed: int) -
 def run(setup: Setup) -> list[Claim]:
     """Both claims, and the figure."""
     name = "relu_threshold"
-    common = {"command": setup.command(name), "seed": setup.seed, "figure": f"{name}.png"}
+    common = setup.evidence(name)
     factor = 1 if setup.N < 4096 else 2
     sizes = [factor * n for n in (50, 100, 200)]
     counts = [factor * n for n in (600, 400, 160)]
@@ -198,7 +198,7 @@ def by_point(results: list[dict[str, Any]], n_sizes: int) -> list[list[NDArray[n
 def summary(runs: list[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard error at every size."""
     mean = np.array([r.mean() for r in runs])
-    return mean, np.array([r.std(ddof=1) / np.sqrt(r.size) for r in runs])
+    return mean, np.array([standard_error(r) for r in runs])
 
 
 def limit(sizes: list[int], runs: list[NDArray[np.float64]]) -> tuple[float, float]:

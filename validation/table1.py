@@ -330,7 +330,7 @@ def real_batch_points(setup: Setup) -> tuple[list[Point], list[Point]]:
 def run(setup: Setup) -> list[Claim]:
     """All claims, and the figure."""
     name = "table1"
-    common = {"command": setup.command(name), "seed": setup.seed, "figure": f"{name}.png"}
+    common = setup.evidence(name)
     end, late = fixed_point_points(setup)
     printed, rates = eigenvalue_points(setup)
     quiet, published, kept, shortfalls = limit_points(setup)

@@ -10,7 +10,7 @@ from replica.batch_norm import expected_loss, gamma_decay, sampled_loss
 from replica.plotting import finish_axes, line_style, new_axes
 
 from ._claims import Claim, Point
-from ._runs import Setup
+from ._runs import Setup, standard_error
 from .batch_norm_traits import S, expected_scale, mean_point, problem, simulate, width
 
 BATCH_SIZES = (16, 32, 64, 128)
@@ -106,7 +106,7 @@ def strength(*, batch_size: int, student: str, noise: str, loss: str, seed: int)
 def run(setup: Setup) -> list[Claim]:
     """All claims, and the figure."""
     name = "theorem1"
-    common = {"command": setup.command(name), "seed": setup.seed, "figure": f"{name}.png"}
+    common = setup.evidence(name)
     M = np.array(BATCH_SIZES, float)
     losses = {
         activation: setup.run(
@@ -282,7 +282,7 @@ def run(setup: Setup) -> list[Claim]:
     for i, alpha in enumerate(SHRINKAGE_SIZES):
         points = [(m, scale) for a, m, scale in shrunk if a == alpha]
         x = [m * (1 + 0.03 * (i - 1)) for m, _ in points]
-        spread = [scale.std(ddof=1) / np.sqrt(scale.size) for _, scale in points]
+        spread = [standard_error(scale) for _, scale in points]
         style = line_style(i, linestyle="none", label=f"simulated, α = {alpha:g}")
         second.errorbar(x, [scale.mean() for _, scale in points], spread, **style)
     finish_axes(second, xlabel="$M$", ylabel="scale over least squares", legend="inside")
