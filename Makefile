@@ -9,15 +9,18 @@
 #   make lock            renew requirements/ci.txt
 #   make clean           remove .venv and everything that was built
 # PYTHON=python3.13 chooses the interpreter, CI=true the exact versions of requirements/ci.txt,
-# PYTEST_ARGS="-k ridge" the tests, VALIDATE_ARGS="--full --output DIR" the validation.
+# VERSIONS=oldest those of requirements/oldest.txt (with a VENV of its own), PYTEST_ARGS="-k ridge"
+# the tests, VALIDATE_ARGS="--full --output DIR" the validation.
 
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 VALIDATE_ARGS ?= --quick
+VERSIONS ?= $(if $(filter true 1,$(CI)),ci,newest)
 
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet $(if $(filter true 1,$(CI)),-c requirements/ci.txt)
+CONSTRAINTS := $(if $(filter-out newest,$(VERSIONS)),requirements/$(VERSIONS).txt)
+PIP_INSTALL := $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format docs bench validate lock clean
@@ -31,12 +34,12 @@ $(BIN)/python:
 	  { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml requirements/ci.txt | $(BIN)/python
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@echo "Installing into $(VENV) ..."
 	$(PIP_INSTALL) --editable .
 	@touch $@
 
-$(VENV)/.installed-%: pyproject.toml requirements/ci.txt | $(BIN)/python
+$(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@echo "Installing into $(VENV) (for $*) ..."
 	$(PIP_INSTALL) --editable '.[$*]'
 	@touch $@

@@ -11,7 +11,8 @@ import numpy as np
 from scipy import optimize
 
 
-@numba.njit(cache=True, nogil=True)
+# Sums may be reordered: four times as fast, and nothing here depends on the last bit.
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _train(X, y, w, slope, size, n_epochs, rate, seed):
     """SGD, learning rate decaying as 1/t^0.75; returns the average of w."""
     np.random.seed(seed)  # noqa: NPY002 (Numba's own stream)
@@ -78,7 +79,8 @@ def problem(N, alpha, S, seed):
     return X, X @ teacher + np.sqrt(S) * rng.standard_normal(P), teacher
 
 
-@numba.njit(cache=True, nogil=True)
+# Sums may be reordered: four times as fast, and nothing here depends on the last bit.
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _trained_scale(h, y, slope, size, n_batches, seed):
     """The gamma that minimizes the expected loss at fixed w: learning rate annealed to zero."""
     np.random.seed(seed)  # noqa: NPY002
@@ -117,6 +119,25 @@ def trained_weights(X, y, *, slope, batch_size, n_epochs, rate, seed, start=None
     return training, gamma * w * np.sqrt(w.size) / np.linalg.norm(w)
 
 
+@numba.njit(cache=True, nogil=True)
+def _correlation(h, y, batches):
+    """Mean over the batches of mean_B(y h)/sigma_B, and its gradient in h."""
+    size = batches.shape[1]
+    total = 0.0
+    gradient = np.zeros(h.size)
+    for batch in batches:
+        overlap = 0.0
+        second = 0.0
+        for k in batch:
+            overlap += h[k] * y[k] / size
+            second += h[k] * h[k] / size
+        sigma = np.sqrt(second)
+        total += overlap / sigma
+        for k in batch:
+            gradient[k] += (y[k] - h[k] * overlap / second) / (sigma * size)
+    return total / len(batches), gradient / len(batches)
+
+
 def minimized_weights(X, y, *, batch_size, n_epochs, seed):
     """What `trained_weights` tends to for the linear student at vanishing learning rate.
 
@@ -131,12 +152,8 @@ def minimized_weights(X, y, *, batch_size, n_epochs, seed):
     U, scale, V = np.linalg.svd(X, full_matrices=False)
 
     def loss(v):  # with the best gamma: minus E[mean_B(y h)/sigma_B]
-        h = U @ v
-        sigma = np.sqrt(np.mean(h[batches] ** 2, axis=1))
-        overlap = np.mean(h[batches] * y[batches], axis=1)
-        force = y[batches] / sigma[:, None] - h[batches] * (overlap / sigma**3)[:, None]
-        total = np.bincount(batches.ravel(), force.ravel(), minlength=len(y))
-        return -np.mean(overlap / sigma), -U.T @ total / batches.size
+        correlation, total = _correlation(U @ v, y, batches)
+        return -correlation, -U.T @ total
 
     options = {"maxiter": 500, "ftol": 1e-13, "gtol": 1e-7}
     result = optimize.minimize(loss, U.T @ y, jac=True, method="L-BFGS-B", options=options)
