@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._suggest import suggestion
+
 __all__ = [
     "ArgumentError",
     "ArgumentTypeError",
@@ -118,7 +120,9 @@ def choice(name: str, value: Any, options: Iterable[str]) -> str:
     if not isinstance(value, str):
         raise ArgumentTypeError(f"{name} must be one of {options}, got {_shown(value)}")
     if value not in options:
-        raise ArgumentError(f"{name} must be one of {options}, got {value!r}")
+        raise ArgumentError(
+            f"{name} must be one of {options}, got {value!r}{suggestion(value, options)}"
+        )
     return value
 
 
