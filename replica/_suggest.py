@@ -28,6 +28,6 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     same = [name for name in known if name.casefold() == folded]
     longer = [name for name in known if name.casefold().startswith(folded) and folded.strip("-")]
     lower = {name.casefold(): name for name in known}
-    close = [lower[name] for name in get_close_matches(folded, lower, n=1, cutoff=0.6)]
+    close = [lower[name] for name in get_close_matches(folded, lower, n=1, cutoff=0.5)]
     best = (same or longer or close or [""])[0]
     return f"; did you mean {best}?" if best else ""
