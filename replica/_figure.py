@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend import Legend
@@ -39,6 +40,10 @@ _DECORATION = 0.75  # inches: tick labels and label of a y axis in this style, a
 class HouseFigure(Figure):
     """A figure that is written in the style it was drawn in, whoever calls ``savefig``."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        FigureCanvasAgg(self)  # which keeps the sizes of texts once they have been measured
+
     def savefig(self, fname: Any, **options: Any) -> None:
         """Write the figure, as ``Figure.savefig``."""
         with rc_context(STYLE):
@@ -67,26 +72,27 @@ class LegendLayout(ConstrainedLayoutEngine):
         if tuple(figure.get_size_inches()) != self._grown:
             return
         width, height = self._panels
-        for legend in self._legends:
+        sizes = [size_of(legend) for legend in self._legends]
+        for legend, size in zip(self._legends, sizes, strict=True):
             share = _slot(legend.axes)[1] / _width(ax)
-            width = max(width, (size_of(legend)[0] + 2.0 * _EDGE) / share)
-        self._grown = (width, height + self._band())
-        figure.set_size_inches(self._grown)
+            width = max(width, (size[0] + 2.0 * _EDGE) / share)
+        figure.set_size_inches(width, height + _band(sizes))
         self._grown = tuple(figure.get_size_inches())
 
     def execute(self, fig: Any) -> None:
         """Lay out the panels above the band, then center each legend below its panel."""
         self._legends = self._present(fig)
         width, height = fig.get_size_inches()
-        band = min(self._band() / height, 0.9)
+        sizes = [size_of(legend) for legend in self._legends]
+        band = min(_band(sizes) / height, 0.9)
         for legend in self._legends:
             legend.set_in_layout(False)
         self.set(rect=(0.0, band, 1.0, 1.0 - band))
         super().execute(fig)
-        for legend in self._legends:
+        for legend, size in zip(self._legends, sizes, strict=True):
             legend.set_in_layout(True)  # for those who crop the figure
             start, slot = _slot(legend.axes)
-            half = size_of(legend)[0] / 2.0 + _EDGE
+            half = size[0] / 2.0 + _EDGE
             box = legend.axes.get_position()
             center = width * (box.x0 + box.x1) / 2.0
             center = min(max(center, start + half), max(start + slot - half, start + slot / 2.0))
@@ -97,9 +103,10 @@ class LegendLayout(ConstrainedLayoutEngine):
         shown = [ax.get_legend() for ax in figure.axes]
         return [legend for legend in self._legends if any(legend is other for other in shown)]
 
-    def _band(self) -> float:
-        heights = [size_of(legend)[1] for legend in self._legends]
-        return max(heights) + _EDGE if heights else 0.0
+
+def _band(sizes: list[tuple[float, float]]) -> float:
+    """Height of the band that holds legends of these sizes."""
+    return max(height for _, height in sizes) + _EDGE if sizes else 0.0
 
 
 def best_columns(ax: Axes, width: float, **options: Any) -> Legend:
