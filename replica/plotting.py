@@ -555,6 +555,9 @@ def plot_figure1() -> Figure:
     >>> [ax.get_title(loc="left") for ax in plot_figure1().axes]
     ['(a) linear student, S = 0.25', '(b) ReLU student, S = 0.25']
     """
+    from matplotlib import rc_context
+
+    from ._figure import STYLE
     from .equilibrium import interpolation_threshold
     from .generalization import gen_error
 
@@ -569,15 +572,16 @@ def plot_figure1() -> Figure:
         for (name, values), (_, _, index) in zip(curves.items(), definitions, strict=True):
             draw_curve(ax, alpha, values, index=index, label=name)
         finish_axes(ax, xlabel=LOAD_LABEL, ylabel=ERROR_LABEL, title=panel, legend="below")
-    axes[1].annotate(
-        f"peak {peak:.2f}",
-        (peak_load, _MARK_HEIGHT),
-        xytext=(-7.0, 0.0),
-        xycoords=axes[1].get_xaxis_transform(),
-        textcoords="offset points",
-        ha="right",
-        va="center",
-        color=line_style(0)["color"],
-        fontsize=8.5,
-    )
+    with rc_context(STYLE):
+        axes[1].annotate(
+            f"peak {peak:.2f}",
+            (peak_load, _MARK_HEIGHT),
+            xytext=(-7.0, 0.0),
+            xycoords=axes[1].get_xaxis_transform(),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            color=line_style(0)["color"],
+            fontsize=8.5,
+        )
     return figure

@@ -503,6 +503,24 @@ def test_main_writes_in_any_encoding(monkeypatch, tmp_path, capsys, encoding):
     assert "\\u03b6" in stream.text()
 
 
+@pytest.mark.parametrize("command", ["curve", "figure", "dynamics", "simulate"])
+def test_main_draws_whatever_the_settings_of_matplotlib_are(run, monkeypatch, tmp_path, command):
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no LaTeX
+    path = tmp_path / "f.png"
+    assert (
+        run(
+            command,
+            *USUAL[command].split(),
+            *(["--alpha", "2"] if command == "simulate" else []),
+            "-o",
+            str(path),
+        )[0]
+        == 0
+    )
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
 def test_main_without_standard_output(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "stdout", None)
     for argv in (["error", "--alpha", "1", "--S", "1"], ["figure", "1"], ["--help"]):
@@ -683,8 +701,14 @@ def test_module_survives_a_reader_that_goes_away():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell that can close standard output")
-@pytest.mark.parametrize("argv", [["--help"], ["error", "--alpha", "1", "--S", "1"]])
-@pytest.mark.parametrize("redirection", [">&-", ">/dev/full", ">&- 2>&-"])
+@pytest.mark.parametrize(
+    ("argv", "redirection"),
+    [
+        (["error", "--alpha", "1", "--S", "1"], ">&-"),
+        (["--help"], ">/dev/full"),
+        (["--help"], ">&- 2>&-"),
+    ],
+)
 def test_module_without_standard_output_has_code_2_and_no_traceback(argv, redirection):
     call = shlex.join([sys.executable, "-m", "replica", *argv])
     result = subprocess.run(
