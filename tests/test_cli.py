@@ -508,16 +508,8 @@ def test_main_draws_whatever_the_settings_of_matplotlib_are(run, monkeypatch, tm
     monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
     monkeypatch.setenv("PATH", str(tmp_path))  # no LaTeX
     path = tmp_path / "f.png"
-    assert (
-        run(
-            command,
-            *USUAL[command].split(),
-            *(["--alpha", "2"] if command == "simulate" else []),
-            "-o",
-            str(path),
-        )[0]
-        == 0
-    )
+    more = ["--alpha", "2"] if command == "simulate" else []
+    assert run(command, *USUAL[command].split(), *more, "-o", str(path))[0] == 0
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
