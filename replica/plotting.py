@@ -9,6 +9,7 @@ May import the front door (`generalization`); nothing here computes physics.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._validation import real_array
+from ._suggest import suggestion
+from ._validation import ArgumentError, ArgumentTypeError, real_array
 from .students import as_student
 
 if TYPE_CHECKING:
@@ -50,23 +52,10 @@ _PATTERNS: tuple[Any, ...] = (
 )
 _MARKERS = "os^DvPX"
 
-# Type sizes for a figure printed at its own size, in a column or across a page.
-_STYLE: dict[Any, Any] = {
-    "font.size": 10.0,
-    "axes.labelsize": 11.0,
-    "axes.titlesize": 11.0,
-    "legend.fontsize": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 4.5,
-    "pdf.fonttype": 42,  # text stays text: searchable, editable
-    "svg.fonttype": "none",
-}
-
 LOAD_LABEL = r"load  $\alpha = P/N$"
 ERROR_LABEL = r"generalization error  $\epsilon_{\mathrm{gen}}$"
+
+_DPI = 160.0
 
 
 def new_axes(columns: int = 1, *, width: float = 5.0, height: float = 3.7) -> tuple[Figure, Any]:
@@ -77,20 +66,23 @@ def new_axes(columns: int = 1, *, width: float = 5.0, height: float = 3.7) -> tu
     columns : int
         Number of panels, side by side.
     width, height : float
-        Size of one panel in inches.
+        Size of one panel in inches, without a legend below it: the figure grows by that.
 
     Returns
     -------
     figure : matplotlib.figure.Figure
-        Without pyplot: it needs no display.
+        Without pyplot: it needs no display. ``figure.savefig(path)`` writes what
+        `save_figure` writes.
     axes : matplotlib.axes.Axes or ndarray of them
         An array if `columns` > 1.
     """
     from matplotlib import rc_context
-    from matplotlib.figure import Figure
 
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(width * columns, height), layout="constrained")
+    from ._figure import STYLE, HouseFigure, LegendLayout
+
+    size = width * columns, height
+    with rc_context(STYLE):
+        figure = HouseFigure(figsize=size, dpi=_DPI, layout=LegendLayout(size))
         return figure, figure.subplots(1, columns)
 
 
@@ -114,6 +106,9 @@ def line_style(index: int, **overrides: Any) -> dict[str, Any]:
     >>> line_style(0, linewidth=1.0)["color"]
     '#0072B2'
     """
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.lines import Line2D
+
     turn = index // len(_COLORS)
     style = {
         "color": _COLORS[index % len(_COLORS)],
@@ -121,7 +116,7 @@ def line_style(index: int, **overrides: Any) -> dict[str, Any]:
         "marker": _MARKERS[index % len(_MARKERS)],
         "markerfacecolor": "white",
     }
-    return {**style, **overrides}
+    return {**style, **normalize_kwargs(overrides, Line2D)}  # `c` and `lw` have long names
 
 
 def finish_axes(
@@ -141,8 +136,9 @@ def finish_axes(
     xlabel, ylabel, title : str
         Labels of the axes; the title is optional.
     legend : {"inside", "below", "none"}, optional
-        Where it goes. By default one labeled curve has no legend, a few have it inside the axes
-        and more below.
+        Where it goes. By default one labeled curve has no legend, a few with short names have it
+        inside the axes and others below. Below, it has two columns where they fit, and a figure
+        of `new_axes` grows by it.
 
     Returns
     -------
@@ -150,31 +146,57 @@ def finish_axes(
         The same panel.
     """
     from matplotlib import rc_context
-    from matplotlib.transforms import ScaledTranslation
 
-    with rc_context(_STYLE):
+    from ._figure import STYLE, axes_width, fold
+
+    with rc_context(STYLE):
         ax.set_xlabel(xlabel)
         ax.set_ylabel(ylabel)
         if title is not None:
-            ax.set_title(title, loc="left")
+            fold(ax.set_title(title, loc="left"), axes_width(ax))
         ax.grid(True, color="0.9", linewidth=0.6)
         ax.set_axisbelow(True)
-        handles, _ = ax.get_legend_handles_labels()
-        if legend is None:
-            legend = "none" if len(handles) < 2 else "inside" if len(handles) <= 3 else "below"
-        # Long handles, or the line patterns cannot be told apart.
-        options: dict[str, Any] = {"handlelength": 3.6, "edgecolor": "none", "framealpha": 0.92}
-        if legend == "below":
-            # 34 points down, past tick labels and axis label, however tall the axes are.
-            down = ScaledTranslation(0.0, -34.0 / 72.0, ax.figure.dpi_scale_trans)
-            options |= {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "ncols": 2}
-            options["bbox_transform"] = ax.transAxes + down
         if legend != "none":
-            ax.legend(**options)
+            _add_legend(ax, legend)
     return ax
 
 
-def save_figure(figure: Any, path: str | Path, *, dpi: float = 160) -> Path:
+def _add_legend(ax: Axes, where: str | None) -> None:
+    """Give `ax` a legend "inside" or "below"; None: whichever suits the curves, or none."""
+    from matplotlib.transforms import ScaledTranslation
+
+    from ._figure import HouseFigure, LegendLayout, axes_width, best_columns, size_of
+
+    # Long handles, or the line patterns cannot be told apart.
+    options: dict[str, Any] = {"handlelength": 3.6, "edgecolor": "none", "framealpha": 0.92}
+    options["columnspacing"] = 1.2
+    layout: Any = ax.figure.get_layout_engine()  # type: ignore[union-attr]
+    if where is None:
+        count = len(ax.get_legend_handles_labels()[0])
+        if count < 2:
+            return
+        where = "inside" if count <= 3 else "below"
+        if where == "inside" and size_of(ax.legend(**options))[0] > _INSIDE * axes_width(ax):
+            where = "below"
+        if layout is None:  # nobody would make room below
+            where = "inside"
+    if where == "inside":
+        ax.legend(**options)
+        return
+    options |= {"loc": "upper center", "borderaxespad": 0.0}
+    if isinstance(layout, LegendLayout) and isinstance(ax.figure, HouseFigure):
+        layout.add(ax, **options)
+        return
+    # 34 points down, past tick labels and axis label, however tall the axes are.
+    down = ScaledTranslation(0.0, -34.0 / 72.0, ax.figure.dpi_scale_trans)
+    options |= {"bbox_to_anchor": (0.5, 0.0), "bbox_transform": ax.transAxes + down}
+    best_columns(ax, axes_width(ax), **options)
+
+
+_INSIDE = 0.6  # of the width of the axes: a wider legend would cover the curves
+
+
+def save_figure(figure: Any, path: str | Path, *, dpi: float = _DPI) -> Path:
     """Write a figure to a file.
 
     Parameters
@@ -193,7 +215,9 @@ def save_figure(figure: Any, path: str | Path, *, dpi: float = 160) -> Path:
     """
     from matplotlib import rc_context
 
-    with rc_context(_STYLE):
+    from ._figure import STYLE
+
+    with rc_context(STYLE):
         figure.savefig(path, dpi=dpi)
     return Path(path)
 
@@ -217,6 +241,17 @@ def draw_curve(
     **line
         Matplotlib line properties in place of the house style.
     """
+    from matplotlib import rc_context
+
+    from ._figure import STYLE
+
+    with rc_context(STYLE):
+        _draw_curve(ax, x, y, index, line)
+
+
+def _draw_curve(
+    ax: Axes, x: NDArray[np.float64], y: NDArray[np.float64], index: int, line: dict[str, Any]
+) -> None:
     style = line_style(index, **line)
     style.setdefault("markevery", _sparse(len(x), index))
     ax.plot(x, np.where(np.isfinite(y), y, np.nan), **style)
@@ -248,7 +283,7 @@ def draw_curve(
     _limit_peaks(ax)
 
 
-_DIVERGENCE = "divergence"
+_DIVERGENCE, _KEY = "divergence", "key"  # lines that are no curves
 _MARK_HEIGHT = 0.965  # of the axes: just below the upper edge
 
 
@@ -259,7 +294,7 @@ def _sparse(size: int, index: int) -> list[int]:
 
 
 def _curves(ax: Axes) -> list[Line2D]:
-    return [line for line in ax.get_lines() if line.get_gid() != _DIVERGENCE]
+    return [line for line in ax.get_lines() if line.get_gid() not in (_DIVERGENCE, _KEY)]
 
 
 def _limit_peaks(ax: Axes) -> None:
@@ -267,7 +302,7 @@ def _limit_peaks(ax: Axes) -> None:
     if not ax.get_autoscaley_on():
         return  # the user has chosen the limits
     curves = _curves(ax)
-    diverges = len(curves) < len(ax.get_lines())
+    diverges = any(line.get_gid() == _DIVERGENCE for line in ax.get_lines())
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in curves])
     values = values[np.isfinite(values)]
     if values.size == 0:
@@ -286,11 +321,16 @@ def plot_curve(
     *,
     student: Any = "linear",
     theory: str = "replica",
+    batch_size: int | None = None,
+    statistics: str | None = None,
     ax: Axes | None = None,
     label: str | None = None,
     **line: Any,
 ) -> Axes:
     """Plot the generalization error over the load, one curve per (student, S, zeta).
+
+    More than ten curves are told apart by color: a color bar shows the parameter that has the
+    most values, and line patterns show the others.
 
     Parameters
     ----------
@@ -301,8 +341,10 @@ def plot_curve(
         combination of their elements is a curve.
     student : "linear", "relu", `LeakyReLU`, or a list of these
         See `replica.gen_error`.
-    theory : {"replica", "published"}
+    theory : {"replica", "published", "batch_norm"}
         See `replica.gen_error`.
+    batch_size, statistics : optional
+        With ``theory="batch_norm"``, see `replica.gen_error`.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default on a new figure (``ax.figure``), which needs no display and has
         a logarithmic load axis if `alpha` is evenly spaced in the logarithm.
@@ -310,7 +352,8 @@ def plot_curve(
         Legend entry, when there is a single curve; by default student, S and zeta (in a new
         figure the title has those that all curves share).
     **line
-        Properties of the lines (color, linestyle, marker, ...) in place of the house style.
+        Properties of the lines (color, linestyle, marker, ...) in place of the house style; one
+        color for all leaves no color bar.
 
     Returns
     -------
@@ -321,8 +364,8 @@ def plot_curve(
     Raises
     ------
     TypeError, ValueError
-        As `replica.gen_error`; or if `alpha` is not one-dimensional, or if `label` is given
-        together with more than one curve.
+        As `replica.gen_error`; or if `alpha` is not one-dimensional, if `label` is given
+        together with more than one curve, or if `line` is no property of a line.
 
     Examples
     --------
@@ -337,45 +380,128 @@ def plot_curve(
 
     loads = real_array("alpha", alpha)
     if loads.ndim != 1:
-        raise ValueError(f"alpha must be one-dimensional, got shape {loads.shape}")
+        raise ArgumentError(f"alpha must be one-dimensional, got shape {loads.shape}")
     students = [
         as_student(s) for s in (student if isinstance(student, list | tuple) else [student])
     ]
     noises, decays = (np.atleast_1d(real_array(n, v)) for n, v in (("S", S), ("zeta", zeta)))
     if noises.ndim > 1 or decays.ndim > 1:
-        raise ValueError("S and zeta must be numbers or one-dimensional")
+        raise ArgumentError("S and zeta must be numbers or one-dimensional")
     curves: list[tuple[LeakyReLU, float, float]]
     curves = list(product(students, noises.tolist(), decays.tolist()))
     if not curves:
-        raise ValueError("student, S and zeta must not be empty")
+        raise ArgumentError("student, S and zeta must not be empty")
     if label is not None and len(curves) != 1:
-        raise ValueError(f"label names a single curve, got {len(curves)} curves")
+        raise ArgumentError(f"label names a single curve, got {len(curves)} curves")
+
+    line = _check_line(line)
 
     # Everything is computed before anything is drawn: bad input leaves `ax` as it was.
-    errors = [np.asarray(gen_error(loads, s, z, student=g, theory=theory)) for g, s, z in curves]
-    named = [_names(*curve, theory) for curve in curves]
+    options = {"theory": theory, "batch_size": batch_size, "statistics": statistics}
+    errors = [np.asarray(gen_error(loads, s, z, student=g, **options)) for g, s, z in curves]
+    origin = _ORIGIN.get(theory, "").format(M=batch_size)
+    suffix = f" ({origin})" if origin else ""
+    named = [(f"{g.name} student{suffix}", f"S = {s:.6g}", f"ζ = {z:.6g}") for g, s, z in curves]
+    axes, title = ax, None
     shared: list[str] = []
-    axes = ax
     if axes is None:
         _, axes = new_axes()
         if _is_logarithmic(loads):
             axes.set_xscale("log")
-        # Curves that others will join keep their full names; here the title says what is common.
+        # The title says what all curves have in common, the legend the rest.
         shared = [part for part in named[0] if all(part in parts for parts in named)]
-    first = len(_curves(axes))
-    for i, (parts, error) in enumerate(zip(named, errors, strict=True)):
-        full = len(curves) == 1 or not shared
-        name = label or ", ".join(part for part in parts if full or part not in shared)
-        draw_curve(axes, loads, error, index=first + i, label=name, **line)
-    return finish_axes(
-        axes, xlabel=LOAD_LABEL, ylabel=ERROR_LABEL, title=", ".join(shared) if shared else None
-    )
+        title = ", ".join(shared if origin in ", ".join(shared) else [origin, *shared])
+
+    def name(parts: Iterable[str]) -> str:
+        if ax is not None or len(curves) == 1:  # others are there, or may come
+            return ", ".join(parts)
+        return ", ".join(part.removesuffix(suffix) for part in parts if part not in shared)
+
+    if len(curves) > _MOST_NAMED and "color" not in line:
+        _draw_family(axes, loads, curves, errors, named, name, line)
+    else:
+        first = len(_curves(axes))
+        for i, (parts, error) in enumerate(zip(named, errors, strict=True)):
+            draw_curve(axes, loads, error, index=first + i, label=label or name(parts), **line)
+    return finish_axes(axes, xlabel=LOAD_LABEL, ylabel=ERROR_LABEL, title=title or None)
 
 
-def _names(student: LeakyReLU, S: float, zeta: float, theory: str) -> tuple[str, str, str]:
-    """The parts of a curve's name, for the legend or the title."""
-    origin = " student (published theory)" if theory == "published" else " student"
-    return f"{student.name}{origin}", f"S = {S:.6g}", f"ζ = {zeta:.6g}"
+_ORIGIN = {"published": "published theory", "batch_norm": "batch norm, M = {M}"}
+_MOST_NAMED = 10  # curves in a legend that a reader can still tell apart
+
+
+def _check_line(line: dict[str, Any]) -> dict[str, Any]:
+    """Return line properties by their long names, after matplotlib has accepted them."""
+    from inspect import signature
+
+    from matplotlib.artist import ArtistInspector
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.lines import Line2D
+
+    known = ArtistInspector(Line2D).get_setters()
+    try:
+        properties = normalize_kwargs(line, Line2D)
+    except TypeError as error:  # two names of one property
+        raise ArgumentTypeError(f"plot_curve: {error}") from None
+    for name in properties:
+        if name not in known:
+            hint = suggestion(name, [*signature(plot_curve).parameters, *known])
+            raise ArgumentTypeError(f"plot_curve has no argument {name!r}{hint}")
+    try:
+        Line2D([], [], **properties)
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(f"plot_curve: not the property of a line: {error}") from None
+    return properties
+
+
+def _draw_family(
+    ax: Axes,
+    loads: NDArray[np.float64],
+    curves: list[tuple[LeakyReLU, float, float]],
+    errors: list[NDArray[np.float64]],
+    named: list[tuple[str, str, str]],
+    name: Callable[[Iterable[str]], str],
+    line: dict[str, Any],
+) -> None:
+    """Draw many curves: colors for the parameter with the most values, patterns for the rest."""
+    from matplotlib import colormaps, rc_context
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap
+
+    from ._figure import STYLE
+
+    values = [tuple(g.slope for g, _, _ in curves), *list(zip(*curves, strict=True))[1:]]
+    which = max((2, 1, 0), key=lambda i: len(set(values[i])))
+    label = ("slope of the student", "noise variance  $S$", r"decay  $\zeta$")[which]
+    # Without its last tenth, a yellow that is too faint on white.
+    colors = ListedColormap(colormaps["viridis"](np.linspace(0.0, 0.9, 256)))
+    scale = ScalarMappable(_norm(np.array(values[which])), colors)
+    rest = [tuple(part for i, part in enumerate(parts) if i != which) for parts in named]
+    kinds = list(dict.fromkeys(rest))
+    if len(kinds) <= len(_PATTERNS):
+        line = {"marker": "none"} | line
+    with rc_context(STYLE):
+        for index, kind in enumerate(kinds if len(kinds) > 1 else []):
+            style = {"color": "0.25", "label": name(kind), "gid": _KEY} | line
+            style = line_style(index, **style)
+            ax.plot([], [], **style)
+        for parts, kind, value, error in zip(named, rest, values[which], errors, strict=True):
+            style = {"color": scale.to_rgba(value), "label": "_" + ", ".join(parts)} | line
+            draw_curve(ax, loads, error, index=kinds.index(kind), **style)
+        bar = ax.figure.colorbar(scale, ax=ax, label=label, aspect=30)
+        bar.outline.set_visible(False)  # type: ignore[operator]
+
+
+def _norm(values: NDArray[np.float64]) -> Any:
+    """Return how `values` become colors: by their logarithms if they are so distributed."""
+    from matplotlib.colors import LogNorm, Normalize, SymLogNorm
+
+    top, positive = float(values.max()), np.unique(values[values > 0.0])
+    if positive.size < 3 or np.median(positive) > 0.25 * top:
+        return Normalize(float(values.min()), top)
+    if values.min() > 0.0:
+        return LogNorm(float(positive[0]), top)
+    return SymLogNorm(float(positive[0]), vmin=0.0, vmax=top, base=10)
 
 
 def _is_logarithmic(grid: NDArray[np.float64]) -> bool:
@@ -429,6 +555,9 @@ def plot_figure1() -> Figure:
     >>> [ax.get_title(loc="left") for ax in plot_figure1().axes]
     ['(a) linear student, S = 0.25', '(b) ReLU student, S = 0.25']
     """
+    from matplotlib import rc_context
+
+    from ._figure import STYLE
     from .equilibrium import interpolation_threshold
     from .generalization import gen_error
 
@@ -436,22 +565,23 @@ def plot_figure1() -> Figure:
     alpha = np.arange(2, 401) / 100.0
     peak_load = float(interpolation_threshold(_FIGURE1_S, student="relu"))
     peak = gen_error(peak_load, _FIGURE1_S, student="relu")
-    figure, axes = new_axes(2, height=4.2)
+    figure, axes = new_axes(2, height=3.5)
     for ax, (panel, curves), definitions in zip(
         axes, figure1_curves(alpha).items(), _FIGURE1.values(), strict=True
     ):
         for (name, values), (_, _, index) in zip(curves.items(), definitions, strict=True):
             draw_curve(ax, alpha, values, index=index, label=name)
         finish_axes(ax, xlabel=LOAD_LABEL, ylabel=ERROR_LABEL, title=panel, legend="below")
-    axes[1].annotate(
-        f"peak {peak:.2f}",
-        (peak_load, _MARK_HEIGHT),
-        xytext=(-7.0, 0.0),
-        xycoords=axes[1].get_xaxis_transform(),
-        textcoords="offset points",
-        ha="right",
-        va="center",
-        color=line_style(0)["color"],
-        fontsize=8.5,
-    )
+    with rc_context(STYLE):
+        axes[1].annotate(
+            f"peak {peak:.2f}",
+            (peak_load, _MARK_HEIGHT),
+            xytext=(-7.0, 0.0),
+            xycoords=axes[1].get_xaxis_transform(),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            color=line_style(0)["color"],
+            fontsize=8.5,
+        )
     return figure

@@ -16,7 +16,8 @@ from scipy.special import erf
 
 from ._activation_table import ActivationTable, first_breaks, tabulate
 from ._callables import evaluate
-from ._validation import real_array, real_scalar
+from ._suggest import suggestion
+from ._validation import ArgumentError, ArgumentTypeError, real_array, real_scalar
 
 __all__ = ["ERF", "LINEAR", "QUADRATIC", "RELU", "SIGN", "SOFTPLUS", "TANH"]
 __all__ += ["LeakyReLU", "Student", "as_activation", "as_student"]
@@ -216,9 +217,14 @@ def as_student(student: Any, *, name: str = "student") -> LeakyReLU:
     if isinstance(student, LeakyReLU):
         return student
     if not isinstance(student, str):
-        raise TypeError(f"{name} must be 'linear', 'relu' or a LeakyReLU(slope), got {student!r}")
+        raise ArgumentTypeError(
+            f"{name} must be 'linear', 'relu' or a LeakyReLU(slope), got {student!r}"
+        )
     if student not in _BY_NAME:
-        raise ValueError(f"{name} must be 'linear', 'relu' or a LeakyReLU(slope), got {student!r}")
+        raise ArgumentError(
+            f"{name} must be 'linear', 'relu' or a LeakyReLU(slope), got {student!r}"
+            f"{suggestion(student, _BY_NAME)}"
+        )
     return _BY_NAME[student]
 
 
@@ -237,9 +243,11 @@ def as_activation(student: Any, *, name: str = "student") -> LeakyReLU | Student
     names = (*_BY_NAME, *_GENERAL)
     allowed = f"one of {names}, a LeakyReLU(slope) or a Student(activation)"
     if not isinstance(student, str):
-        raise TypeError(f"{name} must be {allowed}, got {student!r}")
+        raise ArgumentTypeError(f"{name} must be {allowed}, got {student!r}")
     if student not in names:
-        raise ValueError(f"{name} must be {allowed}, got {student!r}")
+        raise ArgumentError(
+            f"{name} must be {allowed}, got {student!r}{suggestion(student, names)}"
+        )
     return _BY_NAME[student] if student in _BY_NAME else _GENERAL[student]
 
 

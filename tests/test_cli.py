@@ -7,8 +7,11 @@ import io
 import json
 import math
 import os
+import random
+import shlex
 import subprocess
 import sys
+import threading
 import warnings
 from itertools import product
 
@@ -110,7 +113,7 @@ def test_students_reads_names_and_slopes():
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("curve.gif", "must end in one of .png, .pdf, .csv, .json"),
+        ("curve.gif", "must end in .png, .pdf, .svg, .csv or .json"),
         ("curve", "must end in"),
         ("nowhere/curve.png", "no directory"),
         ("folder.csv", "is a directory"),
@@ -238,9 +241,9 @@ def test_curve_without_output_prints_csv(run):
 
 def test_curve_writes_csv_and_json_with_the_same_numbers(run, tmp_path):
     for suffix in ("csv", "json"):
-        code, out, _ = run(*CURVES, "linear,relu", "-o", str(tmp_path / f"curve.{suffix}"))
-        assert code == 0
-        assert f"curve.{suffix}" in out
+        path = tmp_path / f"curve.{suffix}"
+        result = run(*CURVES, "linear,relu", "-o", str(path))
+        assert result == (0, "", f"wrote {path}\n")
     assert read_csv((tmp_path / "curve.csv").read_text()) == expected_rows()
     records = json.loads((tmp_path / "curve.json").read_text(), parse_constant=pytest.fail)
     assert records[1]["gen_error"] == "inf"
@@ -249,7 +252,7 @@ def test_curve_writes_csv_and_json_with_the_same_numbers(run, tmp_path):
 
 
 def test_curve_writes_pictures(run, tmp_path):
-    for suffix, magic in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
+    for suffix, magic in (("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")):
         path = tmp_path / f"curve.{suffix}"
         assert run(*CURVES, "linear", "-o", str(path))[0] == 0
         assert path.read_bytes().startswith(magic)
@@ -269,17 +272,16 @@ def parse_table(text: str) -> dict[str, list[float]]:
 
 def test_figure_1_prints_numbers_that_are_gen_error(run, tmp_path):
     code, out, err = run("figure", "1", "-o", str(tmp_path / "f.png"))
-    assert (code, err) == (0, "")
-    linear, relu, last = out.split("\n\n")
-    assert str(tmp_path / "f.png") in last
+    assert (code, err) == (0, f"wrote {tmp_path / 'f.png'}\n")
+    linear, relu = out.strip().split("\n\n")
     problems = {
-        "vanilla SGD, ζ = 0": {},
-        "ζ = 1/64": {"zeta": 1 / 64},
-        "ζ = 0.25": {"zeta": 0.25},
-        "published, ζ = 0": {"theory": "published"},
-        "replica, ζ = 0": {},
-        "replica, ζ = 1/64": {"zeta": 1 / 64},
-        "replica, ζ = 0.25": {"zeta": 0.25},
+        "vanilla SGD, zeta = 0": {},
+        "zeta = 1/64": {"zeta": 1 / 64},
+        "zeta = 0.25": {"zeta": 0.25},
+        "published, zeta = 0": {"theory": "published"},
+        "replica, zeta = 0": {},
+        "replica, zeta = 1/64": {"zeta": 1 / 64},
+        "replica, zeta = 0.25": {"zeta": 0.25},
         "published, S = 0": {"theory": "published", "S": 0.0},
         "replica, S = 0": {"S": 0.0},
     }
@@ -296,8 +298,8 @@ def test_figure_1_prints_numbers_that_are_gen_error(run, tmp_path):
             seen.add(name)
     assert seen == set(problems)
     # What the paper says in words: divergence at 1 and at 2, best decay zeta = S.
-    assert parse_table(linear.split("\n", 1)[1])["vanilla SGD, ζ = 0"].count(math.inf) == 1
-    assert parse_table(relu.split("\n", 1)[1])["published, ζ = 0"].count(math.inf) == 1
+    assert parse_table(linear.split("\n", 1)[1])["vanilla SGD, zeta = 0"].count(math.inf) == 1
+    assert parse_table(relu.split("\n", 1)[1])["published, zeta = 0"].count(math.inf) == 1
 
 
 def test_figure_1_default_output_is_in_the_working_directory(run, tmp_path, monkeypatch):
@@ -372,7 +374,9 @@ def test_main_shows_convergence_warning_in_one_line_and_code_1(run, monkeypatch)
     [
         (KeyboardInterrupt(), 130, "interrupted"),
         (MemoryError("Unable to allocate 7 TiB"), 2, "Unable to allocate"),
-        (TypeError("S must be real"), 2, "S must be real"),
+        (replica.ArgumentTypeError("S must be real"), 2, "S must be real"),
+        (replica.ArgumentError("S must be >= 0"), 2, "S must be >= 0"),
+        (replica.StoreError("no such store"), 2, "no such store"),
         (OSError(28, "No space left on device", "/x"), 2, "/x: No space left on device"),
     ],
 )
@@ -384,18 +388,275 @@ def test_main_turns_exceptions_into_one_line(run, monkeypatch, error, code, mess
     assert_one_line_error(run("error", "--alpha", "1", "--S", "1"), message, code=code)
 
 
-def test_main_does_not_hide_defects(run, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [ZeroDivisionError("x"), TypeError("f() got 1"), ValueError("x"), RecursionError("deep")],
+)
+def test_main_asks_to_report_defects(run, monkeypatch, error):
     def fail(*args, **options):
-        raise ZeroDivisionError
+        raise error
 
     _replace_gen_error(monkeypatch, fail)
-    with pytest.raises(ZeroDivisionError):
-        run("error", "--alpha", "1", "--S", "1")
+    code, out, err = run("error", "--alpha", "1", "--S", "1")
+    assert (code, out) == (70, "")
+    *trace, last = err.splitlines()
+    assert trace[0].startswith("Traceback")
+    assert "in fail" in err
+    assert last.startswith(f"replica: error: {type(error).__name__}: {error}")
+    assert "please report" in last
+
+
+def test_main_code_is_1_wherever_a_point_did_not_converge(run, monkeypatch, tmp_path):
+    def fail(alpha, *args, **options):
+        warnings.warn("a point failed", replica.ConvergenceWarning, stacklevel=2)
+        return np.full(np.shape(alpha), math.nan)
+
+    _replace_gen_error(monkeypatch, fail)
+    monkeypatch.setattr("replica.generalization.gen_error", fail)
+    picture, table = str(tmp_path / "c.png"), str(tmp_path / "c.csv")
+    for output in ((), ("-o", table), ("-o", picture)):
+        code, _, err = run("curve", "--alpha", "1,2", "--S", "1", *output)
+        assert code == 1
+        assert "replica: warning: a point failed\n" in err
+
+
+def test_dynamics_code_is_1_if_a_run_diverges(run):
+    code, out, err = run("dynamics", "--method", "sgd", "--lr", "30", "-t", "50", "--points", "5")
+    assert code == 1
+    assert "nan" in out
+    assert err.startswith("replica: warning: ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("curve", "--alpha", "2", "--s", "0.25"), "unknown option --s; did you mean --S?"),
+        (("error", "-S", "1"), "unknown option -S; did you mean --S?"),
+        (("error", "--alfa=2", "--S", "1"), "unknown option --alfa; did you mean --alpha?"),
+        (("simulate", "--S", "1", "--stud", "relu"), "--stud; did you mean --student?"),
+        (("--versio",), "unknown option --versio; did you mean --version?"),
+        (("curv", "--alpha", "2"), "'curv' is not one of error, curve, figure"),
+        (("curv", "--alpha", "2"), "did you mean curve?"),
+        (("error", "--theory", "Published"), "did you mean published?"),
+        (("error", "--student", "lineer"), "did you mean linear?"),
+        (("dynamics", "--student", "Tanh"), "did you mean tanh?"),
+        (("dynamics", "--method", "wm"), "did you mean wn?"),
+        (("simulate", "--S", "1", "--normalizer", "bn-men"), "did you mean bn-mean?"),
+        (("simulate", "--S", "1", "--alpha", "1", "--engine", "Dense"), "did you mean dense?"),
+    ],
+)
+def test_main_says_what_was_meant(run, argv, message):
+    assert_one_line_error(run(*argv), message)
+
+
+@pytest.mark.parametrize("alpha", ["-1/4", "-1e-3", "-inf", "-2:2:5", "-.5"])
+def test_negative_values_are_no_options(run, alpha):
+    assert_one_line_error(run("curve", "--alpha", alpha, "--S", "1"), "alpha must lie in")
+
+
+def test_main_says_now_and_then_that_it_is_at_work(monkeypatch):
+    class Stream(io.StringIO):
+        told = threading.Event()
+
+        def write(self, text):
+            self.told.set()
+            return super().write(text)
+
+    stream = Stream()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr("replica.cli._FIRST_SIGN", 0.01)
+    _replace_gen_error(monkeypatch, lambda *args, **options: float(stream.told.wait(60.0)))
+    assert main(["error", "--alpha", "1", "--S", "1"]) == 0
+    assert stream.getvalue().startswith("replica: still at work after 0 s\n")
+    monkeypatch.setattr(stream, "isatty", lambda: True)  # a reader sees the progress bars
+    monkeypatch.setattr("replica.cli.Thread", pytest.fail)
+    assert main(["error", "--alpha", "1", "--S", "1"]) == 0
+
+
+# --- standard streams -----------------------------------------------------------------------------
+
+
+class Narrow(io.TextIOWrapper):
+    """Standard output in an encoding with few letters."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(io.BytesIO(), encoding=encoding)
+
+    def text(self) -> str:
+        self.flush()
+        return self.buffer.getvalue().decode(self.encoding)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_main_writes_in_any_encoding(monkeypatch, tmp_path, capsys, encoding):
+    stream = Narrow(encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["figure", "1", "-o", str(tmp_path / "f.svg")]) == 0
+    assert "vanilla SGD, zeta = 0" in stream.text()
+    assert stream.errors == "strict", "as it was"
+    assert "\\" not in stream.text()
+    (tmp_path / "s.toml").write_text(
+        'function = "builtins:str"\n[grid]\nobject = ["\u03b6"]\n', "utf-8"
+    )
+    main(["sweep", str(tmp_path / "s.toml"), "--store", str(tmp_path / "r.sqlite")])
+    assert main(["runs", str(tmp_path / "r.sqlite"), "--csv"]) == 0
+    assert "\\u03b6" in stream.text()
+
+
+@pytest.mark.parametrize("command", ["curve", "figure", "dynamics", "simulate"])
+def test_main_draws_whatever_the_settings_of_matplotlib_are(run, monkeypatch, tmp_path, command):
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no LaTeX
+    path = tmp_path / "f.png"
+    more = ["--alpha", "2"] if command == "simulate" else []
+    assert run(command, *USUAL[command].split(), *more, "-o", str(path))[0] == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_main_without_standard_output(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "stdout", None)
+    for argv in (["error", "--alpha", "1", "--S", "1"], ["figure", "1"], ["--help"]):
+        monkeypatch.chdir(tmp_path)
+        assert main(argv) == 2
+        assert capsys.readouterr().err == "replica: error: standard output is closed\n"
+        assert sys.stdout is None
+    path = tmp_path / "c.csv"  # a result that goes elsewhere does not need it
+    assert main(["curve", "--alpha", "1", "--S", "1", "-o", str(path)]) == 0
+    assert path.read_text().startswith("student,")
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["error", "--alpha", "1", "--S", "1"]) == 2
 
 
 def test_as_text_aligns_columns_that_are_wider_than_their_name():
     text = _output.as_text({"n": [1000000, 2], "value": [0.5, math.nan]}, digits=2)
     assert text.splitlines() == ["      n  value", "1000000   0.50", "      2    nan"]
+
+
+# --- anything may be typed ------------------------------------------------------------------------
+
+NUMBERS = (
+    *("0", "1", "2", "0.25", "1/64", "4/3", "1e-300", "1e300", "5e-324", "-1", "-1/4", "-0", "1/0"),
+    *(
+        "nan",
+        "inf",
+        "-inf",
+        "1e999",
+        "0x10",
+        "1_0",
+        "٣",
+        "",
+        " ",
+        "x",
+        "1,2",
+        "0.1:4:5",
+        "log:1:9:3",
+    ),
+    *(
+        "log:0:1:3",
+        "1:2",
+        "1:2:0",
+        "1:2:1e99",
+        "::",
+        ",",
+        "--",
+        "-",
+        "9" * 400,
+        "1.",
+        ".5",
+        "1e",
+        "∞",
+    ),
+)
+WORDS = (
+    *("linear", "relu", "leaky:0.1", "leaky:2", "leaky:", "Relu", "tanh", "erf", "linear,relu", ""),
+    *("replica", "published", "batch_norm", "bn", "wn", "bn,sgd", "minibatch-bn", "none", "bn-var"),
+    *("constant", "cosine", "float32", "dense", "matrix-free", "chain", "direct", "é", "-", "a b"),
+)
+FILES = (
+    "f.png",
+    "f.csv",
+    "f.json",
+    "f.svg",
+    "f.gif",
+    "no/f.csv",
+    ".",
+    "",
+    "plan.toml",
+    "deep.toml",
+)
+OPTIONS = {
+    "error": ("--alpha --S --zeta", "--student --theory", "--zeta-mean --all --json"),
+    "curve": ("--alpha --S --zeta", "--student --theory", ""),
+    "figure": ("1", "", ""),
+    "dynamics": (
+        "--lr --zeta --S --gamma0 --R0 --L0 --batch-size -t",
+        "--method --student",
+        "--log",
+    ),
+    "simulate": (
+        "--alpha --S --zeta --batch-size --learning-rate --t-max --momentum --dropout --tolerance "
+        "--n-runs --seed",
+        "--student --normalizer --schedule --engine --dtype",
+        "--online --anneal",
+    ),
+    "sweep": ("", "", ""),
+    "runs": ("", "", "--csv"),
+}
+USUAL = {  # so that some lines are right, and all are quick
+    "error": "--alpha 2 --S 0.25",
+    "curve": "--alpha 0.5,2 --S 0.25",
+    "dynamics": "--lr 0.5 -t 2 --points 4",
+    "simulate": "--S 0.25 --N 30 --epochs 2",
+    "figure": "1",
+    "sweep": "plan.toml --store s.sqlite",
+    "runs": "s.sqlite",
+}
+
+
+def random_line(rng: random.Random) -> list[str]:
+    """A command line that somebody might type, mostly wrong."""
+    command = rng.choice(list(OPTIONS))
+    numbers, words, flags = (group.split() for group in OPTIONS[command])
+    line = USUAL[command].split()
+    if command == "simulate":
+        line += rng.choice((["--alpha", "2"], [], ["--online", "--t-max", "1"]))
+        line = [word for word in line if "--online" not in line or word not in ("--epochs", "2")]
+    for _ in range(rng.randrange(4)):
+        kind = rng.randrange(8)
+        if kind < 3 and numbers:
+            line += [rng.choice(numbers), rng.choice(NUMBERS)]
+        elif kind < 5 and words:
+            line += [rng.choice(words), rng.choice(WORDS)]
+        elif kind == 5 and flags:
+            line.append(rng.choice(flags))
+        elif kind == 6:
+            line += ["-o", rng.choice(FILES)]
+        elif line:  # a slip of the fingers
+            place = rng.randrange(len(line))
+            word = line[place]
+            line[place] = rng.choice((word[:-1], word + "x", word.swapcase(), word[1:], word * 2))
+            if rng.random() < 0.3:
+                del line[place]
+    return [command, *line] if rng.random() < 0.95 else line
+
+
+@pytest.fixture
+def files_to_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = 'function = "builtins:divmod"\n[grid]\nx = [1, 2]\n'
+    (tmp_path / "plan.toml").write_text(plan)
+    (tmp_path / "deep.toml").write_text("x = " + "[" * 9000)
+
+
+@pytest.mark.filterwarnings("default")  # as on the command line
+@pytest.mark.parametrize("seed", range(40))
+def test_any_line_ends_in_a_code_and_without_a_traceback(run, files_to_run, seed):
+    line = random_line(random.Random(seed))
+    code, _, err = run(*line)
+    assert code in (0, 1, 2), line
+    assert "Traceback" not in err, line
+    if code == 2:
+        assert err.splitlines()[-1].startswith("replica: error: "), line
 
 
 # --- in a process of its own --------------------------------------------------------------------
@@ -415,7 +676,7 @@ def test_module_runs_without_a_display(tmp_path):
         text=True,
         check=False,
     )
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (0, f"wrote {tmp_path / 'f.pdf'}\n")
     assert (tmp_path / "f.pdf").read_bytes().startswith(b"%PDF")
 
 
@@ -429,6 +690,29 @@ def test_module_survives_a_reader_that_goes_away():
         process.stdout.close()
         stderr = process.stderr.read()
     assert (process.returncode, stderr) == (141, b"")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell that can close standard output")
+@pytest.mark.parametrize(
+    ("argv", "redirection"),
+    [
+        (["error", "--alpha", "1", "--S", "1"], ">&-"),
+        (["--help"], ">/dev/full"),
+        (["--help"], ">&- 2>&-"),
+    ],
+)
+def test_module_without_standard_output_has_code_2_and_no_traceback(argv, redirection):
+    call = shlex.join([sys.executable, "-m", "replica", *argv])
+    result = subprocess.run(
+        ["sh", "-c", f"{call} {redirection}"],
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    lines = [] if "2>&-" in redirection else ["replica: error: "]
+    assert [line[:16] for line in result.stderr.splitlines()] == lines
 
 
 def test_help_does_not_load_the_numerical_libraries():

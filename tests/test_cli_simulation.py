@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_simulate_prints_the_last_state(run):
 
 def test_simulate_writes_the_course_of_training(run, tmp_path):
     path = tmp_path / "run.csv"
-    code, out, _ = run(
+    code, out, err = run(
         "simulate", *SMALL, "--student", "relu", "--normalizer", "bn", "--zeta", "1/64",
         "--batch-size", "8", "--n-runs", "2", "--anneal", "--schedule", "cosine", "-o", path,
     )  # fmt: skip
@@ -46,7 +47,7 @@ def test_simulate_writes_the_course_of_training(run, tmp_path):
         2.0, 0.25, N=40, epochs=6, student="relu", normalizer="bn", zeta=1 / 64, batch_size=8,
         n_runs=2, anneal=True, schedule="cosine", progress=False,
     )  # fmt: skip
-    assert (code, out) == (0, f"wrote {path}\n")
+    assert (code, out, err) == (0, "", f"wrote {path}\n")
     rows = read_csv(path)
     assert [int(row["epoch"]) for row in rows] == list(range(7))
     assert float(rows[-1]["gen_error"]) == expected.mean("gen_error")[-1]
@@ -104,7 +105,7 @@ def test_sweep_runs_resumes_and_exports(run, tmp_path):
     store, plan = tmp_path / "runs.sqlite", tmp_path / "sweep.toml"
     plan.write_text(PLAN.format(store=store))
     code, out, err = run("sweep", plan, "-o", tmp_path / "table.csv")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, f"wrote {tmp_path / 'table.csv'}\n")
     assert "SweepTable(4 runs: 4 done" in out
     rows = read_csv(tmp_path / "table.csv")
     assert [row["student"] for row in rows] == ["linear", "leaky:0.1"] * 2
@@ -151,11 +152,11 @@ def test_runs_lists_a_failed_run_in_one_line(run, tmp_path):
     code, out, err = run("sweep", plan)
     assert code == 1
     assert "4 failed" in out
-    assert "first with ValueError: batch_size must be" in err
+    assert "ArgumentError: batch_size must be" in err
     code, out, _ = run("runs", store)
     lines = out.splitlines()
     assert len(lines) == 5
-    assert all("ValueError: batch_size must be" in line for line in lines[1:])
+    assert all("ArgumentError: batch_size must be" in line for line in lines[1:])
     run("runs", store, "-o", tmp_path / "runs.csv")
     assert all("Traceback" in row["message"] for row in read_csv(tmp_path / "runs.csv"))
 
@@ -171,6 +172,12 @@ def test_runs_lists_a_failed_run_in_one_line(run, tmp_path):
         ('function = "os:getpid"\n[grid]\nx = "a:b"', "grid.x"),
         ('function = "os:getpid"\ncolor = 1\n[grid]', "unknown entries ['color']"),
         ("function = ", "not a TOML file"),
+        ("x = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ('function = "simulate_trainin"\n[grid]', "did you mean simulate_training?"),
+        ('function = "os:getpid"\ngird = 1\n[grid]', "did you mean grid?"),
+        ('function = "os:getpid"\n[grid]\n[fixed]\nstudent = "leaky:7"', "is not a student"),
+        ('function = "os:getpid"\n[grid]\nstudent = ["leaky:x"]', "is not a number"),
+        ('function = ":getpid"\n[grid]', "function"),
     ],
 )
 def test_sweep_refuses_a_bad_plan_in_one_line(run, tmp_path, text, word):
@@ -180,6 +187,34 @@ def test_sweep_refuses_a_bad_plan_in_one_line(run, tmp_path, text, word):
     assert (code, out) == (2, "")
     assert word in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "word"),
+    [
+        (
+            "def f(x):\n  return 1 / 0\ny = 1 / 0\n",
+            "ZeroDivisionError('division by zero') ({}, line 3)",
+        ),
+        ("import sys\nsys.exit('no')\n", "SystemExit('no') ({}, line 2)"),
+        ("def f(x:\n", "SyntaxError"),
+        ("import no_such_module\n", "No module named 'no_such_module' ({}, line 1)"),
+        ("f = 3\n", "'g'"),
+    ],
+)
+def test_sweep_of_a_module_that_cannot_be_imported_is_one_line(
+    run, tmp_path, monkeypatch, source, word
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    name = f"broken_{abs(hash(source))}"
+    (tmp_path / f"{name}.py").write_text(source)
+    (tmp_path / "sweep.toml").write_text(f'function = "{name}:g"\n[grid]\nx = [1]\n')
+    code, out, err = run("sweep", "sweep.toml")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "cannot be imported" in err
+    assert word.format(tmp_path / f"{name}.py") in err
 
 
 def test_runs_refuses_what_is_no_store(run, tmp_path):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import pickle
 import subprocess
 import sys
 
 import matplotlib.colors
+import matplotlib.image
 import numpy as np
 import pytest
 
@@ -17,7 +20,7 @@ ALPHA = np.arange(1, 41) / 10.0  # 1.0, where the linear student diverges, is on
 
 
 def curves_of(ax):
-    return [line for line in ax.get_lines() if line.get_gid() != "divergence"]
+    return [line for line in ax.get_lines() if line.get_gid() not in ("divergence", "key")]
 
 
 def marks_of(ax):
@@ -108,6 +111,244 @@ def test_plot_curve_bad_input_leaves_the_axes_alone():
 def test_plot_curve_of_no_points_is_an_empty_line():
     (line,) = curves_of(plotting.plot_curve([], 0.25))
     assert len(line.get_xdata()) == 0
+
+
+# --- the picture as a whole: measured after layout, in inches -------------------------------------
+
+LEAKY = [replica.LeakyReLU(0.1), replica.LeakyReLU(0.02)]
+CALLS = {
+    "one curve": {"S": 0.25},
+    "short names": {"S": 0.25, "zeta": [0, 1 / 64, 0.25], "student": "relu"},
+    "two columns fit": {"S": 0.25, "zeta": [0, 1 / 64, 0.25], "student": ["linear", "relu"]},
+    "two columns do not fit": {
+        "S": [0, 0.25],
+        "zeta": [0, 1 / 64],
+        "student": ["linear", "relu"],
+        "theory": "published",
+    },
+    "long names": {"S": [0.123456, 0.234567], "zeta": [0.1234567, 0.5], "student": LEAKY},
+    "two long names": {"S": 0.123456, "zeta": 0.2345678, "student": LEAKY},
+    "ten curves": {"S": 0.25, "zeta": np.linspace(0, 1, 10)},
+    "long title": {"S": 0.123456, "zeta": 0.1234567, "student": replica.LeakyReLU(0.123456)},
+    "long title, published": {"S": 0.123456, "zeta": 0.1234567, "theory": "published"},
+    "batch norm": {"S": 0.25, "student": LEAKY, "theory": "batch_norm", "batch_size": 1024},
+    "thirty decays": {"S": 0.25, "zeta": np.geomspace(1e-3, 1, 30)},
+    "decays from zero": {
+        "S": 0.25,
+        "zeta": [0, *np.geomspace(1e-3, 1, 9)],
+        "student": ["linear", "relu"],
+    },
+    "noises and decays": {"S": np.linspace(0, 1, 11), "zeta": [0, 0.25, 0.5, 1]},
+    "slopes": {"S": 0.25, "zeta": 0.5, "student": [*map(replica.LeakyReLU, ALPHA[:10]), "relu"]},
+    "one color": {"S": 0.25, "zeta": np.linspace(0, 1, 12), "c": "black"},
+}
+
+
+def inches(figure, artist):
+    return artist.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+
+
+def assert_well_laid_out(figure):
+    """Nothing is cut, nothing overlaps, and the data have their room."""
+    figure.draw_without_rendering()
+    whole = figure.bbox_inches
+    for ax in figure.axes:
+        box = inches(figure, ax)
+        to_inches = figure.dpi_scale_trans.inverted()
+        boxes = [axis.get_tightbbox() for axis in (ax.xaxis, ax.yaxis)]
+        parts = [part.transformed(to_inches) for part in boxes if part is not None]
+        parts += [inches(figure, text) for text in (ax.title, ax._left_title) if text.get_text()]
+        legend = ax.get_legend()
+        if legend is not None:
+            place = inches(figure, legend)
+            inside = box.padded(0.01)
+            if not (inside.contains(*place.min) and inside.contains(*place.max)):
+                for part in [box, *parts]:
+                    assert not place.overlaps(part), f"the legend {place} covers {part}"
+            parts.append(place)
+        for part in [box, *parts]:
+            assert part.x0 >= whole.x0, f"cut on the left: {part}"
+            assert part.x1 <= whole.x1, f"cut on the right: {part}"
+            assert part.y0 >= whole.y0, f"cut below: {part}"
+            assert part.y1 <= whole.y1, f"cut above: {part}"
+    for one, other in itertools.combinations(figure.axes, 2):
+        assert not one.get_tightbbox().overlaps(other.get_tightbbox())
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_plot_curve_leaves_the_data_their_room(name):
+    ax = plotting.plot_curve(ALPHA, **CALLS[name])
+    assert_well_laid_out(ax.figure)
+    box = inches(ax.figure, ax)
+    assert box.height > 2.7, "of the 3.7 that the figure has without a legend"
+    assert box.width > 3.2, "of 5, and with a color bar beside it"
+
+
+def test_assert_well_laid_out_notices_what_is_wrong():
+    wrong = plotting.plot_curve(ALPHA, [0.0, 0.5])
+    wrong.legend(bbox_to_anchor=(1.0, 0.5))
+    wrong.figure.set_layout_engine("none")
+    with pytest.raises(AssertionError, match="cut"):
+        assert_well_laid_out(wrong.figure)
+    wrong.legend(loc="center", bbox_to_anchor=(0.1, 0.5))
+    with pytest.raises(AssertionError, match="covers"):
+        assert_well_laid_out(wrong.figure)
+
+
+def test_plot_curve_again_on_its_axes_grows_the_figure_once():
+    ax = plotting.plot_curve(ALPHA, [0.1, 0.2], [0.5, 1.0])
+    plotting.plot_curve(ALPHA, [0.3], [0.5, 1.0], ax=ax)
+    height = ax.figure.get_figheight()
+    plotting.plot_curve([0.5], [0.3], ax=ax, label="_hidden")
+    assert ax.figure.get_figheight() == height
+    assert_well_laid_out(ax.figure)
+
+
+def test_plot_curve_figure_keeps_a_size_set_by_hand():
+    ax = plotting.plot_curve(ALPHA, [0.1, 0.2], [0.5, 1.0])
+    ax.figure.set_size_inches(6.0, 5.0)
+    plotting.plot_curve(ALPHA, 0.3, [0.5, 1.0], ax=ax)
+    assert_well_laid_out(ax.figure)
+    assert ax.figure.get_size_inches().tolist() == [6.0, 5.0]
+
+
+def test_plot_curve_widens_the_figure_for_a_name_that_is_wider():
+    _, ax = plotting.new_axes()
+    for number in range(2):
+        plotting.plot_curve(ALPHA, 0.25, ax=ax, label=f"{number} " + "a long story " * 8)
+    assert_well_laid_out(ax.figure)
+    assert ax.figure.get_figwidth() > 5.0
+
+
+def test_plot_curve_on_axes_of_others_does_not_cut_its_legend():
+    from matplotlib.figure import Figure
+
+    for layout in ("constrained", None):
+        figure = Figure(figsize=(5, 5), layout=layout)
+        ax = figure.subplots()
+        plotting.plot_curve(ALPHA, [0.1, 0.25], [0, 1 / 64], student=["linear", "relu"], ax=ax)
+        assert_well_laid_out(figure)
+        assert figure.get_size_inches().tolist() == [5.0, 5.0]
+    ax = Figure(figsize=(8, 5), layout="constrained").subfigures(1, 2)[0].subplots()
+    plotting.plot_curve(ALPHA, [0.1, 0.25], [0, 1 / 64], ax=ax)  # a subfigure has no inches
+
+
+def test_plot_figure1_is_well_laid_out():
+    assert_well_laid_out(plotting.plot_figure1())
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf"])
+def test_savefig_writes_what_save_figure_writes(kind, tmp_path, monkeypatch):
+    import matplotlib as mpl
+
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    for name, value in (("text.usetex", True), ("pdf.fonttype", 3), ("font.size", 20.0)):
+        monkeypatch.setitem(mpl.rcParams, name, value)  # whatever the user's settings are
+    files = [tmp_path / f"{name}.{kind}" for name in ("method", "function", "copy")]
+    first, second = (plotting.plot_curve(ALPHA, [0.1, 0.25], [0, 0.5]).figure for _ in range(2))
+    first.savefig(files[0])
+    plotting.save_figure(second, files[1])
+    pickle.loads(pickle.dumps(second)).savefig(files[2])
+    contents = [file.read_bytes() for file in files]
+    assert contents[0] == contents[1]
+    assert contents[0] == contents[2]
+
+
+def test_savefig_cropped_keeps_the_legend():
+    ax = plotting.plot_curve(ALPHA, [0.1, 0.25], [0, 1 / 64])
+    whole, cropped = io.BytesIO(), io.BytesIO()
+    ax.figure.savefig(whole)
+    ax.figure.savefig(cropped, bbox_inches="tight")  # as notebooks do
+    heights = [matplotlib.image.imread(file).shape[0] for file in map(_rewound, (whole, cropped))]
+    assert heights[1] > heights[0] - 60
+
+
+def _rewound(file):
+    file.seek(0)
+    return file
+
+
+# --- many curves ----------------------------------------------------------------------------------
+
+
+def test_plot_curve_of_many_decays_has_a_color_bar():
+    zeta = np.geomspace(1e-3, 1.0, 12)
+    ax = plotting.plot_curve(ALPHA, 0.25, zeta, student=["linear", "relu"])
+    assert len(curves_of(ax)) == 24
+    (_, bar) = ax.figure.axes
+    assert "decay" in bar.get_ylabel()
+    assert bar.get_yscale() == "log"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "linear student",
+        "relu student",
+    ]
+    colors = {line.get_color() for line in curves_of(ax)}
+    assert len(colors) == 12
+    assert len({str(line.get_linestyle()) for line in curves_of(ax)}) == 2
+    assert ax.get_ylim()[1] < 5.0, "the peak of one curve does not press the others flat"
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([0.1, 0.2, 0.3], "linear"),
+        (np.linspace(0.001, 1, 30), "linear"),
+        (np.geomspace(0.001, 1, 30), "log"),
+        ([0, *np.geomspace(0.001, 1, 30)], "symlog"),
+        ([0.0] * 12, "linear"),
+    ],
+)
+def test_norm_of_the_color_bar_follows_the_values(values, scale):
+    from matplotlib.colors import LogNorm, Normalize, SymLogNorm
+
+    norm = plotting._norm(np.asarray(values, dtype=float))
+    assert type(norm) is {"linear": Normalize, "log": LogNorm, "symlog": SymLogNorm}[scale]
+    assert (norm.vmin, norm.vmax) == (min(values), max(values))
+
+
+# --- arguments ------------------------------------------------------------------------------------
+
+
+def test_plot_curve_passes_the_batch_size_on():
+    ax = plotting.plot_curve(ALPHA, 0.25, theory="batch_norm", batch_size=32)
+    (line,) = curves_of(ax)
+    expected = replica.gen_error(ALPHA, 0.25, theory="batch_norm", batch_size=32)
+    np.testing.assert_array_equal(line.get_ydata(), np.where(np.isinf(expected), np.nan, expected))
+    assert ax.get_title(loc="left") == "linear student (batch norm, M = 32), S = 0.25, ζ = 0"
+    with pytest.raises(TypeError, match="batch_size"):
+        plotting.plot_curve(ALPHA, 0.25, batch_size=32)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"colour": "red"}, "no argument 'colour'; did you mean color"),
+        ({"studnet": "relu"}, "no argument 'studnet'; did you mean student"),
+        ({"qqqq": 1}, "no argument 'qqqq'$"),
+        ({"linewidth": "fat"}, "not the property of a line"),
+        ({"c": "red", "color": "red"}, "aliases"),
+    ],
+)
+def test_plot_curve_unknown_argument_is_an_error_of_ours(line, message):
+    _, ax = plotting.new_axes()
+    with pytest.raises((replica.ArgumentError, replica.ArgumentTypeError), match=message):
+        plotting.plot_curve(ALPHA, 0.25, ax=ax, **line)
+    assert not ax.get_lines()
+
+
+def test_plot_curve_takes_short_names_of_line_properties():
+    (line,) = curves_of(plotting.plot_curve(ALPHA, 0.25, 0.5, c="red", lw=3.0))
+    assert (line.get_color(), line.get_linewidth()) == ("red", 3.0)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("Relu", "relu"), ("rel", "relu"), ("lineer", "linear"), ("perceptron", None), ("", None)],
+)
+def test_unknown_students_are_told_what_was_meant(word, meant):
+    with pytest.raises(replica.ArgumentError) as caught:
+        plotting.plot_curve(ALPHA, 0.25, student=word)
+    assert str(caught.value).endswith(f"; did you mean {meant}?") == (meant is not None)
 
 
 def test_line_style_tells_curves_apart_without_colour():

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 from argparse import ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from replica._suggest import suggestion
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NUMBERS",
+    "PICTURES",
     "STUDENTS",
+    "TABLES",
+    "UsageError",
+    "listed",
     "number",
     "numbers",
     "output_path",
@@ -36,6 +42,14 @@ NUMBERS is a number or a fraction (0.25, 1/64), a grid start:stop:count, a logar
 log:start:stop:count, or several of these with commas between them (0,1/64,0.25).
 """
 STUDENTS = "linear, relu or leaky:SLOPE with SLOPE in [0, 1]"
+
+PICTURES = (".png", ".pdf", ".svg")
+TABLES = (".csv", ".json")
+
+
+class UsageError(Exception):
+    """What is asked for makes no sense; the message says what and why."""
+
 
 _MAX_COUNT = 10_000_000
 
@@ -142,7 +156,19 @@ def student(text: str) -> LeakyReLU:
             return LeakyReLU(number(text.removeprefix("leaky:")))
         return as_student(text)
     except ValueError:
-        raise ArgumentTypeError(f"{text!r} is not a student (write {STUDENTS})") from None
+        hint = suggestion(text, ("linear", "relu", "leaky:SLOPE"))
+        raise ArgumentTypeError(f"{text!r} is not a student (write {STUDENTS}){hint}") from None
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return the words as a reader would say them.
+
+    Examples
+    --------
+    >>> listed(PICTURES)
+    '.png, .pdf or .svg'
+    """
+    return " or ".join([", ".join(words[:-1]), words[-1]])
 
 
 def output_path(*suffixes: str) -> Callable[[str], Path]:
@@ -157,7 +183,7 @@ def output_path(*suffixes: str) -> Callable[[str], Path]:
     def parse(text: str) -> Path:
         path = Path(text)
         if path.suffix.lower() not in suffixes:
-            raise ArgumentTypeError(f"{text!r} must end in one of {', '.join(suffixes)}")
+            raise ArgumentTypeError(f"{text!r} must end in {listed(suffixes)}")
         if not path.parent.is_dir():
             raise ArgumentTypeError(f"there is no directory {str(path.parent)!r} to write to")
         if path.is_dir():

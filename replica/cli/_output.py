@@ -10,11 +10,12 @@ import csv
 import io
 import json
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["as_csv", "as_json", "as_text", "json_value", "write_table"]
+__all__ = ["as_csv", "as_json", "as_text", "json_value", "say_written", "write_table"]
 
 Table = Mapping[str, Any]  # of sequences
 
@@ -23,6 +24,11 @@ def write_table(path: Path, table: Table) -> None:
     """Write `table` to `path` as CSV or JSON, after the suffix."""
     text = as_json(table) if path.suffix.lower() == ".json" else as_csv(table)
     path.write_text(text, encoding="utf-8")
+
+
+def say_written(path: Path) -> None:
+    """Tell people where the result is, on standard error: standard output is for results."""
+    print(f"wrote {path}", file=sys.stderr)
 
 
 def as_csv(table: Table) -> str:

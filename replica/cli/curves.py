@@ -8,7 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from . import _arguments as arg
-from ._output import as_csv, json_value, write_table
+from ._output import as_csv, json_value, say_written, write_table
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
@@ -116,9 +116,10 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     curve.add_argument(
         "-o",
         "--output",
-        type=arg.output_path(".png", ".pdf", ".csv", ".json"),
+        type=arg.output_path(*arg.PICTURES, *arg.TABLES),
         metavar="FILE",
-        help="where to write: .png, .pdf, .csv or .json (default: CSV on standard output)",
+        help=f"where to write: {arg.listed(arg.PICTURES + arg.TABLES)} "
+        "(default: CSV on standard output)",
     )
     curve.set_defaults(run=_run_curve)
 
@@ -133,7 +134,7 @@ def _add_theory(parser: ArgumentParser) -> None:
     )
 
 
-def _run_error(arguments: Namespace) -> int:
+def _run_error(arguments: Namespace) -> None:
     import replica
 
     problem = {"alpha": arguments.alpha, "S": arguments.S, "zeta": arguments.zeta}
@@ -156,7 +157,6 @@ def _run_error(arguments: Namespace) -> int:
             print(f"{name:<{width}}  {value!r}")
     else:
         print(repr(result["gen_error"]))
-    return 1 if result["gen_error"] != result["gen_error"] else 0  # NaN: there is no answer
 
 
 def _run_curve(arguments: Namespace) -> None:
@@ -164,7 +164,7 @@ def _run_curve(arguments: Namespace) -> None:
     if output is None:
         sys.stdout.write(as_csv(_tabulate(arguments)))
         return
-    if output.suffix.lower() in (".csv", ".json"):
+    if output.suffix.lower() in arg.TABLES:
         write_table(output, _tabulate(arguments))
     else:
         from replica.plotting import plot_curve, save_figure
@@ -177,7 +177,7 @@ def _run_curve(arguments: Namespace) -> None:
             theory=arguments.theory,
         )
         save_figure(axes.get_figure(), output)
-    print(f"wrote {output}")
+    say_written(output)
 
 
 def _tabulate(arguments: Namespace) -> dict[str, list[Any]]:

@@ -6,8 +6,10 @@ import sys
 from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any
 
+from replica._suggest import suggestion
+
 from . import _arguments as arg
-from ._output import as_csv, as_text, write_table
+from ._output import as_csv, as_text, say_written, write_table
 
 if TYPE_CHECKING:
     from argparse import Namespace, _SubParsersAction
@@ -32,7 +34,10 @@ def _methods(text: str) -> list[str]:
     methods = [item.strip() for item in text.split(",")]
     for method in methods:
         if method not in _METHODS:
-            raise ArgumentTypeError(f"{method!r} is not a method (write {', '.join(_METHODS)})")
+            raise ArgumentTypeError(
+                f"{method!r} is not a method (write {arg.listed(_METHODS)})"
+                f"{suggestion(method, _METHODS)}"
+            )
     return methods
 
 
@@ -44,7 +49,8 @@ def _activation(text: str) -> Any:
     try:
         return as_activation(text)
     except ValueError:
-        raise ArgumentTypeError(f"{text!r} is not a student (write {_STUDENTS})") from None
+        hint = suggestion(text, _STUDENTS.replace(" or ", ", ").split(", "))
+        raise ArgumentTypeError(f"{text!r} is not a student (write {_STUDENTS}){hint}") from None
 
 
 def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
@@ -88,9 +94,10 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     add(
         "-o",
         "--output",
-        type=arg.output_path(".png", ".pdf", ".csv", ".json"),
+        type=arg.output_path(*arg.PICTURES, *arg.TABLES),
         metavar="FILE",
-        help="where to write: .png, .pdf, .csv or .json (default: CSV on standard output)",
+        help=f"where to write: {arg.listed(arg.PICTURES + arg.TABLES)} "
+        "(default: CSV on standard output)",
     )
     parser.set_defaults(run=_run)
 
@@ -101,7 +108,7 @@ def _run(arguments: Namespace) -> None:
     from replica.dynamics import integrate
 
     if not 0.02 <= arguments.time < np.inf:
-        raise ValueError(f"-t must be a finite time >= 0.02, got {arguments.time:g}")
+        raise arg.UsageError(f"-t must be a finite time >= 0.02, got {arguments.time:g}")
     if arguments.log:
         times = np.geomspace(0.01, arguments.time, arguments.points + 1)
     else:
@@ -124,7 +131,7 @@ def _run(arguments: Namespace) -> None:
         )
     names = ("gamma", "R", "L", "effective_learning_rate", "gen_error")
     output = arguments.output
-    if output is None or output.suffix.lower() in (".csv", ".json"):
+    if output is None or output.suffix.lower() in arg.TABLES:
         table = {"method": [run.method for run in runs for _ in times]}
         table["t"] = np.tile(times, len(runs)).tolist()
         for name in names:
@@ -138,7 +145,7 @@ def _run(arguments: Namespace) -> None:
         last: dict[str, list[Any]] = {"method": [run.method for run in runs]}
         last |= {name: [getattr(run, name)[-1] for run in runs] for name in names}
         print(as_text(last), end="")
-    print(f"wrote {output}")
+    say_written(output)
 
 
 def _draw(runs: list[Any], output: Any, logarithmic: bool) -> None:

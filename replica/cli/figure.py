@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import _arguments as arg
-from ._output import as_text
+from ._output import as_text, say_written
 
 if TYPE_CHECKING:
     from argparse import Namespace, _SubParsersAction
@@ -35,9 +35,9 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=arg.output_path(".png", ".pdf"),
+        type=arg.output_path(*arg.PICTURES),
         metavar="FILE",
-        help="where to write the picture: .png or .pdf (default: figure1.png)",
+        help=f"where to write the picture: {arg.listed(arg.PICTURES)} (default: figure1.png)",
     )
     parser.set_defaults(run=_run_figure)
 
@@ -48,6 +48,8 @@ def _run_figure(arguments: Namespace) -> None:
     output = arguments.output or arg.output_path(".png")(f"figure{arguments.number}.png")
     path = save_figure(plot_figure1(), output)
     for panel, curves in figure1_curves(_TABLE_LOADS).items():
+        # As the option is written: a terminal need not know Greek.
+        columns = {name.replace("ζ", "zeta"): values for name, values in curves.items()}
         print(panel)
-        print(as_text({"alpha": _TABLE_LOADS, **curves}))
-    print(f"wrote {path.resolve()}")
+        print(as_text({"alpha": _TABLE_LOADS, **columns}))
+    say_written(path.resolve())

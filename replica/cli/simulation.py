@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import traceback
+from argparse import ArgumentTypeError
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from replica._suggest import suggestion
+
 from . import _arguments as arg
-from ._output import as_csv, as_text, write_table
+from ._output import as_csv, as_text, say_written, write_table
 
 if TYPE_CHECKING:
     from argparse import Namespace, _SubParsersAction
@@ -90,7 +94,7 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     add(
         "-o",
         "--output",
-        type=arg.output_path(".png", ".pdf", ".csv", ".json"),
+        type=arg.output_path(*arg.PICTURES, *arg.TABLES),
         metavar="FILE",
         help="picture or table of the course of training (default: the last state as text)",
     )
@@ -123,13 +127,13 @@ def _add_table_output(parser: Any) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=arg.output_path(".csv", ".json"),
+        type=arg.output_path(*arg.TABLES),
         metavar="FILE",
         help="write the table to this .csv or .json file",
     )
 
 
-def _run_simulate(arguments: Namespace) -> int:
+def _run_simulate(arguments: Namespace) -> None:
     common = ("S", "zeta", "student", "normalizer", "n_runs", "seed")
     both = ("N", "batch_size", "learning_rate", "engine")
     training = ("alpha", "schedule", "epochs", "momentum", "dropout", "anneal", "tolerance")
@@ -138,7 +142,9 @@ def _run_simulate(arguments: Namespace) -> int:
     for name in elsewhere:
         if getattr(arguments, name) is not None:
             option = "--" + name.replace("_", "-")
-            raise ValueError(f"{option} goes {'without' if arguments.online else 'with'} --online")
+            raise arg.UsageError(
+                f"{option} goes {'without' if arguments.online else 'with'} --online"
+            )
     options = {name: getattr(arguments, name) for name in (*common, *both, *here)}
     options = {name: value for name, value in options.items() if value is not None}
     if arguments.online:
@@ -150,28 +156,28 @@ def _run_simulate(arguments: Namespace) -> int:
         from replica.simulation.training import simulate_training
 
         if arguments.alpha is None:
-            raise ValueError("--alpha is needed to train on a finite set")
+            raise arg.UsageError("--alpha is needed to train on a finite set")
         run, columns = simulate_training(**options), _TRAINING_COLUMNS
         time = ("epoch", run.epoch)
 
     output = arguments.output
     if output is None:
         print(run)
-    elif output.suffix.lower() in (".csv", ".json"):
+    elif output.suffix.lower() in arg.TABLES:
         table = {time[0]: time[1]}
         for name in columns:
             table |= {name: run.mean(name), f"{name}_se": run.standard_error(name)}
         write_table(output, table)
-        print(f"wrote {output}")
+        say_written(output)
     else:
-        from replica.plotting import new_axes, save_figure
+        from replica.plotting import finish_axes, new_axes, save_figure
 
         figure, axes = new_axes()
         run.plot("gen_error", ax=axes)
-        axes.legend()
+        labels = {"xlabel": axes.get_xlabel(), "ylabel": axes.get_ylabel()}
+        finish_axes(axes, **labels, title=str(axes.get_lines()[0].get_label()))
         save_figure(figure, output)
-        print(f"wrote {output}")
-    return 1 if run.final()["status"] == "diverged" else 0
+        say_written(output)
 
 
 def _run_sweep(arguments: Namespace) -> int:
@@ -188,7 +194,7 @@ def _run_sweep(arguments: Namespace) -> int:
     print(f"{table!r}\nin {store}")
     if arguments.output:
         write_table(arguments.output, _flat(table))
-        print(f"wrote {arguments.output}")
+        say_written(arguments.output)
     return 1 if "failed" in table["status"] else 0
 
 
@@ -200,7 +206,7 @@ def _run_runs(arguments: Namespace) -> None:
         table["message"] = [text.strip().rpartition("\n")[2] for text in table["message"]]
     if arguments.output:
         write_table(arguments.output, table)
-        print(f"wrote {arguments.output}")
+        say_written(arguments.output)
     elif arguments.csv:
         sys.stdout.write(as_csv(table))
     else:
@@ -213,17 +219,22 @@ def _read_plan(path: Path) -> dict[str, Any]:
     try:
         plan = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a TOML file: {error}") from None
+        raise arg.UsageError(f"{path} is not a TOML file: {error}") from None
+    except RecursionError:
+        raise arg.UsageError(f"{path}: brackets are nested too deeply") from None
     known = {"function", "store", "executor", "retries", "grid", "fixed"}
     unknown = sorted(plan.keys() - known)
     if unknown:
-        raise ValueError(f"{path}: unknown entries {unknown}; allowed are {sorted(known)}")
+        raise arg.UsageError(
+            f"{path}: unknown entries {unknown}; allowed are {sorted(known)}"
+            f"{suggestion(unknown[0], known)}"
+        )
     for name in ("function", "grid"):
         if name not in plan:
-            raise ValueError(f"{path}: the entry {name!r} is missing")
+            raise arg.UsageError(f"{path}: the entry {name!r} is missing")
     for name in ("grid", "fixed"):
         if not isinstance(plan.get(name, {}), dict):
-            raise ValueError(f"{path}: {name!r} must be a table ([{name}])")
+            raise arg.UsageError(f"{path}: {name!r} must be a table ([{name}])")
     return plan
 
 
@@ -239,15 +250,20 @@ def _function(plan: dict[str, Any]) -> Callable[..., Any]:
     if not module:
         module, attribute = simulators.get(name, ""), name
     if not module:
-        raise ValueError(
+        raise arg.UsageError(
             f"function must be one of {', '.join(simulators)} or 'module:function', got {name!r}"
+            f"{suggestion(name, simulators)}"
         )
     if "" not in sys.path:
         sys.path.insert(0, "")  # modules beside the sweep, as for `python -m`
     try:
         return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"function {name!r} cannot be imported: {error}") from None
+    except (Exception, SystemExit) as error:  # whatever the module does
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        what = str(error) if isinstance(error, ImportError | AttributeError) else repr(error)
+        if where.filename != __file__ and not where.filename.startswith("<frozen"):
+            what += f" ({where.filename}, line {where.lineno})"
+        raise arg.UsageError(f"function {name!r} cannot be imported: {what}") from None
 
 
 def _values(grid: dict[str, Any]) -> dict[str, Any]:
@@ -258,10 +274,10 @@ def _values(grid: dict[str, Any]) -> dict[str, Any]:
             try:
                 read = arg.students if name in ("student", "teacher") else arg.numbers
                 values = list(read(values))
-            except Exception as error:
-                raise ValueError(f"grid.{name}: {error}") from None
+            except ArgumentTypeError as error:
+                raise arg.UsageError(f"grid.{name}: {error}") from None
         elif not isinstance(values, list):
-            raise ValueError(
+            raise arg.UsageError(
                 f"grid.{name} must be a list or a text such as '0:1:5', got {values!r}"
             )
         axes[name] = [_scalar(name, value) for value in values]
@@ -295,7 +311,10 @@ def _scalars(fixed: dict[str, Any]) -> dict[str, Any]:
 def _scalar(name: str, value: Any) -> Any:
     """Students by name; every other value as TOML has it."""
     if name in ("student", "teacher") and isinstance(value, str) and value.startswith("leaky:"):
-        return arg.student(value)
+        try:
+            return arg.student(value)
+        except ArgumentTypeError as error:
+            raise arg.UsageError(f"{name}: {error}") from None
     return value
 
 
