@@ -28,7 +28,7 @@ from .ridge import solve_ridge
 from .students import LINEAR, LeakyReLU, Student, as_activation
 from .teacher_average import LEGENDRE, Teacher, graded_edges, prepare_teacher
 
-__all__ = ["WIDTHS", "GeneralEquilibrium", "Point", "cross_moment", "prepared", "solve_all"]
+__all__ = ["WIDTHS", "GeneralEquilibrium", "Point", "mean_square_error", "prepared", "solve_all"]
 __all__ += ["teacher_law"]
 
 _TOLERANCE = 1e-10
@@ -563,14 +563,10 @@ def _describe(
     if isinstance(point.student, LeakyReLU):  # two straight lines, as long as anybody likes
         width = max(width, reach)
     table, truth = prepared(point.student, width), law.activation
-    of_truth = cross_moment(truth, truth, 1.0, 1.0, 1.0, rule)
-    overlap = cross_moment(table, truth, gamma2, m, 1.0, rule)
-    gen_error = of_truth - 2 * overlap + cross_moment(table, table, gamma2, gamma2, gamma2, rule)
-    gibbs = mean = gen_error
+    gen_error = gibbs = mean = mean_square_error(table, truth, m, rest, 0.0, rule)
     if not cold:
-        overlap = cross_moment(table, truth, q, m, 1.0, rule)
-        gibbs = of_truth - 2 * overlap + cross_moment(table, table, q, q, q, rule)
-        mean = of_truth - 2 * overlap + cross_moment(table, table, q, gamma2, q, rule)
+        gibbs = mean_square_error(table, truth, m, rest + V, 0.0, rule)
+        mean = mean_square_error(table, truth, m, rest, V, rule)
     return {
         "gamma": math.sqrt(gamma2),
         "R": m / math.sqrt(gamma2),
@@ -593,26 +589,32 @@ def _describe(
 
 
 @jit
-def cross_moment(
-    first: Any, second: Any, var_a: float, cov: float, var_b: float, rule: Any
+def mean_square_error(
+    student: Any, teacher: Any, m: float, rest: float, V: float, rule: Any
 ) -> float:
-    """E[g(a) h(b)] of two activations over a centered Gaussian pair (a, b)."""
+    """E[(phi(z) - G(w))^2] of a field w of covariance m with z and variance ``m^2 + rest``.
+
+    G(w) is the average of g(u) over u ~ N(w, V). A mean of squares: the moments of phi and G would
+    cancel where the student is close to its teacher.
+    """
     nodes, weights = rule
-    sd = math.sqrt(var_a)
-    gain = cov / var_a
-    rest2 = var_b - gain * cov
-    rest = math.sqrt(rest2) if rest2 > 1e-15 * var_b else 0.0
-    kinks_a = first.u[first.kink] / sd
-    kinks_b = second.u[second.kink]
-    # The mean over b given a turns quickly where its center passes a kink.
-    count = kinks_a.size
-    centers = np.empty(count + kinks_b.size)
-    widths = np.zeros(centers.size)
-    centers[:count] = kinks_a
-    for k in range(kinks_b.size):
+    variance = rest + m * m
+    sd = math.sqrt(variance)
+    gain = m / variance
+    spread = math.sqrt(rest / variance)  # of z, given w
+    width = math.sqrt(V)
+    kinks_u = student.u[student.kink]
+    kinks_z = teacher.u[teacher.kink]
+    # The average given w turns quickly where it passes a kink.
+    count = kinks_u.size
+    centers = np.empty(count + kinks_z.size)
+    widths = np.empty(centers.size)
+    centers[:count] = kinks_u / sd
+    widths[:count] = width / sd
+    for k in range(kinks_z.size):
         if gain != 0.0:
-            centers[count] = kinks_b[k] / (gain * sd)
-            widths[count] = rest / abs(gain * sd)
+            centers[count] = kinks_z[k] / (gain * sd)
+            widths[count] = spread / abs(gain * sd)
             count += 1
     edges = graded_edges(_EDGES, centers[:count], widths[:count], 1.0)
     total = 0.0
@@ -623,22 +625,29 @@ def cross_moment(
         for j in range(nodes.size):
             v = edges[i] + length * nodes[j]
             p = weights[j] * length * math.exp(-0.5 * v * v) / math.sqrt(2 * math.pi)
-            a = sd * v
-            mean = gain * a
-            if rest == 0.0:
-                inner = activation_value(second.breaks, second.series, mean)
-            else:
-                inner = 0.0
-                centers_b = (kinks_b - mean) / rest
-                edges_b = graded_edges(_EDGES, centers_b, np.zeros(centers_b.size), 1.0)
-                for k in range(edges_b.size - 1):
-                    length_b = edges_b[k + 1] - edges_b[k]
-                    for n in range(nodes.size):
-                        z = edges_b[k] + length_b * nodes[n]
-                        pz = weights[n] * length_b * math.exp(-0.5 * z * z)
-                        inner += pz * activation_value(
-                            second.breaks, second.series, mean + rest * z
-                        )
-                inner /= math.sqrt(2 * math.pi)
-            total += p * activation_value(first.breaks, first.series, a) * inner
+            w = sd * v
+            output = _mean_activation(student, kinks_u, w, width, 0.0, False, rule)
+            total += p * _mean_activation(teacher, kinks_z, gain * w, spread, output, True, rule)
     return total
+
+
+@jit
+def _mean_activation(
+    activation: Any, kinks: Any, mean: float, sd: float, other: float, square: bool, rule: Any
+) -> float:
+    """E[g(u)] over u ~ N(mean, sd^2), or E[(g(u) - other)^2]."""
+    nodes, weights = rule
+    if sd == 0.0:
+        value = activation_value(activation.breaks, activation.series, mean)
+        return (value - other) ** 2 if square else value
+    centers = (kinks - mean) / sd
+    edges = graded_edges(_EDGES, centers, np.zeros(centers.size), 1.0)
+    total = 0.0
+    for k in range(edges.size - 1):
+        length = edges[k + 1] - edges[k]
+        for n in range(nodes.size):
+            z = edges[k] + length * nodes[n]
+            p = weights[n] * length * math.exp(-0.5 * z * z)
+            value = activation_value(activation.breaks, activation.series, mean + sd * z)
+            total += p * ((value - other) ** 2 if square else value)
+    return total / math.sqrt(2 * math.pi)
