@@ -48,7 +48,7 @@ _HERMITE_ORDER = 60
 _CUT = 0.452
 # The outer nodes of a piece stand 0.5 % inside it. The integrand is also asked for here, in units
 # of the piece, so that what happens beyond them is seen.
-_PROBE = 1e-9
+_PROBE = 1e-15
 
 
 @dataclass(frozen=True)
@@ -243,8 +243,10 @@ def _mean_and_factor(mean: Any, covariance: Any) -> tuple[NDArray[np.float64], N
         raise ValueError(
             f"covariance must be a variance or a (d, d) matrix with d <= 3, got {matrix.shape}"
         )
-    scale = float(np.abs(matrix).max())
-    if np.abs(matrix - matrix.T).max() > 1e-12 * scale:
+    # Every entry is compared on the scale of its own components, which may differ by much.
+    sd = np.sqrt(np.abs(np.diag(matrix)))
+    scales = np.outer(sd, sd)
+    if (np.abs(matrix - matrix.T) > 1e-12 * scales).any():
         raise ValueError(f"covariance must be symmetric, got {matrix.tolist()}")
     factor = np.zeros_like(matrix)
     for i in range(dimension):
@@ -253,10 +255,10 @@ def _mean_and_factor(mean: Any, covariance: Any) -> tuple[NDArray[np.float64], N
             factor[i, j] = rest / factor[j, j] if factor[j, j] > 0 else 0.0
         rest = matrix[i, i] - factor[i, :i] @ factor[i, :i]
         # A rounding error below zero is a singular covariance, which is allowed.
-        if rest < -1e-12 * scale:
+        if rest < -1e-12 * scales[i, i]:
             raise ValueError(f"covariance must be positive semidefinite, got {matrix.tolist()}")
-        factor[i, i] = math.sqrt(rest) if rest > 1e-15 * scale else 0.0
-    if np.abs(factor @ factor.T - matrix).max() > 1e-9 * scale:
+        factor[i, i] = math.sqrt(rest) if rest > 1e-15 * scales[i, i] else 0.0
+    if (np.abs(factor @ factor.T - matrix) > 1e-9 * scales).any():
         raise ValueError(f"covariance must be positive semidefinite, got {matrix.tolist()}")
     shift = real_array("mean", mean)
     if shift.ndim == 0:
@@ -400,8 +402,8 @@ def _one_dimension(
         half = (right - left)[:, None] / 2
         at = weighted((left[:, None] + half) + half * _PROBED)
         terms = at[:, 1:-1] * half * _FINE[1]
-        beyond = np.abs(at @ _BEYOND)
-        last = np.abs(at @ _LAST)
+        with np.errstate(over="ignore", invalid="ignore"):
+            beyond, last = np.abs(at @ _BEYOND), np.abs(at @ _LAST)
         noise = 1e-12 * np.abs(at).max(axis=1, keepdims=True)
         hidden = np.where(beyond > _UNLIKELY * last + noise, beyond, 0.0).sum(axis=1)
         defect = np.maximum(last - noise, 0.0).max(axis=1)
@@ -412,13 +414,16 @@ def _one_dimension(
     error = np.inf
     accuracy = 1e-12 if tol is None else tol
     if not kinks:
-        (z, w), (last_z, last_w) = _smooth_rule(1), _smooth_rule(0)
-        terms = w * evaluate(integrand, mean + sd * z, name="integrand")
-        other = last_w @ evaluate(integrand, mean + sd * last_z, name="integrand")
+        (z, w), (other_z, other_w) = _smooth_rule(1), _smooth_rule(0)
+        # Two coarser rules, as it costs little here: no kink lies where both agree with the finer.
+        nodes = np.concatenate([z, other_z, -other_z])
+        values = evaluate(integrand, mean + sd * nodes, name="integrand")
+        terms = w * values[: z.size]
         value = float(terms.sum())
+        others = values[z.size :].reshape(2, -1) @ other_w
         tail = np.abs(terms[np.abs(z) > _TAIL]).sum()
-        error = float(abs(value - other) + 4e-16 * np.abs(terms).sum() + tail)
-        used = z.size + last_z.size
+        error = float(np.abs(value - others).max() + 4e-16 * np.abs(terms).sum() + tail)
+        used = nodes.size
         if tol is None or error <= accuracy * max(1.0, abs(value)):
             return value, error, used
     edges = np.unique(np.concatenate([_EDGES, np.clip(cuts, -13.0, 13.0)]))
@@ -436,8 +441,8 @@ def _one_dimension(
         error = float(abs(value - terms.sum()) + floor)
         if tol is None or error <= accuracy * max(1.0, abs(value)):
             return value, error, used
+    before = error * size / max(float(size.sum()), 1e-300)
     value = error = 0.0
-    before = np.zeros(left.size)
     for _ in range(100):
         if not left.size:
             break
