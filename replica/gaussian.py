@@ -1,7 +1,8 @@
 """Gaussian averages in one, two and three dimensions, each with an error estimate.
 
-Smooth directions use Gauss-Hermite rules; directions with declared kinks or jumps are cut there
-into Gauss-Legendre pieces, which keep their full order. `gaussian_average` takes any callable and
+Smooth directions use a Gauss-Hermite rule, directions with declared kinks or jumps are cut there
+into Gauss-Legendre pieces, which keep their full order; each is compared with a rule of another
+kind, since two of one kind agree on what is odd, whether it is smooth or not. `gaussian_average` takes any callable and
 refines until it reaches a tolerance; `mean_1d`, `mean_2d` and `mean_3d` are fixed rules for use
 inside compiled code; `cone_moments` is a closed form. May import `_validation`, `_callables` and
 `_jit` only.
@@ -96,7 +97,8 @@ def gaussian_average(
     mean : float or array_like, shape (d,), optional
         Mean of the Gaussian vector.
     kinks : sequence, optional
-        Where the integrand or its slope jumps. In one dimension, the points. In d dimensions, d
+        Where the integrand or its slope jumps, or has a singularity that can be integrated: it is
+        not evaluated there. In any order, also twice, or far out. In one dimension, the points. In d dimensions, d
         sequences, one per component; an entry is a number, or a function of the *preceding*
         components (``lambda x: 0.5 * x`` for a jump of f(x, y) along y = x / 2).
     tol : float or None, optional
@@ -109,7 +111,10 @@ def gaussian_average(
     -------
     Average
         The most accurate value reached, with its error estimate: the difference between the last
-        two rules, plus the rounding error, plus what the integrand still has in the far tails.
+        two rules, plus the rounding error, plus what the integrand still has in the far tails. A
+        kink that was not declared is found by refinement, in one dimension down to full accuracy.
+        A feature narrower than the distance of the nodes, 0.1 to 0.5 standard deviations at first,
+        that no node sees remains unseen.
 
     Raises
     ------
@@ -315,6 +320,7 @@ def _tensor_rule(
     for i, entries in enumerate(lines):
         center = shift[i] + factor[i, :i] @ z if i else np.full(1, shift[i])
         width = factor[i, i]
+        given = cuts = np.empty((weights.size, 0))
         if width == 0.0:
             new_z, new_w = np.zeros((weights.size, 1)), np.ones((weights.size, 1))
         elif not entries and level < 2:
@@ -336,9 +342,8 @@ def _tensor_rule(
         weights = np.repeat(weights, repeat) * new_w.ravel()
         points = [np.repeat(p, repeat) for p in points]
         points.append(np.repeat(center, repeat) + width * z[-1])
-        if entries and width > 0.0:
-            for k, edge in enumerate(given.T):
-                _leave(np.repeat(edge, repeat), points[-1], z[-1], np.repeat(cuts[:, k], repeat))
+        for edge, cut in zip(given.T, cuts.T, strict=True):
+            _leave(np.repeat(edge, repeat), points[-1], z[-1], np.repeat(cut, repeat))
         # Pieces of length zero, between equal kinks, lie on them.
         inside = new_w.ravel() > 0.0
         if not inside.all():
@@ -520,8 +525,8 @@ def _smooth_rule(level: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """
     if level == 1:
         return _hermite(_HERMITE_ORDER)
-    z = 0.5 * (np.arange(-20, 21) + 0.185)
-    weights = np.exp(-z * z / 2)
+    z = 0.5 * (np.arange(-20.0, 21.0) + 0.185)
+    weights: NDArray[np.float64] = np.exp(-z * z / 2)
     return z, weights / weights.sum()
 
 
