@@ -2,10 +2,10 @@
 
 Smooth directions use a Gauss-Hermite rule, directions with declared kinks or jumps are cut there
 into Gauss-Legendre pieces, which keep their full order; each is compared with a rule of another
-kind, since two of one kind agree on what is odd, whether it is smooth or not. `gaussian_average` takes any callable and
-refines until it reaches a tolerance; `mean_1d`, `mean_2d` and `mean_3d` are fixed rules for use
-inside compiled code; `cone_moments` is a closed form. May import `_validation`, `_callables` and
-`_jit` only.
+kind, since two of one kind agree on what is odd, whether it is smooth or not. `gaussian_average`
+takes any callable and refines until it reaches a tolerance; `mean_1d`, `mean_2d` and `mean_3d` are
+fixed rules for use inside compiled code; `cone_moments` is a closed form. May import `_validation`,
+`_callables` and `_jit` only.
 """
 
 from __future__ import annotations
@@ -98,9 +98,9 @@ def gaussian_average(
         Mean of the Gaussian vector.
     kinks : sequence, optional
         Where the integrand or its slope jumps, or has a singularity that can be integrated: it is
-        not evaluated there. In any order, also twice, or far out. In one dimension, the points. In d dimensions, d
-        sequences, one per component; an entry is a number, or a function of the *preceding*
-        components (``lambda x: 0.5 * x`` for a jump of f(x, y) along y = x / 2).
+        not evaluated there. In any order, also twice, or far out. In one dimension, the points. In
+        d dimensions, d sequences, one per component; an entry is a number, or a function of the
+        *preceding* components (``lambda x: 0.5 * x`` for a jump of f(x, y) along y = x / 2).
     tol : float or None, optional
         Error to reach, absolute below 1 and relative above. None: one pair of fixed rules without
         refinement.
@@ -402,10 +402,13 @@ def _one_dimension(
         values = evaluate(integrand, x, name="integrand").reshape(z.shape)
         return values * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
-    def fine(left: Any, right: Any) -> tuple[Any, Any, Any, Any]:
+    def places(left: Any, right: Any) -> NDArray[np.float64]:
+        half = (right - left)[:, None] / 2
+        return (left[:, None] + half) + half * _PROBED
+
+    def integrals(at: Any, left: Any, right: Any) -> tuple[Any, Any, Any, Any]:
         """Return the integrals of f and |f|, what may hide at the ends, and how poor the fit is."""
         half = (right - left)[:, None] / 2
-        at = weighted((left[:, None] + half) + half * _PROBED)
         terms = at[:, 1:-1] * half * _FINE[1]
         with np.errstate(over="ignore", invalid="ignore"):
             beyond, last = np.abs(at @ _BEYOND), np.abs(at @ _LAST)
@@ -433,13 +436,15 @@ def _one_dimension(
             return value, error, used
     edges = np.unique(np.concatenate([_EDGES, np.clip(cuts, -13.0, 13.0)]))
     left, right = edges[:-1], edges[1:]
-    coarse, size, hidden, defect = fine(left, right)
-    used += left.size * _PROBED.size
+    z, w = _legendre_pieces(_COARSE_EDGES, cuts[None], *_COARSE, 0)
+    z, w = (z[w > 0.0], w[w > 0.0]) if kinks else (np.empty(0), np.empty(0))
+    fine = places(left, right)
+    values = weighted(np.concatenate([fine.ravel(), z]))  # one call of the integrand is cheaper
+    used += values.size
+    at = values[: fine.size].reshape(fine.shape)
+    coarse, size, hidden, defect = integrals(at, left, right)
     if kinks:
-        z, w = _legendre_pieces(_COARSE_EDGES, cuts[None], *_COARSE, 0)
-        z, w = z[w > 0.0], w[w > 0.0]
-        terms = w * math.sqrt(2 * math.pi) * np.exp(z * z / 2) * weighted(z)
-        used += z.size
+        terms = w * math.sqrt(2 * math.pi) * np.exp(z * z / 2) * values[fine.size :]
         value = float(coarse.sum())
         tail = size[np.maximum(np.abs(left), np.abs(right)) > _TAIL].sum()
         floor = 4e-16 * size.sum() + tail + hidden.sum()
@@ -452,17 +457,18 @@ def _one_dimension(
         if not left.size:
             break
         cut = left + _CUT * (right - left)
-        first, first_size, first_hidden, first_defect = fine(left, cut)
-        second, second_size, second_hidden, second_defect = fine(cut, right)
-        used += 2 * left.size * _PROBED.size
-        size = first_size + second_size
+        lows, highs = np.concatenate([left, cut]), np.concatenate([cut, right])
+        parts = np.stack(integrals(weighted(places(lows, highs)), lows, highs)).reshape(4, 2, -1)
+        (first, second), sizes, hidden, defects = parts
+        used += lows.size * _PROBED.size
+        size = sizes.sum(axis=0)
         piece_error = np.abs(first + second - coarse)
         # Where a polynomial fits the parts no better than the whole, no rule converges fast: two
         # that agree do so by accident.
-        slow = np.maximum(first_defect, second_defect) > 1e-3 * defect
+        slow = defects.max(axis=0) > 1e-3 * defect
         piece_error = np.where(slow, np.maximum(piece_error, 0.1 * before), piece_error)
         piece_error += 4e-16 * size
-        piece_error += first_hidden + second_hidden
+        piece_error += hidden.sum(axis=0)
         piece_error += np.where(np.maximum(np.abs(left), np.abs(right)) > _TAIL, size, 0.0)
         scale = max(1.0, abs(value + float((first + second).sum())))
         done = piece_error <= np.maximum(0.02 * accuracy * scale, 8e-16 * size)
@@ -479,7 +485,7 @@ def _one_dimension(
             np.concatenate([cut[again], right[again]]),
         )
         coarse = np.concatenate([first[again], second[again]])
-        defect = np.concatenate([first_defect[again], second_defect[again]])
+        defect = defects[:, again].ravel()
         before = np.concatenate([piece_error[again], piece_error[again]])
     return value, error, used
 
