@@ -14,7 +14,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
-from ._callables import evaluate
+from ._callables import evaluate, refuse_random
 from ._jit import jit
 
 __all__ = ["ActivationTable", "activation_at", "activation_value", "first_breaks"]
@@ -23,6 +23,9 @@ __all__ += ["tabulate"]
 _DEGREE = 16
 # Pieces are halved at most this often: 80 / 2**22 is 2e-5, the finest scale that is resolved.
 _MAX_HALVINGS = 22
+# More unresolved pieces than this per unit of half-width: noise, not a function. A wave needs about
+# two pieces per period.
+_MAX_DENSITY = 128
 # Pieces grow with |u|, so that a growing activation stays accurate where the fields are.
 _FIRST_BREAKS = (-16.0, -4.0, -1.0, 0.0, 1.0, 4.0, 16.0)
 _NODES = np.cos(np.pi * (np.arange(_DEGREE + 1) + 0.5) / (_DEGREE + 1))
@@ -48,16 +51,18 @@ def tabulate(
     Raises
     ------
     ValueError
-        If the activation has a kink or jump that is not among `kinks`, or if `derivative` is not
-        the derivative of `activation`.
+        If the activation has a kink or jump that is not among `kinks`, is noise, gives another
+        value when it is called again, or if `derivative` is not the derivative of `activation`.
     """
     edges = first_breaks(half_width, kinks)
     done: list[tuple[float, NDArray[np.float64]]] = []
     left, right = edges[:-1], edges[1:]
-    for _ in range(_MAX_HALVINGS):
+    for level in range(_MAX_HALVINGS):
         middle, half = (left + right) / 2, (right - left) / 2
         points = middle[:, None] + half[:, None] * _NODES
         values = evaluate(activation, points.ravel(), name="activation").reshape(points.shape)
+        if level == 0:
+            refuse_random(activation, points.ravel(), values.ravel(), name="activation")
         series = values @ _TO_SERIES.T
         # Below 1e-2 the values count as small: their absolute accuracy is what matters.
         scale = np.maximum(np.abs(values).max(axis=1), 1e-2)
@@ -66,6 +71,11 @@ def tabulate(
         left, middle, right = left[~resolved], middle[~resolved], right[~resolved]
         if not left.size:
             break
+        if left.size > _MAX_DENSITY * half_width:
+            raise ValueError(
+                f"activation is not smooth anywhere near u = {left[0]:.6g}: its values look like "
+                "noise, or are rounded to single precision"
+            )
         left, right = np.concatenate([left, middle]), np.concatenate([middle, right])
     else:
         raise ValueError(

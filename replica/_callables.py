@@ -16,7 +16,7 @@ import numpy as np
 from numba.core.registry import CPUDispatcher
 from numpy.typing import NDArray
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "refuse_random"]
 
 # Points at which a whole-array call of a Python function is compared with scalar calls.
 _PROBES = 17
@@ -54,6 +54,31 @@ def evaluate(
             f"{name} must return finite numbers, got {float(values[first])} at {_at(points, first)}"
         )
     return values
+
+
+def refuse_random(
+    function: Callable[..., Any],
+    points: NDArray[np.float64],
+    values: NDArray[np.float64],
+    *,
+    name: str,
+) -> None:
+    """Call `function` once more at the points where it gave `values`.
+
+    Raises
+    ------
+    ValueError
+        If it gives something else now.
+    """
+    again = evaluate(function, points, name=name)
+    # Vector units may differ from scalar code in the last bits.
+    changed = np.abs(again - values) > 1e-13 * (1.0 + np.abs(values))
+    if changed.any():
+        at = int(np.argmax(changed))
+        raise ValueError(
+            f"{name} must be a function of its argument alone, got {float(values[at])} and then "
+            f"{float(again[at])} at u = {points[at]:.17g}"
+        )
 
 
 def _evaluate_python(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._saddle_point import WIDTHS, prepared, teacher_law
+from ._status import Status, warn_not_converged
 from ._validation import broadcast, choice, real_array
 from .finite_temperature import gibbs_averages
 from .students import LeakyReLU, as_activation
@@ -69,6 +70,12 @@ def free_energy(
     TypeError, ValueError
         If an argument is out of range, or ``q <= gamma ** 2``.
 
+    Warns
+    -----
+    ConvergenceWarning
+        If an element could not be evaluated: its fields leave the table of the activation, at
+        sqrt(q) of 1000 and more. Its value is NaN.
+
     Notes
     -----
     Theory: :eq:`eq-free-energy` in :doc:`/finite_temperature`.
@@ -97,7 +104,9 @@ def free_energy(
                 break
         entropic = 0.5 * g * g * (1 - r) * (1 + r) / d + 0.5 * math.log(d)
         result[index] = -(entropic + load * mean_ln_z) / b + 0.5 * decay * self_overlap
-    return result
+    failed = np.where(np.isfinite(result), Status.CONVERGED, Status.NON_FINITE)
+    warn_not_converged(np.asarray(failed, dtype=np.int8), stacklevel=2)
+    return np.where(np.isfinite(result), result, np.nan)
 
 
 def free_energy_published(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -28,7 +28,7 @@ from .ridge import solve_ridge
 from .students import LINEAR, LeakyReLU, Student, as_activation
 from .teacher_average import LEGENDRE, Teacher, graded_edges, prepare_teacher
 
-__all__ = ["WIDTHS", "GeneralEquilibrium", "Point", "cross_moment", "prepared", "solve_all"]
+__all__ = ["WIDTHS", "GeneralEquilibrium", "Point", "mean_square_error", "prepared", "solve_all"]
 __all__ += ["teacher_law"]
 
 _TOLERANCE = 1e-10
@@ -40,6 +40,12 @@ _ACCURATE = 1e-5
 WIDTHS = (40.0, 160.0, 640.0, 2560.0, 10240.0)
 _EDGES = np.array([-8.5, -5.0, -2.5, 0.0, 2.5, 5.0, 8.5])
 _MAX_EVALUATIONS = 300
+# Without decay, chi may have no fixed point. It has none if every one of so many steps, some of
+# them as long as ln(chi) + 1, would raise it by so much; and a search that has not halved its
+# residual for so long is in a valley without a bottom.
+_GROWTH_STEPS = 25
+_GROWTH = 0.02
+_PATIENCE = 30
 # Below both of these a leaky student may have two saddle points, see `piecewise`.
 _UNIQUE_SLOPE = 0.02
 _UNIQUE_ZETA = 1e-3
@@ -154,6 +160,7 @@ class Point:
     width: int = 0
     n_evaluations: int = 0
     last: tuple[Any, Any] = (None, None)
+    diverges: bool = False
 
     def evaluate(self, chi: float, m: float, q: float, level: int) -> NDArray[np.float64]:
         """Return the averages at the order parameters, on the table that is wide enough."""
@@ -230,12 +237,13 @@ def solve_all(
     for point in points[:1]:  # a user function that raises does so here, in the calling thread
         point.table()
         teacher_law(whom, point.S, noise)
-    rows: list[dict[str, Any] | None] = [None] * len(points)
+    rows: list[dict[str, Any] | None] = [_unbounded(point) for point in points]
     _on_threads(points, rows, lambda point: _solve_cold(point))
     _continue(points, rows, parameters)
     for i, point in enumerate(points):
-        if rows[i] is None and point.zeta == 0.0 and _diverges_without_decay(point):
-            rows[i] = _FAILED | {"status": int(Status.NEEDS_DECAY)}
+        if rows[i] is None and point.diverges:
+            rows[i] = _failed(Status.NEEDS_DECAY)
+    rows = [row if row is None else _checked(row) for row in rows]
     columns = {}
     for field in fields(GeneralEquilibrium):
         if field.name in _KEPT:
@@ -252,6 +260,33 @@ def solve_all(
 _KEPT = tuple(f.name for f in fields(GeneralEquilibrium))[4:-2]
 _FAILED: dict[str, Any] = dict.fromkeys(_KEPT, math.nan)
 _FAILED |= {"rs_stable": False, "n_evaluations": 0, "status": int(Status.MAX_ITERATIONS)}
+# At zero temperature, or without a bound on the weights.
+_MAY_BE_INFINITE = ("entropy", "replicon", "chi")
+
+
+def _failed(status: Status) -> dict[str, Any]:
+    return _FAILED | {"status": int(status)}
+
+
+def _checked(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the row, or that of a failure if it is called converged and holds a NaN."""
+    sound = all(
+        math.isfinite(value) or (name in _MAY_BE_INFINITE and not math.isnan(value))
+        for name, value in row.items()
+    )
+    return row if sound or row["status"] != Status.CONVERGED else _failed(Status.NON_FINITE)
+
+
+def _unbounded(point: Point) -> dict[str, Any] | None:
+    """Return the row of a problem that has no solution because nothing bounds the weights.
+
+    The saddle point asks for alpha E[1 - var_u / V] = 1 - zeta chi, and the variance is positive
+    (at zero temperature du/domega, which is not negative): fewer samples than weights leave
+    directions without any force.
+    """
+    if point.zeta > 0.0 or point.alpha > 1.0:
+        return None
+    return None if point.cold and math.isinf(point.beta) else _failed(Status.NEEDS_DECAY)
 
 
 def _on_threads(points: list[Point], rows: list[Any], solve: Callable[[Point], Any]) -> None:
@@ -291,7 +326,8 @@ def _solve_cold(point: Point) -> dict[str, float] | None:
         starts.append(np.array([starts[0][0] - 1.0, 0.1 * starts[0][1], starts[0][2]]))
     rough: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
     for start in starts:
-        found = _fixed_point(lambda x: point.step(x, 0), start, _ROUGH, damp=point.cold is None)
+        step = _watched(point, 0)
+        found = _fixed_point(step, start, _ROUGH, damp=point.cold is None)
         if found is not None and all(np.abs(found[0] - x).max() > 0.01 for x, _ in rough):
             rough.append(found[:2])
     rows = [row for row in (_polish(point, *start) for start in rough) if row is not None]
@@ -337,15 +373,6 @@ def _start_from(row: dict[str, float]) -> NDArray[np.float64]:
     m = row["gamma"] * row["R"]
     rest = max(row["gamma"] ** 2 - m * m, 1e-300)
     return np.array([math.log(row["chi"]), m, math.log(rest)])
-
-
-def _diverges_without_decay(point: Point) -> bool:
-    """Whether chi grows like 1/zeta as zeta vanishes: the student fits what it is asked to."""
-    rows = [
-        _solve_cold(replace(point, zeta=zeta, cold=None, last=(None, None)))
-        for zeta in (1e-3, 1e-5)
-    ]
-    return None not in rows and rows[1]["chi"] > 30 * rows[0]["chi"]  # type: ignore[index]
 
 
 def _linear_start(point: Point) -> NDArray[np.float64]:
@@ -394,7 +421,7 @@ def _polish(
     coarse = None
     for level in range(1, len(LEGENDRE)):
         tolerance = _HAND_OVER if coarse is None else _TOLERANCE
-        found = _fixed_point(lambda x, level=level: point.step(x, level), x, tolerance, jacobian)
+        found = _fixed_point(_watched(point, level), x, tolerance, jacobian)
         if found is None:
             return None
         x, jacobian, residual = found
@@ -404,6 +431,36 @@ def _polish(
                 return _describe(point, x, float(residual), error, level)
         coarse = x
     return None
+
+
+def _watched(point: Point, level: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Return ``point.step`` at `level`; without decay NaN once the search is vain."""
+
+    def step(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return point.step(x, level)
+
+    if point.zeta > 0.0:
+        return step
+    count = halved = 0
+    best = least_growth = math.inf
+    widens = False  # if not, it is the distance from a noise-free teacher that has no fixed point
+
+    def watched(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        nonlocal count, halved, best, least_growth, widens
+        if (count >= _GROWTH_STEPS and least_growth > _GROWTH) or count - halved > _PATIENCE:
+            point.diverges |= widens and least_growth > 0.0
+            return np.full(3, np.nan)
+        new = step(x)
+        count += 1
+        if np.isfinite(new).all():
+            least_growth = min(least_growth, float(new[0] - x[0]))
+            widens = bool(new[2] > x[2])
+            size = float(np.abs(new - x).max())
+            if size < 0.5 * best:
+                best, halved = size, count
+        return new
+
+    return watched
 
 
 def _fixed_point(
@@ -500,16 +557,16 @@ def _describe(
         entropy = beta * energy - beta_f
     rule = LEGENDRE[2]
     law = teacher_law(point.teacher, point.S, point.noise)
-    width = next((w for w in WIDTHS if w > 9 * math.sqrt(q)), WIDTHS[-1])
+    # Two fields of 8.5 standard deviations each, at right angles.
+    reach = 12.1 * math.sqrt(q)
+    width = next((w for w in WIDTHS if w > reach), WIDTHS[-1])
+    if isinstance(point.student, LeakyReLU):  # two straight lines, as long as anybody likes
+        width = max(width, reach)
     table, truth = prepared(point.student, width), law.activation
-    of_truth = cross_moment(truth, truth, 1.0, 1.0, 1.0, rule)
-    overlap = cross_moment(table, truth, gamma2, m, 1.0, rule)
-    gen_error = of_truth - 2 * overlap + cross_moment(table, table, gamma2, gamma2, gamma2, rule)
-    gibbs = mean = gen_error
+    gen_error = gibbs = mean = mean_square_error(table, truth, m, rest, 0.0, rule)
     if not cold:
-        overlap = cross_moment(table, truth, q, m, 1.0, rule)
-        gibbs = of_truth - 2 * overlap + cross_moment(table, table, q, q, q, rule)
-        mean = of_truth - 2 * overlap + cross_moment(table, table, q, gamma2, q, rule)
+        gibbs = mean_square_error(table, truth, m, rest + V, 0.0, rule)
+        mean = mean_square_error(table, truth, m, rest, V, rule)
     return {
         "gamma": math.sqrt(gamma2),
         "R": m / math.sqrt(gamma2),
@@ -532,26 +589,32 @@ def _describe(
 
 
 @jit
-def cross_moment(
-    first: Any, second: Any, var_a: float, cov: float, var_b: float, rule: Any
+def mean_square_error(
+    student: Any, teacher: Any, m: float, rest: float, V: float, rule: Any
 ) -> float:
-    """E[g(a) h(b)] of two activations over a centered Gaussian pair (a, b)."""
+    """E[(phi(z) - G(w))^2] of a field w of covariance m with z and variance ``m^2 + rest``.
+
+    G(w) is the average of g(u) over u ~ N(w, V). A mean of squares: the moments of phi and G would
+    cancel where the student is close to its teacher.
+    """
     nodes, weights = rule
-    sd = math.sqrt(var_a)
-    gain = cov / var_a
-    rest2 = var_b - gain * cov
-    rest = math.sqrt(rest2) if rest2 > 1e-15 * var_b else 0.0
-    kinks_a = first.u[first.kink] / sd
-    kinks_b = second.u[second.kink]
-    # The mean over b given a turns quickly where its center passes a kink.
-    count = kinks_a.size
-    centers = np.empty(count + kinks_b.size)
-    widths = np.zeros(centers.size)
-    centers[:count] = kinks_a
-    for k in range(kinks_b.size):
+    variance = rest + m * m
+    sd = math.sqrt(variance)
+    gain = m / variance
+    spread = math.sqrt(rest / variance)  # of z, given w
+    width = math.sqrt(V)
+    kinks_u = student.u[student.kink]
+    kinks_z = teacher.u[teacher.kink]
+    # The average given w turns quickly where it passes a kink.
+    count = kinks_u.size
+    centers = np.empty(count + kinks_z.size)
+    widths = np.empty(centers.size)
+    centers[:count] = kinks_u / sd
+    widths[:count] = width / sd
+    for k in range(kinks_z.size):
         if gain != 0.0:
-            centers[count] = kinks_b[k] / (gain * sd)
-            widths[count] = rest / abs(gain * sd)
+            centers[count] = kinks_z[k] / (gain * sd)
+            widths[count] = spread / abs(gain * sd)
             count += 1
     edges = graded_edges(_EDGES, centers[:count], widths[:count], 1.0)
     total = 0.0
@@ -562,22 +625,29 @@ def cross_moment(
         for j in range(nodes.size):
             v = edges[i] + length * nodes[j]
             p = weights[j] * length * math.exp(-0.5 * v * v) / math.sqrt(2 * math.pi)
-            a = sd * v
-            mean = gain * a
-            if rest == 0.0:
-                inner = activation_value(second.breaks, second.series, mean)
-            else:
-                inner = 0.0
-                centers_b = (kinks_b - mean) / rest
-                edges_b = graded_edges(_EDGES, centers_b, np.zeros(centers_b.size), 1.0)
-                for k in range(edges_b.size - 1):
-                    length_b = edges_b[k + 1] - edges_b[k]
-                    for n in range(nodes.size):
-                        z = edges_b[k] + length_b * nodes[n]
-                        pz = weights[n] * length_b * math.exp(-0.5 * z * z)
-                        inner += pz * activation_value(
-                            second.breaks, second.series, mean + rest * z
-                        )
-                inner /= math.sqrt(2 * math.pi)
-            total += p * activation_value(first.breaks, first.series, a) * inner
+            w = sd * v
+            output = _mean_activation(student, kinks_u, w, width, 0.0, False, rule)
+            total += p * _mean_activation(teacher, kinks_z, gain * w, spread, output, True, rule)
     return total
+
+
+@jit
+def _mean_activation(
+    activation: Any, kinks: Any, mean: float, sd: float, other: float, square: bool, rule: Any
+) -> float:
+    """E[g(u)] over u ~ N(mean, sd^2), or E[(g(u) - other)^2]."""
+    nodes, weights = rule
+    if sd == 0.0:
+        value = activation_value(activation.breaks, activation.series, mean)
+        return (value - other) ** 2 if square else value
+    centers = (kinks - mean) / sd
+    edges = graded_edges(_EDGES, centers, np.zeros(centers.size), 1.0)
+    total = 0.0
+    for k in range(edges.size - 1):
+        length = edges[k + 1] - edges[k]
+        for n in range(nodes.size):
+            z = edges[k] + length * nodes[n]
+            p = weights[n] * length * math.exp(-0.5 * z * z)
+            value = activation_value(activation.breaks, activation.series, mean + sd * z)
+            total += p * ((value - other) ** 2 if square else value)
+    return total / math.sqrt(2 * math.pi)

@@ -5,7 +5,7 @@ May import `_validation`, `_callables` and `_activation_table` only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf
 
 from ._activation_table import ActivationTable, first_breaks, tabulate
-from ._callables import evaluate
+from ._callables import evaluate, refuse_random
 from ._suggest import suggestion
 from ._validation import ArgumentError, ArgumentTypeError, real_array, real_scalar
 
@@ -105,9 +105,11 @@ class Student:
     Raises
     ------
     TypeError
-        If `activation` or `derivative` is not a function or does not return one real number.
+        If `activation` or `derivative` is not a function, does not return one real number, or
+        cannot be hashed.
     ValueError
-        If kinks are not finite and strictly increasing, or a value of g is not finite.
+        If kinks are not finite and strictly increasing, or a value of g is not finite or another
+        one when g is called again.
 
     Examples
     --------
@@ -129,9 +131,14 @@ class Student:
             raise ValueError(f"kinks must be strictly increasing, got {self.kinks!r}")
         object.__setattr__(self, "kinks", tuple(kinks.tolist()))
         # Two points away from most kinks: enough to refuse what is not a scalar function.
-        evaluate(self.activation, np.array([-0.6180339887, 0.7548776662]), name="activation")
-        if self.derivative is not None:
-            evaluate(self.derivative, np.array([-0.6180339887, 0.7548776662]), name="derivative")
+        points = np.array([-0.6180339887, 0.7548776662])
+        for name in ("activation", "derivative"):
+            function = getattr(self, name)
+            if name == "activation" or function is not None:
+                values = evaluate(function, points, name=name)
+                refuse_random(function, points, values, name=name)
+                if not isinstance(function, Hashable):
+                    raise TypeError(f"{name} must be hashable, got {function!r}")
 
     @property
     def name(self) -> str:

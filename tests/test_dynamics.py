@@ -1,6 +1,7 @@
 """Learning dynamics: closed forms against quadrature and mpmath, flow against finite-N chains."""
 
 import math
+import pickle
 import shlex
 import warnings
 
@@ -18,7 +19,7 @@ from replica import ConvergenceWarning, Status
 from replica.cli import dynamics as dynamics_command
 from replica.cli import main
 from replica.dynamics import _closed_forms, mini_batch
-from replica.dynamics._model import METHODS
+from replica.dynamics._model import METHODS, make_model
 from replica.students import ERF, LINEAR, RELU, LeakyReLU, Student
 
 LEAKY = LeakyReLU(0.25)
@@ -109,6 +110,54 @@ def test_averages_vanish_quadratically_without_cancellation(student):
     small, tiny = (_closed_forms.averages(*pair, 0.0, 1.0, D)[3] / D for D in (1e-10, 1e-12))
     tolerance = 1e-3 if student is ERF else 1e-5
     assert tiny == pytest.approx(small, rel=tolerance)
+
+
+@mp.workdps(650)
+def erf_reference(gamma, D):
+    """Error, P and I2 without noise of two erf units, from their arcsines in 650 digits."""
+    gamma, D = mp.mpf(gamma), mp.mpf(D)
+    q, R, c = gamma**2, 1 - D, 2 / mp.pi
+    w = 1 + 2 * q
+
+    def distance(x, y, k):
+        third = mp.asin(k / mp.sqrt((1 + x) * (1 + y)))
+        return mp.asin(x / (1 + x)) + mp.asin(y / (1 + y)) - 2 * third
+
+    P = R / mp.sqrt(2 * (1 + q) - q * R * R) - gamma / mp.sqrt(w)
+    I2 = c * c / mp.sqrt(w) * distance(q / w, 1 - 2 * q * R * R / w, gamma * R / w)
+    return [c * distance(q, mp.mpf(1), gamma * R), c / (1 + q) * P, I2]
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1.0 + 2.0**-52, 1.0 - 1e-12, 1.0 + 1e-6, 0.7, 3.0, 1e-3])
+@pytest.mark.parametrize("D", [1e-300, 1e-100, 5e-17, 5e-10, 1e-6, 0.1, 1.0, 1.5, 2.0])
+def test_erf_averages_do_not_cancel(gamma, D):
+    values = _closed_forms.averages(_closed_forms.ERF_PAIR, 0.0, 0.0, 0.0, gamma, D)
+    error = _closed_forms.generalization_error(_closed_forms.ERF_PAIR, 0.0, 0.0, gamma, D)
+    found = (error, values[0], values[3])
+    for value, exact in zip(found, erf_reference(gamma, D), strict=True):
+        assert abs(value - exact) <= 1e-13 * abs(exact)
+
+
+def test_erf_error_at_negative_gamma_is_that_of_the_mirrored_state():
+    for gamma, D in ((0.8, 1e-12), (1.0, 5e-10), (2.0, 0.3)):
+        direct = _closed_forms.generalization_error(_closed_forms.ERF_PAIR, 0.0, 0.0, gamma, D)
+        mirrored = _closed_forms.generalization_error(
+            _closed_forms.ERF_PAIR, 0.0, 0.0, -gamma, 2.0 - D
+        )
+        assert mirrored == pytest.approx(direct, rel=1e-12 + 4e-16 / D)  # 2 - D is rounded
+
+
+@pytest.mark.parametrize("a", [0.0, 0.3, 1.0])
+def test_drift_of_a_matched_pair_does_not_cancel(a):
+    # To first order P = -(1 + a^2) / 2 D at gamma = 1.
+    for D in (1e-12, 1e-20, 1e-300):
+        drift = _closed_forms.averages(0, a, a, 0.0, 1.0, D)[0]
+        assert drift == pytest.approx(-(1 + a * a) / 2 * D, rel=2 * math.sqrt(D))
+
+
+def test_a_copied_erf_is_served_by_the_closed_form():
+    twin = pickle.loads(pickle.dumps(ERF))
+    assert make_model("sgd", twin, twin).pair == (_closed_forms.ERF_PAIR, 0.0, 0.0)
 
 
 def test_averages_at_negative_gamma_are_the_mirrored_state():

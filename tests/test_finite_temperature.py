@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.integrate import quad
 
 import replica
-from replica import LeakyReLU, Status
+from replica import ConvergenceWarning, LeakyReLU, Status, _saddle_point
 from replica.finite_temperature import (
     gibbs_averages,
     sample_free_energy,
@@ -90,6 +93,74 @@ def test_linear_student_meets_the_closed_form_at_every_temperature(beta):
     )
     assert point.posterior_mean_gen_error == pytest.approx(float(exact.gen_error), rel=1e-6)
     assert point.rs_stable
+
+
+NUMBERS = ("gamma", "R", "q", "chi", "gen_error", "gibbs_gen_error", "posterior_mean_gen_error")
+NUMBERS += ("train_error", "energy", "free_energy", "entropy", "replicon", "residual")
+
+
+@given(
+    log_alpha=st.floats(-2, 2),
+    log_S=st.floats(-6, 2),
+    log_zeta=st.floats(-6, 2),
+    log_beta=st.floats(-12, 12),
+    slope=st.sampled_from([0.0, 0.3, 1.0]),
+)
+@settings(max_examples=40, deadline=None)
+def test_no_converged_point_holds_a_nan_at_any_temperature(
+    log_alpha, log_S, log_zeta, log_beta, slope
+):
+    alpha, S, zeta, beta = (10.0**x for x in (log_alpha, log_S, log_zeta, log_beta))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        point = solve_finite_temperature(alpha, S, zeta, beta, student=LeakyReLU(slope))
+    values = np.array([getattr(point, name) for name in NUMBERS])
+    assert point.status == Status.CONVERGED or (np.isnan(values).all() and caught)
+    if point.converged:
+        assert np.isfinite(values).all()
+        assert abs(point.R) <= 1 + 1e-12
+        # Jensen: averaging the output cannot make it worse.
+        assert 0 <= point.posterior_mean_gen_error <= point.gibbs_gen_error * (1 + 1e-12)
+
+
+def test_a_nan_in_any_field_is_a_status_and_a_warning(monkeypatch):
+    monkeypatch.setattr(_saddle_point, "mean_square_error", lambda *_: math.nan)
+    with pytest.warns(ConvergenceWarning, match="non-finite"):
+        point = solve_finite_temperature(*PHYSICS, 2.0, student="relu")
+    assert point.status == Status.NON_FINITE
+    assert np.isnan(point.gamma)
+
+
+def test_high_temperature_limit_of_relu_scales_with_the_temperature():
+    """All fields grow like 1 / sqrt(beta), and chi becomes a constant."""
+    beta = np.array([1e-8, 1e-10, 1e-12])
+    point = solve_finite_temperature(1.0, 0.25, 0.25, beta, student="relu")
+    assert point.converged.all()
+    for name in ("q", "gen_error", "gibbs_gen_error", "posterior_mean_gen_error", "train_error"):
+        scaled = getattr(point, name) * beta
+        assert scaled == pytest.approx(np.full(3, scaled[-1]), rel=1e-6)  # O(beta) is left out
+    # The labels do not matter: they are small beside the fields.
+    other = solve_finite_temperature(1.0, 9.0, 0.25, 1e-12, student="relu")
+    assert point.chi == pytest.approx(np.full(3, float(other.chi)), rel=1e-6)
+
+
+def test_fields_just_inside_the_table_do_not_leave_it():
+    # sqrt(q) between 3.3 and 4.5: with the table at 9 sqrt(q) some moments were NaN.
+    beta = np.geomspace(0.2, 0.5, 6)
+    point = solve_finite_temperature(1.0, 0.25, 0.25, beta, student="relu")
+    assert (np.sqrt(point.q) > 2).all()
+    for name in NUMBERS:
+        assert np.isfinite(getattr(point, name)).all()
+
+
+def test_errors_do_not_cancel_where_the_student_meets_its_teacher():
+    # m is known to 1e-10 of itself, so the error (1 - m)^2 to about 1e-10 / (1 - m).
+    alpha, zeta = 100.0, 1e-4
+    point = solve_finite_temperature(alpha, 0.0, zeta, [1e-6, 1.0, 1e6], student="linear")
+    exact = float(replica.gen_error(alpha, 0.0, zeta))
+    assert exact < 2e-12
+    assert point.gen_error == pytest.approx(np.full(3, exact), rel=1e-3)
+    assert point.posterior_mean_gen_error == pytest.approx(np.full(3, exact), rel=1e-3)
 
 
 def test_relu_agrees_with_an_independent_dense_grid():

@@ -7,7 +7,7 @@ import pytest
 
 from reference.free_energy import linear_free_energy
 from reference.tables import FOLDER, read
-from replica import LeakyReLU
+from replica import ConvergenceWarning, LeakyReLU
 from replica._free_energy import free_energy, free_energy_published
 from replica.finite_temperature import solve_finite_temperature
 
@@ -57,6 +57,14 @@ def test_free_energy_is_stationary_at_the_solution(student, beta):
     assert float(free_energy(*at, student=student, beta=beta, **physics)) == pytest.approx(
         float(point.free_energy), abs=1e-9
     )
+
+
+def test_free_energy_beyond_the_table_is_nan_and_a_warning():
+    physics = {"alpha": 1.0, "S": 0.25, "beta": 1e-8, "student": "tanh"}
+    with pytest.warns(ConvergenceWarning, match="1 of 2 points"):
+        values = free_energy(0.6, 0.7, [1.0, 1e9], **physics)
+    assert np.isfinite(values[0])
+    assert np.isnan(values[1])
 
 
 def test_free_energy_is_not_stationary_elsewhere():

@@ -187,6 +187,116 @@ def test_sector_moments_of_a_narrow_sector_do_not_cancel():
     assert abs(yy) < 1e-24
 
 
+def mean_of_tanh(k, shift):
+    """E tanh(k (z + shift)): that of the sign, and the rest, which lives within 40 / k."""
+    x, w = np.polynomial.legendre.leggauss(64)
+    rest = 0.0
+    for low, high in ((-40, -8), (-8, -2), (-2, 0), (0, 2), (2, 8), (8, 40)):
+        t = (low + high) / 2 + (high - low) / 2 * x
+        density = np.exp(-((t / k - shift) ** 2) / 2) / math.sqrt(2 * math.pi) / k
+        rest += (high - low) / 2 * float(w @ ((np.tanh(t) - np.sign(t)) * density))
+    return rest + math.erf(shift / math.sqrt(2))
+
+
+def refuted(average, exact):
+    """Whether the error is more than ten times its estimate, beyond rounding of the reference."""
+    return abs(average.value - exact) > 10 * average.error + 4e-16 * abs(exact)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.15, 1e-3, 1e-6])
+@pytest.mark.parametrize("tol", [1e-12, 1e-5])
+def test_error_of_undeclared_steps_and_kinks_is_honest(scale, tol):
+    shifts = np.random.default_rng(8).normal(0, scale, 50)
+    for c in shifts:
+        step = gaussian_average(np.sign, mean=c, tol=tol)
+        assert not refuted(step, math.erf(c / math.sqrt(2)))
+        kink = gaussian_average(np.abs, mean=c, tol=tol)
+        density = math.exp(-c * c / 2) / math.sqrt(2 * math.pi)
+        assert not refuted(kink, c * math.erf(c / math.sqrt(2)) + 2 * density)
+
+
+@pytest.mark.parametrize("k", [10.0, 1e2, 1e3, 1e4, 1e5, 1e6])
+def test_error_of_steep_functions_is_honest(k):
+    for c in np.random.default_rng(9).normal(0, 0.5, 35):
+        average = gaussian_average(lambda z: np.tanh(k * z), mean=c)
+        assert not refuted(average, mean_of_tanh(k, c))
+
+
+def test_error_of_a_pair_of_rules_is_honest_at_a_step():
+    for c in np.random.default_rng(10).normal(0, 1.0, 200):
+        average = gaussian_average(np.sign, mean=c, tol=None)
+        assert not average.converged
+        assert not refuted(average, math.erf(c / math.sqrt(2)))
+
+
+def test_a_kink_declared_a_little_beside_its_place_is_not_called_exact():
+    for beside in (1e-3, 1e-6):
+        average = gaussian_average(lambda z: np.sign(z - 0.3), kinks=[0.3 - beside])
+        assert not refuted(average, -math.erf(0.3 / math.sqrt(2)))
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_undeclared_steps_of_several_variables_are_not_called_converged(dimension):
+    rng = np.random.default_rng(12)
+    limit = 20_000 if dimension == 2 else 350_000
+    for _ in range(60 if dimension == 2 else 5):
+        c = rng.normal(0, rng.choice([1e-3, 0.15, 1.0]), dimension)
+        exact = math.erf(c[0] / math.sqrt(2))
+        for step in (
+            lambda *x: np.sign(x[0]) + 0.0 * x[1],
+            lambda *x: np.tanh(1e4 * x[0]) + 0.0 * x[1],
+        ):
+            average = gaussian_average(step, np.eye(dimension), mean=c, max_evaluations=limit)
+            assert not average.converged
+            assert abs(average.value - exact) < 0.3
+
+
+def test_compiled_mean_is_honest_beside_the_edges_of_its_pieces():
+    sign = numba.njit(lambda z: np.sign(z))
+    for c in np.random.default_rng(13).normal(0, 1e-3, 50):
+        value, error = mean_1d(sign, c, 1.0, np.empty(0))
+        assert error > 1e-3
+        assert abs(value - math.erf(c / math.sqrt(2))) <= 10 * error
+
+
+@pytest.mark.parametrize(
+    ("mean", "kinks"),
+    [
+        (0.0, [0.0]),
+        (0.0, [0.0, 0.0, 1e-300, 13.0, -13.0, 1e9]),
+        (0.3, [0.3]),
+        (2.0, [2.0, 2.0]),
+    ],
+)
+def test_singularity_at_a_declared_kink_is_never_evaluated(mean, kinks):
+    average = gaussian_average(lambda z: math.log(abs(z - mean)), mean=mean, kinks=kinks, tol=1e-9)
+    assert average.converged
+    assert average.value == pytest.approx(-(np.euler_gamma + math.log(2)) / 2, abs=1e-9)
+
+
+def test_singularities_on_kinks_of_two_variables_are_never_evaluated():
+    average = gaussian_average(
+        lambda x, y: math.log(abs(x)) + math.log(abs(y - x)),
+        np.eye(2),
+        kinks=[[0.0, 0.0], [lambda x: x, lambda x: x]],
+        max_evaluations=20_000,
+    )
+    exact = -np.euler_gamma - math.log(2) / 2
+    assert not average.converged
+    assert abs(average.value - exact) <= 10 * average.error
+
+
+def test_components_of_very_different_scale_are_all_averaged():
+    # The second component is independent of the first and 1e9 times smaller.
+    average = gaussian_average(lambda x, y: np.cos(1e9 * y), [[1.0, 0.0], [0.0, 1e-18]])
+    assert average.value == pytest.approx(math.exp(-0.5), rel=1e-12)
+
+
+def test_variance_zero_evaluates_at_the_mean_once():
+    average = gaussian_average(lambda z: 3.0 * z, 0.0, mean=2.0, kinks=[2.0], tol=0.0)
+    assert (average.value, average.n_evaluations) == (6.0, 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "keywords", "error", "words"),
     [

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import math
+import pickle
 
 import numba
 import numpy as np
@@ -107,6 +110,57 @@ def test_an_exception_in_an_activation_keeps_its_own_traceback():
     with pytest.raises(ArithmeticError, match="mine") as caught:
         solve_general_student(1.0, 0.1, 0.1, student=Student(activation))
     assert caught.traceback[-1].name == "activation"
+
+
+@pytest.mark.parametrize("student", [s for s in STUDENTS if s is not HARD_TANH], ids=ids)
+def test_copies_of_a_student_are_equal_to_it(student):
+    twins = (pickle.loads(pickle.dumps(student)), copy.copy(student), copy.deepcopy(student))
+    for twin in twins:
+        assert twin == student
+        assert hash(twin) == hash(student)
+
+
+def calls():
+    """Count its calls, and let the count show in the value."""
+    count = itertools.count()
+    return lambda u: u + 1e-9 * next(count)
+
+
+def random_far_out():
+    rng = np.random.default_rng()
+    return lambda u: math.tanh(u) + (1e-6 * rng.normal() if abs(u) > 5 else 0.0)
+
+
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, u):
+        return math.tanh(u)
+
+
+@pytest.mark.parametrize(
+    ("activation", "error", "words"),
+    [
+        (calls(), ValueError, "function of its argument alone"),
+        (random_far_out(), ValueError, "function of its argument alone"),
+        (lambda u: np.tanh(u) + 1e-8 * np.sin(1e9 * u), ValueError, "look like noise"),
+        (lambda u: np.float32(np.tanh(u)), ValueError, "rounded to single precision"),
+        (Unhashable(), TypeError, "activation must be hashable"),
+        (lambda u: complex(u), TypeError, "must return one real number"),
+        (lambda u: np.array([u]), TypeError, "must return one real number"),
+        (lambda u: u if u < 5 else math.nan, ValueError, "must return finite numbers"),
+        (lambda u: 1 / (u - u), ZeroDivisionError, "division"),
+    ],
+)
+def test_what_is_no_function_is_refused_by_the_table(activation, error, words):
+    with pytest.raises(error, match=words):
+        Student(activation).table(40.0)
+
+
+def test_a_random_derivative_is_refused():
+    count = itertools.count()
+    with pytest.raises(ValueError, match="derivative must be a function of its argument alone"):
+        Student(np.tanh, lambda u: 1.0 + 1e-9 * next(count))
 
 
 # --- The proximal step ---------------------------------------------------------------------------
@@ -365,3 +419,50 @@ def test_rules_that_never_agree_are_not_called_converged(monkeypatch):
     with pytest.warns(ConvergenceWarning, match="1 of 1"):
         point = solve_general_student(1.0, 0.1, 0.1, student="relu")
     assert np.isnan(point.energy)
+
+
+@pytest.mark.parametrize("student", ["tanh", "erf", "softplus", "quadratic", "sign"])
+@pytest.mark.parametrize("beta", [3.0, np.inf])
+def test_fewer_samples_than_weights_need_decay_and_nothing_is_iterated(student, beta, monkeypatch):
+    monkeypatch.setattr(_saddle_point.Point, "evaluate", None)  # any evaluation would raise
+    with pytest.warns(ConvergenceWarning, match="needs zeta > 0"):
+        result = replica.solve_equilibrium([0.3, 1.0], 0.1, 0.0, student=student, beta=beta)
+    assert (result.status == Status.NEEDS_DECAY).all()
+    assert np.isnan(result.gen_error).all()
+
+
+def test_points_without_decay_are_decided_in_few_evaluations(monkeypatch):
+    count = 0
+    step = _saddle_point.Point.step
+
+    def counted(self, x, level):
+        nonlocal count
+        count += 1
+        return step(self, x, level)
+
+    monkeypatch.setattr(_saddle_point.Point, "step", counted)
+    for student, alpha, S in (("tanh", 1.1, 0.1), ("erf", 1.5, 0.1), ("softplus", 1.5, 0.0)):
+        count = 0
+        with pytest.warns(ConvergenceWarning):
+            assert solve_general_student(alpha, S, 0.0, student=student).status == 4
+        assert count <= 120  # there were 700 to 1300
+
+
+@pytest.mark.parametrize(
+    ("student", "alpha", "S", "gen_error"),
+    [
+        # As before points without decay were decided early: chi is 8.3, 8.1 and 19 here.
+        ("erf", 2.0, 0.0, 0.1756253522161101),
+        ("tanh", 2.0, 0.0, 0.20065137681637768),
+        ("quadratic", 1.5, 0.1, 5.874600855519858),
+    ],
+)
+def test_points_without_decay_just_above_the_threshold_converge(student, alpha, S, gen_error):
+    result = solve_general_student(alpha, S, 0.0, student=student)
+    assert result.gen_error == pytest.approx(gen_error, rel=1e-7)
+
+
+def test_noise_free_point_without_decay_is_not_said_to_have_infinite_chi():
+    with pytest.warns(ConvergenceWarning):
+        result = solve_general_student(3.0, 0.0, 0.0, student="softplus", teacher="softplus")
+    assert result.status == Status.MAX_ITERATIONS

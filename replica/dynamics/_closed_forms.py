@@ -56,7 +56,7 @@ def _leaky(
     p2 = (1 - a * a) * (1 - b * b) / (2 * math.pi)
     p3 = (1 - a**3) * (1 - b) / (2 * math.pi)
 
-    P = (1 + a * b) / 2 * R + p1 * first - gamma * (1 + a * a) / 2
+    P = (1 + a * a) / 2 * ((1 - gamma) - D) + a * (b - a) / 2 * R + p1 * first
     P_gamma = -(1 + a * a) / 2
     P_D = -(1 + a * b) / 2 + p1 * theta
 
@@ -69,6 +69,32 @@ def _leaky(
     kappa = (1 + a * b) / 2 - p1 * theta
     G = sine * sine * kappa
     return P, P_gamma, P_D, I2, I2_gamma, I2_D, G, 0.0, 2 * R * kappa - p1 * sine
+
+
+@jit
+def _erf_distance(x: float, y: float, excess: float, k: float, rest: float) -> float:
+    """Return pi / 2 E[(erf(u / sqrt 2) - erf(z / sqrt 2))^2] of variances x, y and covariance k.
+
+    ``excess = x - y`` and ``rest = x y - k^2`` come from where they do not cancel. The average is
+    asin(x / (1 + x)) + asin(y / (1 + y)) - 2 asin(k / sqrt((1 + x) (1 + y))), which does: instead,
+    a difference of arctangents for k^2 = x y, and the turn of the last arcsine from there to k.
+    """
+    sx = math.sqrt(x)
+    sy = math.sqrt(y)
+    root = math.sqrt(1 + x + y)
+    root_x = math.sqrt(1 + 2 * x)
+    root_y = math.sqrt(1 + 2 * y)
+    # Tangents of the two steps, from x to the middle and from there to y, per factor sx and sy.
+    up = excess / (sx * root_x * (1 + y) + sy * root * (1 + x))
+    down = excess / (sy * root_y * (1 + x) + sx * root * (1 + y))
+    bend = root + sx * sy * (x + y + 2 * x * y) / (root_y * (1 + x) + root_x * (1 + y))
+    stretch = math.atan(up * down * bend / (1 + sx * sy * up * down))
+    # Sine and cosine of the turn, times (1 + x) (1 + y).
+    far = math.sqrt(1 + x + y + rest)
+    sine = sx * sy * far - k * root
+    if k > 0.0:
+        sine = rest * (1 + x) * (1 + y) / (sx * sy * far + k * root)
+    return stretch + 2 * math.atan2(sine, far * root + k * sx * sy)
 
 
 @jit
@@ -85,9 +111,13 @@ def _erf(
 
     w = 1 + 2 * q
     root = math.sqrt(w)
+    sine2 = D * (2.0 - D)
     teacher = c * R / ((1 + q) * math.sqrt(det))
     own = c * gamma / ((1 + q) * root)
     P = teacher - own
+    if R * gamma > 0.0:  # the same, where it cancels
+        lead = (1 - gamma) * (1 + gamma) - sine2 * (1 + q)
+        P = c * lead / (math.sqrt(det) * root * (R * root + gamma * math.sqrt(det)))
     P_gamma = -teacher * (2 * gamma / (1 + q) + det_gamma / (2 * det))
     P_gamma -= c / ((1 + q) * root) - own * (2 * gamma / (1 + q) + 2 * gamma / w)
     P_R = c / ((1 + q) * math.sqrt(det)) - teacher * det_R / (2 * det)
@@ -98,15 +128,15 @@ def _erf(
     k = gamma * R / w
     k_gamma = R / w - 4 * gamma * gamma * R / (w * w)
     k_R = gamma / w
-    y = 1 - 2 * q * R * R / w
+    y = (1 + 2 * q * sine2) / w
     y_gamma = -4 * gamma * R * R / (w * w)
     y_R = -4 * q * R / w
-    sx, sx_ = math.asin(x / (1 + x)), 1 / ((1 + x) * math.sqrt(1 + 2 * x))
-    sy, sy_ = math.asin(y / (1 + y)), 1 / ((1 + y) * math.sqrt(1 + 2 * y))
-    both = (1 + x) * (1 + y)
-    sk = math.asin(k / math.sqrt(both))
-    sk_ = 1 / math.sqrt(both - k * k)  # derivative in k; in x it is -sk_ k / (2 (1 + x))
-    bracket = S + c * (sx + sy - 2 * sk)
+    excess = ((gamma - 1) * (gamma + 1) - 2 * q * sine2) / w
+    bracket = S + c * _erf_distance(x, y, excess, k, q * sine2 / w)
+    # Derivatives of the three arcsines; the last in k, in x it is -sk_ k / (2 (1 + x)).
+    sx_ = 1 / ((1 + x) * math.sqrt(1 + 2 * x))
+    sy_ = 1 / ((1 + y) * math.sqrt(1 + 2 * y))
+    sk_ = 1 / math.sqrt((1 + x) * (1 + y) - k * k)
     b_gamma = sx_ * x_gamma + sy_ * y_gamma
     b_gamma -= 2 * sk_ * (k_gamma - k * x_gamma / (2 * (1 + x)) - k * y_gamma / (2 * (1 + y)))
     b_R = sy_ * y_R - 2 * sk_ * (k_R - k * y_R / (2 * (1 + y)))
@@ -115,7 +145,6 @@ def _erf(
     I2_R = c * c * b_R / root
 
     kappa = c / math.sqrt(det)
-    sine2 = D * (2.0 - D)
     G = sine2 * kappa
     G_gamma = -G * det_gamma / (2 * det)
     G_R = -2 * R * kappa - G * det_R / (2 * det)
@@ -160,9 +189,9 @@ def generalization_error(pair: int, a: float, b: float, gamma: float, D: float) 
     D = min(max(D, 0.0), 2.0)
     if pair == ERF_PAIR:
         q = gamma * gamma
-        own = math.asin(q / (1 + q))
-        cross = math.asin(gamma * (1.0 - D) / math.sqrt(2 * (1 + q)))
-        return 2 / math.pi * (own + math.pi / 6 - 2 * cross)
+        excess = (gamma - 1) * (gamma + 1)
+        rest = q * (D * (2.0 - D))
+        return 2 / math.pi * _erf_distance(q, 1.0, excess, gamma * (1.0 - D), rest)
     if gamma < 0.0:
         gamma, D = -gamma, 2.0 - D
     first = _angle_functions(D)[2]
