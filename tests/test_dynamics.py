@@ -238,8 +238,9 @@ def test_integrate_solvers_agree(method):
     options = {"student": "relu", "learning_rate": 0.6, "S": 0.1, "batch_size": size, **start}
     runs = [
         rd.integrate(method, t=[1.0, 5.0, 30.0], solver=solver, **options)
-        for solver in ("LSODA", "Radau", "DOP853")
+        for solver in (None, "LSODA", "Radau", "DOP853")
     ]
+    assert runs[0].solver == ("LSODA" if method == "minibatch-bn" else "RODAS4")
     for run in runs[1:]:
         for name in ("gamma", "one_minus_R", "L"):
             assert getattr(run, name) == pytest.approx(getattr(runs[0], name), rel=1e-6)
@@ -247,7 +248,7 @@ def test_integrate_solvers_agree(method):
 
 def test_integrate_reaches_long_times_and_full_overlap():
     # R = 1 is approached exponentially: 1 - R must reach 0 without stalling the integrator.
-    for solver in ("LSODA", "Radau"):
+    for solver in ("RODAS4", "LSODA", "Radau"):
         run = rd.integrate(
             "wn", student="linear", learning_rate=0.5, t=[10.0, 1e3, 1e6], solver=solver, **START
         )
@@ -260,11 +261,12 @@ def test_integrate_reaches_long_times_and_full_overlap():
 
 def test_integrate_reports_divergence():
     options = {"student": "linear", "learning_rate": 2.1, "gamma0": 1.0, "R0": 0.1, "L0": 1.0}
-    with pytest.warns(ConvergenceWarning, match="diverged at t = 128"):
-        run = rd.integrate("sgd", t=[0.0, 50.0, 1e6], **options)
-    assert run.status == Status.DIVERGENT
-    assert np.isfinite(run.L[:2]).all()
-    assert np.isnan([run.L[2], run.R[2], run.gen_error[2]]).all()
+    for solver in ("RODAS4", "LSODA"):
+        with pytest.warns(ConvergenceWarning, match="diverged at t = 128.8:"):
+            run = rd.integrate("sgd", t=[0.0, 50.0, 1e6], solver=solver, **options)
+        assert run.status == Status.DIVERGENT
+        assert np.isfinite(run.L[:2]).all()
+        assert np.isnan([run.L[2], run.R[2], run.gen_error[2]]).all()
 
 
 def test_integrate_normalized_methods_do_not_diverge():
@@ -291,7 +293,7 @@ def test_integrate_normalized_methods_do_not_diverge():
 )
 def test_integrate_survives_extreme_problems(change):
     options = {"student": "relu", "learning_rate": 0.5, "t": [1.0, 1e3, 1e6], **START, **change}
-    run = rd.integrate("bn", **options)
+    run = rd.integrate("bn", solver="LSODA", **options)
     grid = rd.integrate_grid("bn", **options)
     assert run.status == grid.status == Status.CONVERGED
     assert np.abs(run.one_minus_R - 1).max() <= 1
@@ -315,7 +317,7 @@ def test_integrate_takes_any_student():
 
 
 def test_integrate_starts_where_it_was_told():
-    for solver in ("LSODA", "Radau"):
+    for solver in ("RODAS4", "LSODA", "Radau"):
         run = rd.integrate(
             "bn", student="relu", learning_rate=0.5, t=[0.0, 1.0], solver=solver, **START
         )
@@ -362,6 +364,8 @@ def test_trajectory_plots_four_panels_and_has_a_short_repr():
         ({"teacher": "cubic"}, "teacher must be one of"),
         ({"student": "sign"}, "student must be continuous"),
         ({"solver": "Euler"}, "solver must be one of"),
+        ({"solver": "RODAS4", "student": "tanh"}, "'RODAS4' needs a closed form"),
+        ({"max_steps": 0}, "max_steps must be an integer >= 1"),
         ({"batch_size": 0}, "batch_size must be an integer"),
         ({"rtol": 0.0}, "rtol must lie in"),
     ],
@@ -386,14 +390,14 @@ def test_integrate_grid_matches_scipy(method, student):
     grid = rd.integrate_grid(method, learning_rate=eta, rtol=1e-8, **options)
     assert (grid.status == Status.CONVERGED).all()
     for i, rate in enumerate(eta):
-        run = rd.integrate(method, learning_rate=rate, rtol=1e-10, **options)
+        run = rd.integrate(method, learning_rate=rate, rtol=1e-10, solver="LSODA", **options)
         for name in ("gamma", "one_minus_R", "L", "effective_learning_rate", "gen_error"):
             assert getattr(grid, name)[i] == pytest.approx(getattr(run, name), rel=2e-6)
 
 
 def test_integrate_grid_converges_with_order_four():
     options = {"student": "relu", "learning_rate": 1.5, "zeta": 0.1, "t": [8.0], **START}
-    exact = rd.integrate("bn", rtol=1e-13, atol=1e-15, **options).R[0]
+    exact = rd.integrate("bn", rtol=1e-13, atol=1e-15, solver="LSODA", **options).R[0]
     errors, steps = [], []
     for rtol in (1e-4, 1e-6, 1e-8, 1e-10):
         grid = rd.integrate_grid("bn", rtol=rtol, atol=rtol, **options)
@@ -412,9 +416,11 @@ def test_integrate_grid_reports_divergence_and_exhaustion_per_element():
     assert np.isfinite(grid.L[0]).all()
     assert np.isfinite(grid.L[1, 0])
     assert np.isnan([grid.L[1, 1], grid.R[1, 1], grid.gen_error[1, 1]]).all()
-    short = rd.integrate_grid(
-        "bn", student="relu", learning_rate=1.0, t=[1e3], max_steps=3, **START
-    )
+    with pytest.warns(ConvergenceWarning, match="1 of 1 points did not converge") as caught:
+        short = rd.integrate_grid(
+            "bn", student="relu", learning_rate=1.0, t=[1e3], max_steps=3, **START
+        )
+    assert [warning.filename for warning in caught] == [__file__]
     assert short.status == Status.MAX_ITERATIONS
     assert np.isnan(short.R).all()
     assert np.isnan(short.L).all()

@@ -26,6 +26,7 @@ __all__ = ["LARGEST", "METHODS", "Model", "field", "field_jacobian", "make_model
 METHODS = ("bn", "wn", "sgd", "minibatch-bn")
 # Rates hold fourth powers, which have to stay floats.
 LARGEST = 1e50
+L_RANGE: dict[str, Any] = {"low": 1 / LARGEST, "high": LARGEST}
 
 # P, I2 per batch, G; and the same with the derivatives in gamma and D after each.
 Averages = tuple[float, float, float]
@@ -53,6 +54,11 @@ class Model:
             return _closed_forms.ERF_PAIR, 0.0, 0.0
         return None
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the compiled integrator serves this problem: its averages have a closed form."""
+        return self.pair is not None and self.method != "minibatch-bn"
+
     def averages(self, gamma: float, D: float) -> Averages:
         """Return P, I2 (per batch) and G; see `_closed_forms`."""
         if self.method == "minibatch-bn":
@@ -66,9 +72,9 @@ class Model:
 
     def derivatives(self, gamma: float, D: float) -> Derivatives:
         """Return P, I2 (per batch) and G, each followed by its derivatives in gamma and D."""
-        if self.method == "minibatch-bn" or self.pair is None:
+        if not self.is_compiled:
             return _differentiate(self.averages, gamma, D)
-        values = list(_closed_forms.averages(*self.pair, self.S, gamma, D))
+        values = list(_closed_forms.averages(*self.pair, self.S, gamma, D))  # type: ignore[misc]
         values[3:6] = [value / self.batch_size for value in values[3:6]]
         return tuple(values)  # type: ignore[return-value]
 

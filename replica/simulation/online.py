@@ -49,8 +49,10 @@ class OnlineRun(RunStatistics):
         "budget" (all steps done) or "diverged" (the records from there on are NaN).
     seconds : float
         Wall time.
-    S, N, student, teacher, normalizer, zeta, batch_size, learning_rate, engine, seed
-        The arguments of `simulate_online`.
+    S, N, student, teacher, normalizer, zeta, batch_size, learning_rate, t_max, engine, seed
+        The arguments of `simulate_online`, with their defaults filled in.
+    gamma0, R0, L0, n_records
+        Its `gamma`, `R` and `L`, and the number of recorded intervals.
     """
 
     S: float
@@ -61,8 +63,13 @@ class OnlineRun(RunStatistics):
     zeta: float
     batch_size: int
     learning_rate: float
+    t_max: float
+    gamma0: float
+    R0: float
+    L0: float
     engine: str
     seed: int
+    n_records: int
     t: NDArray[np.float64]
     gamma: NDArray[np.float64]
     R: NDArray[np.float64]
@@ -246,8 +253,13 @@ def simulate_online(
         zeta=zeta,
         batch_size=M,
         learning_rate=eta,
+        t_max=t_max,
+        gamma0=gamma,
+        R0=R,
+        L0=L,
         engine=engine,
         seed=seed,
+        n_records=n_records,
         t=np.asarray(record_steps * (M / N), np.float64),
         gamma=values[:, 0],
         R=values[:, 1],
@@ -329,9 +341,9 @@ class _Direct:
         self.state = np.array([gamma, 0.0, L])
 
     def order_parameters(self) -> tuple[float, float, float]:
-        L = float(np.linalg.norm(self.w)) / math.sqrt(self.N)
+        parallel, L = kernels.order_parameters(self.w)
         gamma = self.state[0] if self.normalized else L
-        return gamma, (float(np.mean(self.w)) / L if L > 0.0 else 0.0), L
+        return gamma, (parallel / L if L > 0.0 else 0.0), L
 
     def advance(self, steps: int) -> bool:
         X = self.inputs.standard_normal((steps * self.M, self.N))

@@ -83,8 +83,10 @@ class TrainingRun(RunStatistics):
         Wall time of each run.
     data_seeds : tuple
         What the training set of each run was drawn from, for `start`.
-    alpha, S, N, student, normalizer, zeta, batch_size, engine, seed
-        The arguments of `simulate_training`.
+    alpha, S, N, student, normalizer, zeta, batch_size, learning_rate, schedule, epochs, momentum
+        The arguments of `simulate_training`, with their defaults filled in.
+    dropout, init_scale, init_gamma, anneal, tolerance, start, engine, seed, data_seed, dtype
+        The same; `n_runs` is a property, and `epoch` stands for its `record`.
     """
 
     alpha: float
@@ -94,8 +96,20 @@ class TrainingRun(RunStatistics):
     normalizer: str
     zeta: float
     batch_size: int
+    learning_rate: float
+    schedule: str | tuple[float, ...]
+    epochs: int
+    momentum: float
+    dropout: float
+    init_scale: float
+    init_gamma: float
+    anneal: float
+    tolerance: float
+    start: TrainingRun | None
     engine: str
     seed: int
+    data_seed: int | None
+    dtype: np.dtype[Any]
     epoch: NDArray[np.int64]
     gamma: NDArray[np.float64]
     R: NDArray[np.float64]
@@ -310,7 +324,10 @@ def simulate_training(
             f"epochs must be at most min(N, P) - 2 = {min(N, P) - 2} with engine='matrix-free', "
             f"got {epochs}; the dense engine is the right one there"
         )
-    anneal_epochs = _anneal_epochs(anneal, epochs)
+    learning_rate = real_scalar("learning_rate", learning_rate, low=0.0, low_open=True)
+    factors = _schedule(schedule, epochs)
+    anneal = _anneal(anneal)
+    anneal_epochs = round(anneal * epochs)
     dtype = _dtype(dtype)
     settings = TrainingSettings(
         alpha=alpha,
@@ -321,8 +338,7 @@ def simulate_training(
         normalizer=normalizer,
         zeta=real_scalar("zeta", zeta, low=0.0),
         batch_size=batch_size,
-        rates=real_scalar("learning_rate", learning_rate, low=0.0, low_open=True)
-        * _schedule(schedule, epochs),
+        rates=learning_rate * factors,
         up_slopes=_up_slopes(student.slope, anneal_epochs, epochs),
         momentum=real_scalar("momentum", momentum, low=0.0, high=1.0, high_open=True),
         dropout=real_scalar("dropout", dropout, low=0.0, high=1.0, high_open=True),
@@ -352,7 +368,17 @@ def simulate_training(
     n_threads = default_threads() if n_threads is None else integer("n_threads", n_threads, low=1)
 
     records = _run_all(settings, engine, seeds, data_seeds, starts, n_threads, progress)
-    return _collect(settings, engine, seed, seeds, data_seeds, records)
+    arguments = {
+        "learning_rate": learning_rate,
+        "schedule": schedule if isinstance(schedule, str) else tuple(factors.tolist()),
+        "epochs": epochs,
+        "anneal": anneal,
+        "start": start,
+        "engine": engine,
+        "seed": seed,
+        "data_seed": data_seed,
+    }
+    return _collect(settings, arguments, seeds, data_seeds, records)
 
 
 def mean_field_training(
@@ -444,10 +470,11 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
     return np.dtype(choice("dtype", name, ("float64", "float32")))
 
 
-def _anneal_epochs(anneal: bool | float, epochs: int) -> int:
+def _anneal(anneal: bool | float) -> float:
+    """The fraction of the epochs over which the slope is annealed."""
     if isinstance(anneal, bool):
         anneal = 0.5 if anneal else 0.0
-    return round(real_scalar("anneal", anneal, low=0.0, high=1.0) * epochs)
+    return real_scalar("anneal", anneal, low=0.0, high=1.0)
 
 
 def _up_slopes(slope: float, anneal_epochs: int, epochs: int) -> NDArray[np.float64]:
@@ -539,8 +566,7 @@ def _run_all(
 
 def _collect(
     settings: TrainingSettings,
-    engine: str,
-    seed: int,
+    arguments: dict[str, Any],
     seeds: list[np.random.SeedSequence],
     data_seeds: list[np.random.SeedSequence | None],
     records: list[RunRecord],
@@ -565,8 +591,13 @@ def _collect(
         normalizer=settings.normalizer,
         zeta=settings.zeta,
         batch_size=settings.batch_size,
-        engine=engine,
-        seed=seed,
+        momentum=settings.momentum,
+        dropout=settings.dropout,
+        init_scale=settings.init_scale,
+        init_gamma=settings.init_gamma,
+        tolerance=settings.tolerance,
+        dtype=settings.dtype,
+        **arguments,
         epoch=settings.record_epochs,
         **observables,
         status=status,
