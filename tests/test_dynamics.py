@@ -1,5 +1,7 @@
 """Learning dynamics: closed forms against quadrature and mpmath, flow against finite-N chains."""
 
+import dataclasses
+import inspect
 import math
 import shlex
 import warnings
@@ -7,7 +9,7 @@ import warnings
 import mpmath as mp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import replica.dynamics as rd
@@ -303,6 +305,119 @@ def test_integrate_survives_extreme_problems(change):
         assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.parametrize("student", [RELU, ERF, Student(math.tanh)], ids=["relu", "erf", "tanh"])
+def test_integrate_answers_at_any_time(student):
+    # The start, up to t times its rates: SciPy's steps would not advance a time so close to 0.
+    options = {"student": student, "learning_rate": 0.5, "zeta": 0.1, **START}
+    times = [[5e-324], [0.0, 1e-300], [0.0, 5e-324, 1e-323], [1e-310, 1e-290, 1e-280]]
+    for t in times:
+        run = rd.integrate("bn", t=t, **options)
+        assert run.status == Status.CONVERGED
+        for name, start in (("gamma", 0.8), ("one_minus_R", 0.8), ("L", 1.2)):
+            assert getattr(run, name) == pytest.approx(start, rel=1e-14)
+    # 1 - R from 0: its first order, which a step too small for its own square must keep.
+    tiny = {"student": student, "learning_rate": 0.5, "S": 0.5, "gamma0": 0.8, "L0": 1.2, "R0": 1.0}
+    run = rd.integrate("wn", t=[1e-300, 1e-280], **tiny)
+    I2 = float(rd.correlations(0.8, 1.0, student=student, S=0.5).I2)
+    rate = 0.5**2 * 0.8**2 * I2 / (2 * 1.2**4)
+    assert run.one_minus_R == pytest.approx([1e-300 * rate, 1e-280 * rate], rel=1e-6)
+
+
+def test_integrate_keeps_output_times_that_lie_together():
+    t = np.concatenate([[0.5], 0.5 + 2.0**-52 * np.arange(1, 400), [3.0]])
+    many = rd.integrate("bn", student="relu", learning_rate=0.5, t=t, max_steps=200, **START)
+    few = rd.integrate("bn", student="relu", learning_rate=0.5, t=[0.5, 3.0], **START)
+    assert many.R[[0, -1]] == pytest.approx(few.R, rel=1e-9)
+    assert np.ptp(many.R[:-1]) < 1e-12
+
+
+@pytest.mark.parametrize("solver", [None, "LSODA", "RK45"])
+def test_integrate_gives_up_and_says_so(solver):
+    options = {"student": "relu", "learning_rate": 0.5, "t": [0.0, 1e6], "max_steps": 30, **START}
+    with pytest.warns(ConvergenceWarning, match="gave up") as caught:
+        run = rd.integrate("bn", solver=solver, **options)
+    assert [warning.filename for warning in caught] == [__file__]
+    assert run.status == Status.MAX_ITERATIONS
+    assert run.R[0] == pytest.approx(0.2)
+    assert np.isnan([run.R[1], run.L[1], run.gen_error[1]]).all()
+
+
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        {"learning_rate": 1e50, "gamma0": 1e50, "L0": 1e-50},  # rates that are no floats
+        {"learning_rate": 1e50, "t": [1e308]},
+        {"S": 1e50, "gamma0": 1e50, "t": [1e300]},
+    ],
+)
+def test_integrate_never_returns_nan_in_silence(extreme):
+    options = {"student": "relu", "learning_rate": 0.5, "t": [1.0], **START, **extreme}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run, grid = rd.integrate("bn", **options), rd.integrate_grid("bn", **options)
+    for result in (run, grid):
+        values = [result.gamma, result.R, result.L, result.gen_error]
+        assert (result.status == Status.CONVERGED) == bool(np.isfinite(values).all())
+    assert len(caught) == int(run.status > 0) + int(grid.status > 0)
+
+
+def test_dynamics_refuses_a_student_that_is_not_deterministic():
+    noise = np.random.default_rng(0)
+    student = Student(lambda u: u + 1e-9 * float(noise.standard_normal()))
+    options = {"learning_rate": 0.5, "t": [1.0], **START}
+    with pytest.raises(ValueError, match="student must give the same value each time"):
+        rd.integrate("bn", student=student, **options)
+    with pytest.raises(ValueError, match="teacher must give the same value each time"):
+        rd.integrate("bn", student="tanh", teacher=student, **options)
+
+
+# --- Results know their problem -------------------------------------------------------------------
+
+
+def arguments_of(function, result):
+    """Every argument of `function` as `result` knows it."""
+    return {name: getattr(result, name) for name in inspect.signature(function).parameters}
+
+
+def same_numbers(one, other):
+    for field in dataclasses.fields(one):
+        first, second = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(first, float | np.ndarray):
+            assert np.allclose(first, second, rtol=1e-12, atol=0, equal_nan=True), field.name
+        elif dataclasses.is_dataclass(first):
+            same_numbers(first, second)
+        else:
+            assert first == second, field.name
+
+
+@given(
+    method=st.sampled_from(METHODS),
+    student=st.sampled_from([LINEAR, RELU, LEAKY]),
+    teacher=st.sampled_from([None, RELU, LEAKY]),
+    numbers=st.tuples(*[st.floats(0.1, 1.0)] * 6),
+    size=st.integers(3, 9),
+)
+@settings(max_examples=15, deadline=None)
+def test_results_of_dynamics_know_their_problem(method, student, teacher, numbers, size):
+    rate, zeta, S, gamma, R, L = numbers
+    problem = {"student": student, "teacher": teacher, "learning_rate": rate, "batch_size": size}
+    problem |= {"S": S, "zeta": zeta if "bn" in method else 0.0}
+    start = {"gamma0": gamma, "R0": R, "L0": gamma if method == "sgd" else L}
+    run = rd.integrate(method, t=[0.5, 2.0], rtol=1e-5, atol=1e-8, **problem, **start)
+    same_numbers(run, rd.integrate(**arguments_of(rd.integrate, run)))
+    point = rd.fixed_point(method, **problem, L0=L)
+    same_numbers(point, rd.fixed_point(**arguments_of(rd.fixed_point, point)))
+    found = rd.correlations([gamma, 1.0], R, student=student, teacher=teacher, S=S)
+    same_numbers(found, rd.correlations(**arguments_of(rd.correlations, found)))
+    if method != "minibatch-bn":
+        problem["learning_rate"] = [[rate], [0.3]]
+        grid = rd.integrate_grid(
+            method, t=[0.5, 2.0], rtol=1e-4, max_steps=1000, **(problem | {"S": [S, 0.1]}), **start
+        )
+        assert grid.learning_rate.shape == grid.S.shape == grid.status.shape == (2, 2)
+        same_numbers(grid, rd.integrate_grid(**arguments_of(rd.integrate_grid, grid)))
+
+
 def test_integrate_takes_any_student():
     # A closed-form pair disguised as a general one, and one that has no closed form.
     generic = Student(lambda u: max(u, 0.25 * u), kinks=(0.0,))
@@ -530,6 +645,14 @@ def test_fixed_point_of_sgd_with_noise_is_where_the_flow_ends():
     with pytest.warns(ConvergenceWarning, match="does not reach"):
         nowhere = rd.fixed_point("sgd", student="linear", learning_rate=2.5, S=0.3)
     assert math.isnan(nowhere.R)
+
+
+@pytest.mark.parametrize("zeta", [1e-3, 1.0, 1e3, 1e7, 1e12, 1e50])
+@pytest.mark.parametrize("slope", [0.0, 0.25, 1.0])
+def test_fixed_point_keeps_its_accuracy_at_any_decay(zeta, slope):
+    point = rd.fixed_point("bn", student=LeakyReLU(slope), zeta=zeta)
+    expected = (1 + slope**2) / (1 + slope**2 + 2 * zeta)
+    assert point.gamma == pytest.approx(expected, rel=1e-14)
 
 
 def test_fixed_point_refuses_a_pair_without_balance():

@@ -25,8 +25,6 @@ __all__ += ["jacobian", "max_learning_rate"]
 Activation = str | LeakyReLU | Student
 # Averages are exact to a few 1e-16; a residual noise below this is zero.
 _ZERO_NOISE = 1e-14
-# Below the answer 1 / zeta at the largest zeta; far above every balance of a bounded student.
-_SMALLEST_GAMMA, _LARGEST_GAMMA = 0.1 / LARGEST, 1e6
 
 
 @dataclass(frozen=True)
@@ -195,18 +193,16 @@ def _balanced_gamma(model: Model) -> float:
     def balance(gamma: float) -> float:
         return model.averages(gamma, 0.0)[0] - model.zeta * gamma
 
-    # gamma is about 1 / zeta at strong decay.
-    low = high = 1.0
-    while not balance(low) > 0:
-        low, high = low / 8, low
-        if low < _SMALLEST_GAMMA:
-            raise ValueError(
-                f"no gamma > 0 balances the flow at R = 1 for student {model.student.name} and "
-                f"teacher {model.teacher.name}"
-            )
-    while high == low or balance(high) > 0:
-        low, high = high, 8 * high
-        if high > _LARGEST_GAMMA:
+    unit = 1.0 / (1.0 + model.zeta)  # gamma is about 1 / zeta at strong decay
+    low, high = 1e-6 * unit, unit
+    if not balance(low) > 0:
+        raise ValueError(
+            f"no gamma > 0 balances the flow at R = 1 for student {model.student.name} and teacher "
+            f"{model.teacher.name}"
+        )
+    while balance(high) > 0:
+        low, high = high, 2 * high
+        if high > 1e6:
             raise ValueError("the output scale gamma has no finite fixed point for this pair")
     # xtol as good as 0: the relative tolerance, 4 units in the last place, decides.
     return float(brentq(balance, low, high, xtol=1e-300))  # type: ignore[arg-type]

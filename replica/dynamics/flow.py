@@ -158,7 +158,7 @@ def integrate(
     solver: str | None = None,
     rtol: float = 1e-9,
     atol: float = 1e-13,
-    max_steps: int = 100_000,
+    max_steps: int | None = None,
 ) -> Trajectory:
     """Integrate the order-parameter equations of online learning (eq. 6) from t = 0.
 
@@ -197,7 +197,8 @@ def integrate(
         Its tolerances, on (gamma, 1 - R, (L/L0)^4).
     max_steps : int, optional
         When a run is given up: steps of RODAS4 besides one for each output time, or evaluations of
-        the right-hand side by the others.
+        the right-hand side by the others. By default 100,000, and 20,000 where each evaluation is a
+        quadrature.
 
     Returns
     -------
@@ -245,6 +246,8 @@ def integrate(
     start.append(real_scalar("L0", L0, **L_RANGE))
     check_start(model.method, *start)
     rtol, atol = real_scalar("rtol", rtol, low=1e-13), real_scalar("atol", atol, **limits)
+    if max_steps is None:
+        max_steps = 100_000 if model.is_compiled else 20_000
     max_steps = integer("max_steps", max_steps, low=1)
     if solver is None:
         solver = "RODAS4" if model.is_compiled and rtol >= _TIGHT else "LSODA"

@@ -6,7 +6,6 @@ Imports the engines of this package, the students and the argument checks.
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replica._status import ConvergenceWarning
 from replica._validation import choice, integer, real_array, real_scalar
 from replica.students import LeakyReLU, as_student
 
@@ -24,13 +22,17 @@ from .dense import dense_memory, run_dense
 from .matrix_free import matrix_free_memory, run_matrix_free
 from .run_statistics import RunStatistics
 from .settings import (
+    DIVERGENCE_LIMIT,
     MAX_RUNS,
+    MAX_SIZE,
+    MAX_VARIANCE,
     NORMALIZERS,
     OBSERVABLES,
     Recorder,
     RunRecord,
     TrainingSettings,
     fill_in_gen_errors,
+    warn_of_divergence,
 )
 
 __all__ = ["TrainingRun", "mean_field_training", "simulate_training"]
@@ -292,11 +294,13 @@ def simulate_training(
     (['budget'], True)
     """
     alpha = real_scalar("alpha", alpha, low=0.0, low_open=True)
-    S = real_scalar("S", S, low=0.0)
-    N = integer("N", N, low=3)
+    S = real_scalar("S", S, low=0.0, high=MAX_VARIANCE)
+    N = integer("N", integer("N", N, low=3), high=MAX_SIZE)
     student = as_student(student)
     normalizer = choice("normalizer", normalizer, NORMALIZERS)
     engine = choice("engine", engine, _ENGINES)
+    if alpha * N > MAX_SIZE:
+        raise ValueError(f"alpha must give at most {MAX_SIZE:g} samples, got {alpha * N:g}")
     P = round(alpha * N)
     if P < 1:
         raise ValueError(f"alpha must give at least one sample, got alpha * N = {alpha * N:g}")
@@ -342,8 +346,12 @@ def simulate_training(
         up_slopes=_up_slopes(student.slope, anneal_epochs, epochs),
         momentum=real_scalar("momentum", momentum, low=0.0, high=1.0, high_open=True),
         dropout=real_scalar("dropout", dropout, low=0.0, high=1.0, high_open=True),
-        init_scale=real_scalar("init_scale", init_scale, low=0.0, low_open=normalized),
-        init_gamma=real_scalar("init_gamma", init_gamma, low=0.0, low_open=True),
+        init_scale=real_scalar(
+            "init_scale", init_scale, low=0.0, high=DIVERGENCE_LIMIT, low_open=normalized
+        ),
+        init_gamma=real_scalar(
+            "init_gamma", init_gamma, low=0.0, high=DIVERGENCE_LIMIT, low_open=True
+        ),
         tolerance=real_scalar("tolerance", tolerance, low=0.0),
         anneal_epochs=anneal_epochs,
         record_epochs=_record_epochs(record, epochs),
@@ -431,7 +439,7 @@ def mean_field_training(
     for name in ("N", "engine", "batch_size", "start"):
         if name in options:
             raise TypeError(f"mean_field_training takes no {name}; it sets the engine itself")
-    n_samples = integer("n_samples", n_samples, low=3)
+    n_samples = integer("n_samples", integer("n_samples", n_samples, low=3), high=MAX_SIZE)
     return simulate_training(
         alpha,
         S,
@@ -573,13 +581,7 @@ def _collect(
 ) -> TrainingRun:
     values = np.stack([record.values for record in records], axis=-1)
     status = np.array([record.status for record in records])
-    diverged = int(np.sum(status == "diverged"))
-    if diverged:
-        warnings.warn(
-            f"{diverged} of {status.size} runs diverged; their records from there on are NaN",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
+    warn_of_divergence(status)
     observables = {name: values[:, i] for i, name in enumerate(OBSERVABLES)}
     fill_in_gen_errors(observables, settings.student.slope)
     weights = [record.weights for record in records if record.weights is not None]
