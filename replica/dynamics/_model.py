@@ -134,7 +134,7 @@ def make_model(
         learning_rate=real_scalar("learning_rate", learning_rate, low=0.0, high=LARGEST),
         zeta=real_scalar("zeta", zeta, low=0.0, high=LARGEST),
         S=real_scalar("S", S, low=0.0, high=LARGEST),
-        batch_size=integer("batch_size", batch_size, low=1),
+        batch_size=integer("batch_size", integer("batch_size", batch_size, low=1), high=10**18),
     )
     if model.zeta and method in ("wn", "sgd"):
         raise ValueError(

@@ -197,7 +197,7 @@ def integrate(
         Its tolerances, on (gamma, 1 - R, (L/L0)^4).
     max_steps : int, optional
         When a run is given up: steps of RODAS4 besides one for each output time, or evaluations of
-        the right-hand side by the others. By default 100,000, and 20,000 where each evaluation is a
+        the right-hand side by the others. By default 100,000, and 10,000 where each evaluation is a
         quadrature.
 
     Returns
@@ -247,7 +247,7 @@ def integrate(
     check_start(model.method, *start)
     rtol, atol = real_scalar("rtol", rtol, low=1e-13), real_scalar("atol", atol, **limits)
     if max_steps is None:
-        max_steps = 100_000 if model.is_compiled else 20_000
+        max_steps = 100_000 if model.is_compiled else 10_000
     max_steps = integer("max_steps", max_steps, low=1)
     if solver is None:
         solver = "RODAS4" if model.is_compiled and rtol >= _TIGHT else "LSODA"

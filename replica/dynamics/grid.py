@@ -6,7 +6,6 @@ May import `_rosenbrock`, `_model`, `flow` and the shared modules.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
