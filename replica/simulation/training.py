@@ -582,7 +582,7 @@ def _collect(
     values = np.stack([record.values for record in records], axis=-1)
     status = np.array([record.status for record in records])
     warn_of_divergence(status)
-    observables = {name: values[:, i] for i, name in enumerate(OBSERVABLES)}
+    observables: dict[str, Any] = {name: values[:, i] for i, name in enumerate(OBSERVABLES)}
     fill_in_gen_errors(observables, settings.student.slope)
     weights = [record.weights for record in records if record.weights is not None]
     return TrainingRun(
