@@ -361,6 +361,14 @@ def test_integrate_never_returns_nan_in_silence(extreme):
     assert len(caught) == int(run.status > 0) + int(grid.status > 0)
 
 
+def test_jacobian_refuses_rates_that_are_no_floats():
+    for function in (rd.jacobian, rd.eigenvalues):
+        with pytest.raises(ValueError, match="the rates at .* overflow"):
+            function("bn", 1e50, 0.5, 1e-50, student="relu", learning_rate=1e50, S=0.1)
+        with pytest.raises(ValueError, match="L must lie in"):
+            function("bn", 1.0, 0.5, 1e-100, student="relu", learning_rate=1.0)
+
+
 def test_dynamics_refuses_a_student_that_is_not_deterministic():
     noise = np.random.default_rng(0)
     student = Student(lambda u: u + 1e-9 * float(noise.standard_normal()))

@@ -296,13 +296,20 @@ def jacobian(
     if model.method == "sgd" and gamma != L:
         raise ValueError(f"gamma must equal L for method 'sgd', got {gamma:g} and {L:g}")
     matrix = model.rates_jacobian(gamma, D, L**4)
+    if model.method != "sgd":
+        # From (gamma, 1 - R, L^4) to (gamma, R, L); the map to L is curved, hence the last line.
+        growth = model.rates(gamma, D, L**4)[2]
+        scale = np.array([1.0, -1.0, 1 / (4 * L**3)])
+        with np.errstate(over="ignore", invalid="ignore"):
+            matrix = matrix * scale[:, None] / scale
+            matrix[2, 2] -= 3 * growth / (4 * L**4)
+    if not np.isfinite(matrix).all():
+        raise ValueError(
+            f"learning_rate, gamma and 1/L must be smaller: the rates at learning_rate = "
+            f"{model.learning_rate:g}, gamma = {gamma:g}, L = {L:g} overflow"
+        )
     if model.method == "sgd":
         return np.array([[matrix[1, 1], -matrix[1, 0]], [-matrix[0, 1], matrix[0, 0]]])
-    # From (gamma, 1 - R, L^4) to (gamma, R, L); the map to L is curved, hence the last line.
-    growth = model.rates(gamma, D, L**4)[2]
-    scale = np.array([1.0, -1.0, 1 / (4 * L**3)])
-    matrix = matrix * scale[:, None] / scale
-    matrix[2, 2] -= 3 * growth / (4 * L**4)
     return matrix + 0.0  # no -0.0
 
 
