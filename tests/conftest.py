@@ -1,12 +1,8 @@
-"""What all tests share: the environment that numerical libraries read when they are loaded."""
-
-from __future__ import annotations
+"""What every test process is set to before NumPy is loaded."""
 
 import os
-import sys
 
-# One worker per core already: threads of BLAS beside them wait for each other, up to 50 times as
-# long for the small matrices here.
-assert "numpy" not in sys.modules, "too late: NumPy has read the environment"
+# One thread per linear-algebra call: the test processes are as many as there are processors, and
+# threads of several processes that wait for each other are ten times slower than one.
 for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")

@@ -1,5 +1,7 @@
 """Learning dynamics: closed forms against quadrature and mpmath, flow against finite-N chains."""
 
+import dataclasses
+import inspect
 import math
 import pickle
 import shlex
@@ -8,7 +10,7 @@ import warnings
 import mpmath as mp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import replica.dynamics as rd
@@ -287,8 +289,9 @@ def test_integrate_solvers_agree(method):
     options = {"student": "relu", "learning_rate": 0.6, "S": 0.1, "batch_size": size, **start}
     runs = [
         rd.integrate(method, t=[1.0, 5.0, 30.0], solver=solver, **options)
-        for solver in ("LSODA", "Radau", "DOP853")
+        for solver in (None, "LSODA", "Radau", "DOP853")
     ]
+    assert runs[0].solver == ("LSODA" if method == "minibatch-bn" else "RODAS4")
     for run in runs[1:]:
         for name in ("gamma", "one_minus_R", "L"):
             assert getattr(run, name) == pytest.approx(getattr(runs[0], name), rel=1e-6)
@@ -296,7 +299,7 @@ def test_integrate_solvers_agree(method):
 
 def test_integrate_reaches_long_times_and_full_overlap():
     # R = 1 is approached exponentially: 1 - R must reach 0 without stalling the integrator.
-    for solver in ("LSODA", "Radau"):
+    for solver in ("RODAS4", "LSODA", "Radau"):
         run = rd.integrate(
             "wn", student="linear", learning_rate=0.5, t=[10.0, 1e3, 1e6], solver=solver, **START
         )
@@ -309,11 +312,12 @@ def test_integrate_reaches_long_times_and_full_overlap():
 
 def test_integrate_reports_divergence():
     options = {"student": "linear", "learning_rate": 2.1, "gamma0": 1.0, "R0": 0.1, "L0": 1.0}
-    with pytest.warns(ConvergenceWarning, match="diverged at t = 128"):
-        run = rd.integrate("sgd", t=[0.0, 50.0, 1e6], **options)
-    assert run.status == Status.DIVERGENT
-    assert np.isfinite(run.L[:2]).all()
-    assert np.isnan([run.L[2], run.R[2], run.gen_error[2]]).all()
+    for solver in ("RODAS4", "LSODA"):
+        with pytest.warns(ConvergenceWarning, match="diverged at t = 128.8:"):
+            run = rd.integrate("sgd", t=[0.0, 50.0, 1e6], solver=solver, **options)
+        assert run.status == Status.DIVERGENT
+        assert np.isfinite(run.L[:2]).all()
+        assert np.isnan([run.L[2], run.R[2], run.gen_error[2]]).all()
 
 
 def test_integrate_normalized_methods_do_not_diverge():
@@ -340,7 +344,7 @@ def test_integrate_normalized_methods_do_not_diverge():
 )
 def test_integrate_survives_extreme_problems(change):
     options = {"student": "relu", "learning_rate": 0.5, "t": [1.0, 1e3, 1e6], **START, **change}
-    run = rd.integrate("bn", **options)
+    run = rd.integrate("bn", solver="LSODA", **options)
     grid = rd.integrate_grid("bn", **options)
     assert run.status == grid.status == Status.CONVERGED
     assert np.abs(run.one_minus_R - 1).max() <= 1
@@ -348,6 +352,127 @@ def test_integrate_survives_extreme_problems(change):
         found, expected = getattr(grid, name), getattr(run, name)
         # Large gamma first decays by many orders of magnitude, which costs relative accuracy.
         assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("student", [RELU, ERF, Student(math.tanh)], ids=["relu", "erf", "tanh"])
+def test_integrate_answers_at_any_time(student):
+    # The start, up to t times its rates: SciPy's steps would not advance a time so close to 0.
+    options = {"student": student, "learning_rate": 0.5, "zeta": 0.1, **START}
+    times = [[5e-324], [0.0, 1e-300], [0.0, 5e-324, 1e-323], [1e-310, 1e-290, 1e-280]]
+    for t in times:
+        run = rd.integrate("bn", t=t, **options)
+        assert run.status == Status.CONVERGED
+        for name, start in (("gamma", 0.8), ("one_minus_R", 0.8), ("L", 1.2)):
+            assert getattr(run, name) == pytest.approx(start, rel=1e-14)
+    # 1 - R from 0: its first order, which a step too small for its own square must keep.
+    tiny = {"student": student, "learning_rate": 0.5, "S": 0.5, "gamma0": 0.8, "L0": 1.2, "R0": 1.0}
+    run = rd.integrate("wn", t=[1e-300, 1e-280], **tiny)
+    I2 = float(rd.correlations(0.8, 1.0, student=student, S=0.5).I2)
+    rate = 0.5**2 * 0.8**2 * I2 / (2 * 1.2**4)
+    assert run.one_minus_R == pytest.approx([1e-300 * rate, 1e-280 * rate], rel=1e-6)
+
+
+def test_integrate_keeps_output_times_that_lie_together():
+    t = np.concatenate([[0.5], 0.5 + 2.0**-52 * np.arange(1, 400), [3.0]])
+    many = rd.integrate("bn", student="relu", learning_rate=0.5, t=t, max_steps=200, **START)
+    few = rd.integrate("bn", student="relu", learning_rate=0.5, t=[0.5, 3.0], **START)
+    assert many.R[[0, -1]] == pytest.approx(few.R, rel=1e-9)
+    assert np.ptp(many.R[:-1]) < 1e-12
+
+
+@pytest.mark.parametrize("solver", [None, "LSODA", "RK45"])
+def test_integrate_gives_up_and_says_so(solver):
+    options = {"student": "relu", "learning_rate": 0.5, "t": [0.0, 1e6], "max_steps": 30, **START}
+    with pytest.warns(ConvergenceWarning, match="gave up") as caught:
+        run = rd.integrate("bn", solver=solver, **options)
+    assert [warning.filename for warning in caught] == [__file__]
+    assert run.status == Status.MAX_ITERATIONS
+    assert run.R[0] == pytest.approx(0.2)
+    assert np.isnan([run.R[1], run.L[1], run.gen_error[1]]).all()
+
+
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        {"learning_rate": 1e50, "gamma0": 1e50, "L0": 1e-50},  # rates that are no floats
+        {"learning_rate": 1e50, "t": [1e308]},
+        {"S": 1e50, "gamma0": 1e50, "t": [1e300]},
+    ],
+)
+def test_integrate_never_returns_nan_in_silence(extreme):
+    options = {"student": "relu", "learning_rate": 0.5, "t": [1.0], **START, **extreme}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run, grid = rd.integrate("bn", **options), rd.integrate_grid("bn", **options)
+    for result in (run, grid):
+        values = [result.gamma, result.R, result.L, result.gen_error]
+        assert (result.status == Status.CONVERGED) == bool(np.isfinite(values).all())
+    assert len(caught) == int(run.status > 0) + int(grid.status > 0)
+
+
+def test_jacobian_refuses_rates_that_are_no_floats():
+    for function in (rd.jacobian, rd.eigenvalues):
+        with pytest.raises(ValueError, match="the rates at .* overflow"):
+            function("bn", 1e50, 0.5, 1e-50, student="relu", learning_rate=1e50, S=0.1)
+        with pytest.raises(ValueError, match="L must lie in"):
+            function("bn", 1.0, 0.5, 1e-100, student="relu", learning_rate=1.0)
+
+
+def test_dynamics_refuses_a_student_that_is_not_deterministic():
+    noise = np.random.default_rng(0)
+    student = Student(lambda u: u + 1e-9 * float(noise.standard_normal()))
+    options = {"learning_rate": 0.5, "t": [1.0], **START}
+    with pytest.raises(ValueError, match="student must give the same value each time"):
+        rd.integrate("bn", student=student, **options)
+    with pytest.raises(ValueError, match="teacher must give the same value each time"):
+        rd.integrate("bn", student="tanh", teacher=student, **options)
+
+
+# --- Results know their problem -------------------------------------------------------------------
+
+
+def arguments_of(function, result):
+    """Every argument of `function` as `result` knows it."""
+    return {name: getattr(result, name) for name in inspect.signature(function).parameters}
+
+
+def same_numbers(one, other):
+    for field in dataclasses.fields(one):
+        first, second = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(first, float | np.ndarray):
+            assert np.allclose(first, second, rtol=1e-12, atol=0, equal_nan=True), field.name
+        elif dataclasses.is_dataclass(first):
+            same_numbers(first, second)
+        else:
+            assert first == second, field.name
+
+
+@given(
+    method=st.sampled_from(METHODS),
+    student=st.sampled_from([LINEAR, RELU, LEAKY]),
+    teacher=st.sampled_from([None, RELU, LEAKY]),
+    numbers=st.tuples(*[st.floats(0.1, 1.0)] * 6),
+    size=st.integers(3, 9),
+)
+@settings(max_examples=15, deadline=None)
+def test_results_of_dynamics_know_their_problem(method, student, teacher, numbers, size):
+    rate, zeta, S, gamma, R, L = numbers
+    problem = {"student": student, "teacher": teacher, "learning_rate": rate, "batch_size": size}
+    problem |= {"S": S, "zeta": zeta if "bn" in method else 0.0}
+    start = {"gamma0": gamma, "R0": R, "L0": gamma if method == "sgd" else L}
+    run = rd.integrate(method, t=[0.5, 2.0], rtol=1e-5, atol=1e-8, **problem, **start)
+    same_numbers(run, rd.integrate(**arguments_of(rd.integrate, run)))
+    point = rd.fixed_point(method, **problem, L0=L)
+    same_numbers(point, rd.fixed_point(**arguments_of(rd.fixed_point, point)))
+    found = rd.correlations([gamma, 1.0], R, student=student, teacher=teacher, S=S)
+    same_numbers(found, rd.correlations(**arguments_of(rd.correlations, found)))
+    if method != "minibatch-bn":
+        problem["learning_rate"] = [[rate], [0.3]]
+        grid = rd.integrate_grid(
+            method, t=[0.5, 2.0], rtol=1e-4, max_steps=1000, **(problem | {"S": [S, 0.1]}), **start
+        )
+        assert grid.learning_rate.shape == grid.S.shape == grid.status.shape == (2, 2)
+        same_numbers(grid, rd.integrate_grid(**arguments_of(rd.integrate_grid, grid)))
 
 
 def test_integrate_takes_any_student():
@@ -364,7 +489,7 @@ def test_integrate_takes_any_student():
 
 
 def test_integrate_starts_where_it_was_told():
-    for solver in ("LSODA", "Radau"):
+    for solver in ("RODAS4", "LSODA", "Radau"):
         run = rd.integrate(
             "bn", student="relu", learning_rate=0.5, t=[0.0, 1.0], solver=solver, **START
         )
@@ -411,6 +536,8 @@ def test_trajectory_plots_four_panels_and_has_a_short_repr():
         ({"teacher": "cubic"}, "teacher must be one of"),
         ({"student": "sign"}, "student must be continuous"),
         ({"solver": "Euler"}, "solver must be one of"),
+        ({"solver": "RODAS4", "student": "tanh"}, "'RODAS4' needs a closed form"),
+        ({"max_steps": 0}, "max_steps must be an integer >= 1"),
         ({"batch_size": 0}, "batch_size must be an integer"),
         ({"rtol": 0.0}, "rtol must lie in"),
     ],
@@ -435,14 +562,14 @@ def test_integrate_grid_matches_scipy(method, student):
     grid = rd.integrate_grid(method, learning_rate=eta, rtol=1e-8, **options)
     assert (grid.status == Status.CONVERGED).all()
     for i, rate in enumerate(eta):
-        run = rd.integrate(method, learning_rate=rate, rtol=1e-10, **options)
+        run = rd.integrate(method, learning_rate=rate, rtol=1e-10, solver="LSODA", **options)
         for name in ("gamma", "one_minus_R", "L", "effective_learning_rate", "gen_error"):
             assert getattr(grid, name)[i] == pytest.approx(getattr(run, name), rel=2e-6)
 
 
 def test_integrate_grid_converges_with_order_four():
     options = {"student": "relu", "learning_rate": 1.5, "zeta": 0.1, "t": [8.0], **START}
-    exact = rd.integrate("bn", rtol=1e-13, atol=1e-15, **options).R[0]
+    exact = rd.integrate("bn", rtol=1e-13, atol=1e-15, solver="LSODA", **options).R[0]
     errors, steps = [], []
     for rtol in (1e-4, 1e-6, 1e-8, 1e-10):
         grid = rd.integrate_grid("bn", rtol=rtol, atol=rtol, **options)
@@ -461,9 +588,11 @@ def test_integrate_grid_reports_divergence_and_exhaustion_per_element():
     assert np.isfinite(grid.L[0]).all()
     assert np.isfinite(grid.L[1, 0])
     assert np.isnan([grid.L[1, 1], grid.R[1, 1], grid.gen_error[1, 1]]).all()
-    short = rd.integrate_grid(
-        "bn", student="relu", learning_rate=1.0, t=[1e3], max_steps=3, **START
-    )
+    with pytest.warns(ConvergenceWarning, match="1 of 1 points did not converge") as caught:
+        short = rd.integrate_grid(
+            "bn", student="relu", learning_rate=1.0, t=[1e3], max_steps=3, **START
+        )
+    assert [warning.filename for warning in caught] == [__file__]
     assert short.status == Status.MAX_ITERATIONS
     assert np.isnan(short.R).all()
     assert np.isnan(short.L).all()
@@ -573,6 +702,14 @@ def test_fixed_point_of_sgd_with_noise_is_where_the_flow_ends():
     with pytest.warns(ConvergenceWarning, match="does not reach"):
         nowhere = rd.fixed_point("sgd", student="linear", learning_rate=2.5, S=0.3)
     assert math.isnan(nowhere.R)
+
+
+@pytest.mark.parametrize("zeta", [1e-3, 1.0, 1e3, 1e7, 1e12, 1e50])
+@pytest.mark.parametrize("slope", [0.0, 0.25, 1.0])
+def test_fixed_point_keeps_its_accuracy_at_any_decay(zeta, slope):
+    point = rd.fixed_point("bn", student=LeakyReLU(slope), zeta=zeta)
+    expected = (1 + slope**2) / (1 + slope**2 + 2 * zeta)
+    assert point.gamma == pytest.approx(expected, rel=1e-14)
 
 
 def test_fixed_point_refuses_a_pair_without_balance():

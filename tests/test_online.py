@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
@@ -198,11 +199,12 @@ def test_chain_result_does_not_depend_on_the_records():
 
 @pytest.mark.parametrize("engine", ["chain", "direct"])
 def test_simulate_online_marks_divergence(engine):
-    with pytest.warns(ConvergenceWarning, match="1 of 1 runs diverged"):
+    with pytest.warns(ConvergenceWarning, match="1 of 1 runs diverged") as caught:
         run = simulate_online(
             0.25, N=50, student="linear", learning_rate=4.0, t_max=100.0, engine=engine,
             progress=False,
         )  # fmt: skip
+    assert [warning.filename for warning in caught] == [__file__]
     assert run.status[0] == "diverged"
     finite = np.isfinite(run.R[:, 0])
     assert finite[0]
@@ -218,6 +220,22 @@ def test_chain_takes_any_n():
         0.0, N=10**12, normalizer="wn", batch_size=32, t_max=32e-9, n_records=1, progress=False
     )
     assert run.t[-1] == pytest.approx(32e-9)
+
+
+@pytest.mark.parametrize("engine", ["chain", "direct"])
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
+def test_online_run_knows_its_problem(engine, normalizer):
+    start = {"L": 0.7, "R": 0.1} | ({"gamma": 0.6} if normalizer != "none" else {})
+    run = simulate_online(
+        0.25, N=30, student="relu", teacher=LeakyReLU(0.4), normalizer=normalizer, zeta=0.1,
+        batch_size=3, learning_rate=0.3, t_max=1.0, engine=engine, n_runs=2, seed=4, n_records=3,
+        **start,
+    )  # fmt: skip
+    names = set(inspect.signature(simulate_online).parameters) - {"progress", "n_threads"}
+    start_of = {"gamma": "gamma0", "R": "R0", "L": "L0"}
+    again = simulate_online(**{name: getattr(run, start_of.get(name, name)) for name in names})
+    for name in ("t", *OBSERVED):
+        assert np.allclose(getattr(again, name), getattr(run, name), rtol=1e-12, atol=0)
 
 
 def test_online_run_final_and_plot():
@@ -246,6 +264,10 @@ def test_online_run_final_and_plot():
         ({"n_records": 0}, "n_records must be an integer >= 1"),
         ({"n_runs": 10**12}, "n_runs must be an integer >= 1.* <= 1000000"),
         ({"n_threads": 0}, "n_threads must be an integer >= 1"),
+        ({"N": 10**30}, "N must be an integer <= 1000000000000000000"),
+        ({"t_max": 1e20}, "t_max must give at most 1e\\+12 steps"),
+        ({"L": 1e300}, "L must lie in"),
+        ({"S": 1e200}, "S must lie in"),
     ],
 )
 def test_simulate_online_refuses_bad_input(bad, message):

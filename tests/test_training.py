@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
+import inspect
 import itertools
 import math
 import threading
@@ -28,7 +30,7 @@ from replica.simulation.data import (
     require_memory,
 )
 from replica.simulation.settings import NORMALIZERS, OBSERVABLES
-from replica.simulation.training import simulate_training
+from replica.simulation.training import mean_field_training, simulate_training
 from replica.students import LeakyReLU
 
 ALL = tuple(NORMALIZERS)
@@ -266,7 +268,20 @@ def test_simulate_training_fine_tunes_a_frozen_batch_norm_run():
     assert np.all(tuned.gen_error[-1] > bn.gen_error[-1])
     same = simulate_training(2.0, 0.25, normalizer="bn", epochs=0, start=bn, **options)
     assert np.array_equal(same.weights, bn.weights)
-    assert np.array_equal(same.gamma[-1], bn.gamma[-1])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("normalizer", ALL)
+def test_simulate_training_measures_a_state_in_one_way(normalizer, dtype):
+    # The end of a run and the start of one that continues it are one state: not a bit may differ.
+    # Sums in another order agree on some processors and not on others, hence many lengths.
+    for N in (*range(30, 46), 517):
+        options = {"N": N, "normalizer": normalizer, "batch_size": 4, "dtype": dtype}
+        run = simulate_training(1.0, 0.25, student="relu", epochs=1, **options)
+        same = simulate_training(1.0, 0.25, student="relu", epochs=0, start=run, **options)
+        for name in OBSERVABLES:
+            if name != "norm_ratio":  # its unit is the start of each run
+                assert np.array_equal(getattr(same, name)[0], getattr(run, name)[-1]), (N, name)
 
 
 def test_simulate_training_schedules_scale_each_epoch():
@@ -282,6 +297,67 @@ def test_simulate_training_schedules_scale_each_epoch():
         1.0, 0.0, schedule=0.5 + 0.5 * np.cos(np.pi * np.arange(4) / 4), **options
     )
     assert np.array_equal(cosine.weights, by_hand.weights)
+
+
+def rerun(function, run, **renamed):
+    """Call `function` with the arguments that `run` knows; `renamed` is what is called otherwise.
+
+    Every argument has to be there, but for those that do not act on the result.
+    """
+    names = set(inspect.signature(function).parameters) - {"progress", "n_threads"}
+    again = function(**{name: getattr(run, renamed.get(name, name)) for name in names})
+    for field in dataclasses.fields(run):
+        one, other = getattr(run, field.name), getattr(again, field.name)
+        if field.name == "seconds":
+            continue
+        if isinstance(one, np.ndarray) and one.dtype.kind == "f":
+            assert np.allclose(one, other, rtol=1e-12, atol=1e-300, equal_nan=True), field.name
+        elif isinstance(one, np.ndarray):
+            assert np.array_equal(one, other), field.name
+        elif field.name == "data_seeds":
+            assert [s.spawn_key for s in one] == [s.spawn_key for s in other]
+        elif field.name == "start":
+            assert one is other
+        else:
+            assert one == other, field.name
+
+
+@given(
+    normalizer=st.sampled_from(ALL),
+    student=st.sampled_from(["relu", LeakyReLU(0.3)]),
+    schedule=st.sampled_from(["constant", "step", "cosine", [1.0, 0.5, 0.1, 2.0]]),
+    engine=st.sampled_from(["dense", "matrix-free"]),
+    dtype=st.sampled_from(["float64", "float32"]),
+    numbers=st.tuples(*[st.floats(0.01, 0.5)] * 7),
+    record=st.sampled_from([None, 3, [1, 2]]),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=25, deadline=None)
+def test_training_run_knows_its_problem(
+    normalizer, student, schedule, engine, dtype, numbers, record, seed
+):
+    zeta, rate, momentum, dropout, scale, gamma, anneal = numbers
+    options = {
+        "N": 20, "student": student, "normalizer": normalizer, "zeta": zeta, "dtype": dtype,
+        "learning_rate": rate, "schedule": schedule, "epochs": 4, "momentum": momentum,
+        "dropout": dropout, "init_scale": scale, "init_gamma": gamma, "anneal": anneal,
+        "tolerance": 1e-9, "engine": engine, "n_runs": 2, "seed": seed, "record": record,
+    }  # fmt: skip
+    if engine == "dense":
+        options |= {"batch_size": 6, "data_seed": seed}
+    run = simulate_training(1.5, 0.25, **options)
+    rerun(simulate_training, run, record="epoch")
+    if engine == "dense":
+        options |= {"start": run, "data_seed": None, "learning_rate": 0.02}
+        rerun(simulate_training, simulate_training(1.5, 0.25, **options), record="epoch")
+    assert run.learning_rate == rate
+    assert run.anneal == anneal
+
+
+def test_mean_field_training_run_knows_its_problem():
+    run = mean_field_training(1.5, 0.25, n_samples=50, epochs=3, n_runs=2, schedule="cosine")
+    assert (run.N, run.engine, run.batch_size, run.schedule) == (50, "matrix-free", 75, "cosine")
+    rerun(simulate_training, run, record="epoch")
 
 
 # ---------------------------------------------------------------------- seeds, threads, memory
@@ -450,11 +526,12 @@ def test_simulate_training_stops_the_other_runs_on_an_exception(monkeypatch):
 
 
 def test_simulate_training_marks_divergence():
-    with pytest.warns(ConvergenceWarning, match="2 of 2 runs diverged"):
+    with pytest.warns(ConvergenceWarning, match="2 of 2 runs diverged") as caught:
         run = simulate_training(
             1.0, 0.25, learning_rate=5.0, n_runs=2, record=1, N=40, batch_size=40, epochs=60,
             progress=False,
         )  # fmt: skip
+    assert [warning.filename for warning in caught] == [__file__]
     assert run.status.tolist() == ["diverged"] * 2
     assert np.all(run.epochs_done < 60)
     finite = np.isfinite(run.gamma)
@@ -464,6 +541,12 @@ def test_simulate_training_marks_divergence():
     assert np.all(np.diff(finite.astype(int), axis=0) <= 0)
     assert run.final()["status"] == "diverged"
     assert "2 diverged" in repr(run)
+
+
+def test_mean_field_training_warns_at_the_line_of_its_caller():
+    with pytest.warns(ConvergenceWarning, match="2 of 2 runs diverged") as caught:
+        mean_field_training(1.0, 0.25, n_samples=80, n_runs=2, epochs=60, learning_rate=5.0)
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 def test_simulate_training_mean_leaves_out_diverged_runs():
@@ -523,6 +606,11 @@ BAD = [
     ({"seed": -1}, "seed must be an integer >= 0"),
     ({"n_runs": 10**12}, "n_runs must be an integer >= 1.* <= 1000000"),
     ({"epochs": 10**12}, "epochs must be at most 100000000"),
+    ({"N": 10**30}, "N must be an integer <= 1000000000000000000"),
+    ({"alpha": 1e300}, "alpha must give at most 1e\\+18 samples"),
+    ({"S": 1e200}, "S must lie in"),
+    ({"init_gamma": 1e100}, "init_gamma must lie in"),
+    ({"init_scale": 1e100}, "init_scale must lie in"),
     ({"n_threads": 0}, "n_threads must be an integer >= 1, got 0"),
     ({"dtype": "int37"}, "dtype must be one of"),
     ({"dtype": None}, "dtype must be one of"),

@@ -26,6 +26,7 @@ __all__ = ["LARGEST", "METHODS", "Model", "field", "field_jacobian", "make_model
 METHODS = ("bn", "wn", "sgd", "minibatch-bn")
 # Rates hold fourth powers, which have to stay floats.
 LARGEST = 1e50
+L_RANGE: dict[str, Any] = {"low": 1 / LARGEST, "high": LARGEST}
 
 # P, I2 per batch, G; and the same with the derivatives in gamma and D after each.
 Averages = tuple[float, float, float]
@@ -53,6 +54,11 @@ class Model:
             return _closed_forms.ERF_PAIR, 0.0, 0.0
         return None
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the compiled integrator serves this problem: its averages have a closed form."""
+        return self.pair is not None and self.method != "minibatch-bn"
+
     def averages(self, gamma: float, D: float) -> Averages:
         """Return P, I2 (per batch) and G; see `_closed_forms`."""
         if self.method == "minibatch-bn":
@@ -66,9 +72,9 @@ class Model:
 
     def derivatives(self, gamma: float, D: float) -> Derivatives:
         """Return P, I2 (per batch) and G, each followed by its derivatives in gamma and D."""
-        if self.method == "minibatch-bn" or self.pair is None:
+        if not self.is_compiled:
             return _differentiate(self.averages, gamma, D)
-        values = list(_closed_forms.averages(*self.pair, self.S, gamma, D))
+        values = list(_closed_forms.averages(*self.pair, self.S, gamma, D))  # type: ignore[misc]
         values[3:6] = [value / self.batch_size for value in values[3:6]]
         return tuple(values)  # type: ignore[return-value]
 
@@ -114,6 +120,13 @@ def make_model(
                 f"at {kink:g}"
             )
     teacher = student if teacher is None else as_activation(teacher, name="teacher")
+    probe = np.linspace(-3.0, 3.0, 8)
+    for name, activation in (("student", student), ("teacher", teacher)):
+        # Noise would be integrated with ever smaller steps.
+        if not np.array_equal(activation.values(probe), activation.values(probe)):
+            raise ValueError(
+                f"{name} must give the same value each time, {activation.name} does not"
+            )
     model = Model(
         method=method,
         student=student,
@@ -121,7 +134,7 @@ def make_model(
         learning_rate=real_scalar("learning_rate", learning_rate, low=0.0, high=LARGEST),
         zeta=real_scalar("zeta", zeta, low=0.0, high=LARGEST),
         S=real_scalar("S", S, low=0.0, high=LARGEST),
-        batch_size=integer("batch_size", batch_size, low=1),
+        batch_size=integer("batch_size", integer("batch_size", batch_size, low=1), high=10**18),
     )
     if model.zeta and method in ("wn", "sgd"):
         raise ValueError(

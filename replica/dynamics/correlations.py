@@ -14,7 +14,7 @@ from replica._validation import broadcast, choice, real_array
 from replica.students import LeakyReLU, Student
 
 from . import _quadrature
-from ._model import make_model
+from ._model import LARGEST, make_model
 
 __all__ = ["Correlations", "correlations"]
 
@@ -27,8 +27,18 @@ class Correlations:
     ----------
     I1, I2, I3 : ndarray
         E[delta u], E[delta^2] and E[delta z].
+    gamma, R : ndarray
+        Where, broadcast.
+    student, teacher, S, method
+        The other arguments of `correlations`.
     """
 
+    gamma: NDArray[np.float64]
+    R: NDArray[np.float64]
+    student: LeakyReLU | Student
+    teacher: LeakyReLU | Student
+    S: float
+    method: str
     I1: NDArray[np.float64]
     I2: NDArray[np.float64]
     I3: NDArray[np.float64]
@@ -50,7 +60,7 @@ def correlations(
     Parameters
     ----------
     gamma, R : array_like
-        Order parameters, gamma > 0 and |R| <= 1; broadcast.
+        Order parameters, 0 < gamma <= 1e50 and |R| <= 1; broadcast.
     student, teacher : str, LeakyReLU or Student
         The teacher's activation is that of the student by default.
     S : float, optional
@@ -88,7 +98,7 @@ def correlations(
             f"no closed form for student {model.student.name} and teacher {model.teacher.name}"
         )
     gamma, R = broadcast(
-        gamma=real_array("gamma", gamma, low=0.0, low_open=True),
+        gamma=real_array("gamma", gamma, low=0.0, high=LARGEST, low_open=True),
         R=real_array("R", R, low=-1.0, high=1.0),
     )
     out = np.empty((3, gamma.size))
@@ -99,4 +109,4 @@ def correlations(
             P, I2, G = model.averages(g, 1.0 - r)
         out[:, i] = g * P, I2, G + r * P
     I1, I2, I3 = out.reshape(3, *gamma.shape)
-    return Correlations(I1, I2, I3)
+    return Correlations(gamma, R, model.student, model.teacher, model.S, method, I1, I2, I3)

@@ -17,7 +17,7 @@ from replica._status import ConvergenceWarning
 from replica._validation import broadcast, choice, real_array, real_scalar
 from replica.students import LeakyReLU, Student
 
-from ._model import METHODS, Model, make_model
+from ._model import L_RANGE, LARGEST, METHODS, Model, make_model
 
 __all__ = ["AsymptoticLaw", "FixedPoint", "effective_learning_rate", "eigenvalues", "fixed_point"]
 __all__ += ["jacobian", "max_learning_rate"]
@@ -64,8 +64,18 @@ class FixedPoint:
         eta -> 0 does, L grows without bound and `law` holds instead.
     law : AsymptoticLaw or None
         The late-time behavior where `exact` is False.
+    method, student, teacher, learning_rate, zeta, S, L0, batch_size
+        The arguments of `fixed_point`.
     """
 
+    method: str
+    student: LeakyReLU | Student
+    teacher: LeakyReLU | Student
+    learning_rate: float
+    zeta: float
+    S: float
+    L0: float
+    batch_size: int
     gamma: float
     R: float
     L: float
@@ -137,10 +147,10 @@ def fixed_point(
         S=S,
         batch_size=batch_size,
     )
-    L = real_scalar("L0", L0, low=0.0, low_open=True)
+    L = real_scalar("L0", L0, **L_RANGE)
     gamma = _balanced_gamma(model)
     if model.method == "sgd":
-        return _sgd_fixed_point(model, gamma)
+        return _sgd_fixed_point(model, gamma, L)
     eta = model.learning_rate
     _, P_g, _, I2, _, I2_D, _, _, G_D = model.derivatives(gamma, 0.0)
     eigenvalue_R = _overlap_rate(eta * gamma / L**2, G_D, I2_D)
@@ -154,7 +164,22 @@ def fixed_point(
             effective_learning_rate=rate,
             one_minus_R=rate * I2 / (2 * G_D),
         )
-    return FixedPoint(gamma, 1.0, L, eta * (P_g - model.zeta), eigenvalue_R, exact, law)
+    eigenvalue_gamma = eta * (P_g - model.zeta)
+    return _result(model, L, gamma, 1.0, L, eigenvalue_gamma, eigenvalue_R, exact, law)
+
+
+def _result(model: Model, L0: float, *values: Any) -> FixedPoint:
+    return FixedPoint(
+        model.method,
+        model.student,
+        model.teacher,
+        model.learning_rate,
+        model.zeta,
+        model.S,
+        L0,
+        model.batch_size,
+        *values,
+    )
 
 
 def _overlap_rate(effective: float, G_D: float, I2_D: float) -> float:
@@ -168,7 +193,8 @@ def _balanced_gamma(model: Model) -> float:
     def balance(gamma: float) -> float:
         return model.averages(gamma, 0.0)[0] - model.zeta * gamma
 
-    low, high = 1e-6, 1.0
+    unit = 1.0 / (1.0 + model.zeta)  # gamma is about 1 / zeta at strong decay
+    low, high = 1e-6 * unit, unit
     if not balance(low) > 0:
         raise ValueError(
             f"no gamma > 0 balances the flow at R = 1 for student {model.student.name} and teacher "
@@ -178,10 +204,11 @@ def _balanced_gamma(model: Model) -> float:
         low, high = high, 2 * high
         if high > 1e6:
             raise ValueError("the output scale gamma has no finite fixed point for this pair")
-    return float(brentq(balance, low, high, xtol=1e-15))  # type: ignore[arg-type]
+    # xtol as good as 0: the relative tolerance, 4 units in the last place, decides.
+    return float(brentq(balance, low, high, xtol=1e-300))  # type: ignore[arg-type]
 
 
-def _sgd_fixed_point(model: Model, gamma: float) -> FixedPoint:
+def _sgd_fixed_point(model: Model, gamma: float, L0: float) -> FixedPoint:
     """Follow the fixed point of small eta up to the model's eta by Newton steps."""
     eta = model.learning_rate
     state = np.array([gamma, 0.0])
@@ -202,11 +229,12 @@ def _sgd_fixed_point(model: Model, gamma: float) -> FixedPoint:
                     stacklevel=3,
                 )
                 nan = float("nan")
-                return FixedPoint(nan, nan, nan, nan, nan, False, None)
+                return _result(model, L0, nan, nan, nan, nan, nan, False, None)
     L, D = float(state[0]), float(state[1])
     _, P_g, _, _, I2_g, I2_D, _, _, G_D = model.derivatives(L, D)
     rate_L = eta * P_g + eta**2 * I2_g / (2 * L)
-    return FixedPoint(L, 1.0 - D, L, rate_L, _overlap_rate(eta / L, G_D, I2_D), True, None)
+    rate_R = _overlap_rate(eta / L, G_D, I2_D)
+    return _result(model, L0, L, 1.0 - D, L, rate_L, rate_R, True, None)
 
 
 def jacobian(
@@ -262,19 +290,26 @@ def jacobian(
         S=S,
         batch_size=batch_size,
     )
-    gamma = real_scalar("gamma", gamma, low=0.0, low_open=True)
+    gamma = real_scalar("gamma", gamma, low=0.0, high=LARGEST, low_open=True)
     D = 1.0 - real_scalar("R", R, low=-1.0, high=1.0)
-    L = real_scalar("L", L, low=0.0, low_open=True)
+    L = real_scalar("L", L, **L_RANGE)
     if model.method == "sgd" and gamma != L:
         raise ValueError(f"gamma must equal L for method 'sgd', got {gamma:g} and {L:g}")
     matrix = model.rates_jacobian(gamma, D, L**4)
+    if model.method != "sgd":
+        # From (gamma, 1 - R, L^4) to (gamma, R, L); the map to L is curved, hence the last line.
+        growth = model.rates(gamma, D, L**4)[2]
+        scale = np.array([1.0, -1.0, 1 / (4 * L**3)])
+        with np.errstate(over="ignore", invalid="ignore"):
+            matrix = matrix * scale[:, None] / scale
+            matrix[2, 2] -= 3 * growth / (4 * L**4)
+    if not np.isfinite(matrix).all():
+        raise ValueError(
+            f"learning_rate, gamma and 1/L must be smaller: the rates at learning_rate = "
+            f"{model.learning_rate:g}, gamma = {gamma:g}, L = {L:g} overflow"
+        )
     if model.method == "sgd":
         return np.array([[matrix[1, 1], -matrix[1, 0]], [-matrix[0, 1], matrix[0, 0]]])
-    # From (gamma, 1 - R, L^4) to (gamma, R, L); the map to L is curved, hence the last line.
-    growth = model.rates(gamma, D, L**4)[2]
-    scale = np.array([1.0, -1.0, 1 / (4 * L**3)])
-    matrix = matrix * scale[:, None] / scale
-    matrix[2, 2] -= 3 * growth / (4 * L**4)
     return matrix + 0.0  # no -0.0
 
 
@@ -406,9 +441,9 @@ def effective_learning_rate(
     """
     method = choice("method", method, METHODS)
     gamma, L, eta = broadcast(
-        gamma=real_array("gamma", gamma),
-        L=real_array("L", L, low=0.0, low_open=True),
-        learning_rate=real_array("learning_rate", learning_rate, low=0.0),
+        gamma=real_array("gamma", gamma, low=-LARGEST, high=LARGEST),
+        L=real_array("L", L, **L_RANGE),
+        learning_rate=real_array("learning_rate", learning_rate, low=0.0, high=LARGEST),
     )
     if method == "sgd" and np.any(gamma != L):
         raise ValueError("gamma must equal L for method 'sgd', where both are |w|/sqrt(N)")

@@ -1,6 +1,7 @@
-"""Trajectories of the order parameters (gamma, R, L), one at a time, on SciPy's integrators.
+"""Trajectories of the order parameters (gamma, R, L), one at a time.
 
-May import `_model` and the shared modules; matplotlib only inside `Trajectory.plot`.
+The compiled integrator serves the pairs with a closed form, SciPy's the rest. May import
+`_rosenbrock`, `_model` and the shared modules; matplotlib only inside `Trajectory.plot`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from scipy.integrate import solve_ivp
 
 from replica._repr import summary
 from replica._status import ConvergenceWarning, Status
-from replica._validation import choice, real_array, real_scalar
+from replica._validation import choice, integer, real_array, real_scalar
 from replica.students import LeakyReLU, Student
 
-from ._model import LARGEST, Model, make_model
+from ._model import L_RANGE, LARGEST, Model, make_model
+from ._rosenbrock import DIVERGED_AT, integrate_many
 
-__all__ = ["DIVERGED_AT", "Trajectory", "check_start", "check_times", "integrate"]
+__all__ = ["Trajectory", "check_start", "check_times", "integrate"]
 
-SOLVERS = ("LSODA", "Radau", "BDF", "DOP853", "RK45", "RK23")
-# |W| beyond this many times max(1, its start) is divergence: nothing brings the flow back.
-DIVERGED_AT = 1e6
-L_RANGE: dict[str, Any] = {"low": 1 / LARGEST, "high": LARGEST}
+# Below this a method of variable order needs so many fewer steps that it is the faster one.
+_TIGHT = 1e-11
+SOLVERS = ("RODAS4", "LSODA", "Radau", "BDF", "DOP853", "RK45", "RK23")
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,8 +53,10 @@ class Trajectory:
         One line on how the run ended.
     n_evaluations : int
         Evaluations of the right-hand side.
-    method, student, teacher, learning_rate, zeta, S, batch_size
+    method, student, teacher, learning_rate, zeta, S, gamma0, R0, L0, batch_size
         The problem.
+    solver, rtol, atol, max_steps
+        How it was integrated; `solver` is the one that was used.
     """
 
     method: str
@@ -62,7 +65,14 @@ class Trajectory:
     learning_rate: float
     zeta: float
     S: float
+    gamma0: float
+    R0: float
+    L0: float
     batch_size: int
+    solver: str
+    rtol: float
+    atol: float
+    max_steps: int
     t: NDArray[np.float64]
     gamma: NDArray[np.float64]
     R: NDArray[np.float64]
@@ -145,9 +155,10 @@ def integrate(
     t: ArrayLike,
     teacher: str | LeakyReLU | Student | None = None,
     batch_size: int = 1,
-    solver: str = "LSODA",
+    solver: str | None = None,
     rtol: float = 1e-9,
     atol: float = 1e-13,
+    max_steps: int | None = None,
 ) -> Trajectory:
     """Integrate the order-parameter equations of online learning (eq. 6) from t = 0.
 
@@ -179,9 +190,15 @@ def integrate(
     batch_size : int, optional
         Samples per step.
     solver : str, optional
-        Method of `scipy.integrate.solve_ivp`; the default is implicit where the flow is stiff.
+        "RODAS4", compiled, for pairs with a closed form, or a method of
+        `scipy.integrate.solve_ivp`. By default RODAS4 where it serves and ``rtol >= 1e-11``, else
+        "LSODA": both are implicit where the flow is stiff.
     rtol, atol : float, optional
         Its tolerances, on (gamma, 1 - R, (L/L0)^4).
+    max_steps : int, optional
+        When a run is given up: steps of RODAS4 besides one for each output time, or evaluations of
+        the right-hand side by the others. By default 100,000, and 10,000 where each evaluation is a
+        quadrature.
 
     Returns
     -------
@@ -228,18 +245,37 @@ def integrate(
     ]
     start.append(real_scalar("L0", L0, **L_RANGE))
     check_start(model.method, *start)
-    solver = choice("solver", solver, SOLVERS)
     rtol, atol = real_scalar("rtol", rtol, low=1e-13), real_scalar("atol", atol, **limits)
-    state, status, message, n_evaluations = _solve(model, start, times, solver, rtol, atol)
+    if max_steps is None:
+        max_steps = 100_000 if model.is_compiled else 10_000
+    max_steps = integer("max_steps", max_steps, low=1)
+    if solver is None:
+        solver = "RODAS4" if model.is_compiled and rtol >= _TIGHT else "LSODA"
+    solver = choice("solver", solver, SOLVERS)
+    if solver == "RODAS4" and not model.is_compiled:
+        raise ValueError(
+            f"solver 'RODAS4' needs a closed form, which method {model.method!r} with student "
+            f"{model.student.name} and teacher {model.teacher.name} does not have"
+        )
+    if solver == "RODAS4":
+        state, status, message, n_evaluations, errors = _solve_compiled(
+            model, start, times, rtol, atol, max_steps
+        )
+    else:
+        state, status, message, n_evaluations = _solve_by_scipy(
+            model, start, times, solver, rtol, atol, max_steps
+        )
+        errors = np.array(
+            [
+                model.generalization_error(g, d) if np.isfinite(g) else np.nan
+                for g, d in zip(state[0], state[1], strict=True)
+            ]
+        )
     if status != Status.CONVERGED:
         warnings.warn(f"{model.method}: {message}", ConvergenceWarning, stacklevel=2)
 
     gamma, D, growth = state
     L = gamma if model.method == "sgd" else start[2] * growth**0.25
-    errors = [
-        model.generalization_error(g, d) if np.isfinite(g) else np.nan
-        for g, d in zip(gamma, D, strict=True)
-    ]
     return Trajectory(
         method=model.method,
         student=model.student,
@@ -247,82 +283,134 @@ def integrate(
         learning_rate=model.learning_rate,
         zeta=model.zeta,
         S=model.S,
+        gamma0=start[0],
+        R0=start[1],
+        L0=start[2],
         batch_size=model.batch_size,
+        solver=solver,
+        rtol=rtol,
+        atol=atol,
+        max_steps=max_steps,
         t=times,
         gamma=gamma,
         R=1.0 - D,
         L=L,
         one_minus_R=D,
         effective_learning_rate=model.learning_rate * gamma / L**2,
-        gen_error=np.array(errors),
+        gen_error=errors,
         status=status,
         message=message,
         n_evaluations=n_evaluations,
     )
 
 
-def _solve(
+_ABOVE_MAXIMUM = "|W| diverged at t = {:.4g}: the learning rate is above its maximum"
+_REACHED = "reached the last time"
+
+
+def _solve_compiled(
+    model: Model,
+    start: list[float],
+    times: NDArray[np.float64],
+    rtol: float,
+    atol: float,
+    max_steps: int,
+) -> tuple[NDArray[np.float64], Status, str, int, NDArray[np.float64]]:
+    """As `_solve_by_scipy`, and the generalization errors."""
+    gamma0, R0, L0 = start
+    problem = np.array([[model.learning_rate, model.zeta, model.S]])
+    state = np.array([[gamma0, 1.0 - R0, L0**4]])
+    out = np.full((1, times.size, 3), np.nan)
+    errors = np.empty((1, times.size))
+    counts = np.zeros((3, 1), dtype=np.int64)
+    end = np.empty(1)
+    integrate_many(
+        *model.pair, model.method == "sgd", 1.0 / model.batch_size, problem, state, times,  # type: ignore[misc]
+        rtol, atol, max_steps, 0, 1, out, errors, *counts, end,
+    )  # fmt: skip
+    status, _, tries = counts[:, 0].tolist()
+    message = {
+        Status.CONVERGED: _REACHED,
+        Status.DIVERGENT: _ABOVE_MAXIMUM.format(end[0]),
+        Status.MAX_ITERATIONS: f"gave up at t = {end[0]:.4g} after {tries} steps",
+        Status.NON_FINITE: f"a value that is not finite after t = {end[0]:.4g}",
+    }[Status(status)]
+    return out[0].T, Status(status), message, 6 * tries, errors[0]
+
+
+class _GaveUpError(Exception):
+    pass
+
+
+def _solve_by_scipy(
     model: Model,
     start: list[float],
     times: NDArray[np.float64],
     solver: str,
     rtol: float,
     atol: float,
+    max_steps: int,
 ) -> tuple[NDArray[np.float64], Status, str, int]:
     """Return (gamma, 1 - R, (L/L0)^4) at `times`, shape (3, n), NaN where there is no answer."""
     gamma0, R0, L0 = start
     unit = L0**4
     limit = DIVERGED_AT * max(1.0, gamma0)
     scale = np.array([1.0, 1.0, unit])
+    # SciPy takes steps that no longer advance the time if the last one is near the smallest float.
+    clock = min(float(times[-1]), 1.0)
+    n_evaluations = 0
 
     def rates(_: float, y: NDArray[np.float64]) -> tuple[float, float, float]:
+        nonlocal n_evaluations
+        n_evaluations += 1
+        if n_evaluations > max_steps:
+            raise _GaveUpError
         gamma, D, growth = y.tolist()
         gamma, D, quartic = model.rates(gamma, D, growth * unit)
-        return gamma, D, quartic / unit
+        return clock * gamma, clock * D, clock * quartic / unit
 
     def matrix(_: float, y: NDArray[np.float64]) -> NDArray[np.float64]:
         gamma, D, growth = y.tolist()
-        return model.rates_jacobian(gamma, D, growth * unit) * scale / scale[:, None]
+        return clock * model.rates_jacobian(gamma, D, growth * unit) * scale / scale[:, None]
 
     def runaway(_: float, y: NDArray[np.float64]) -> float:
         return limit - abs(y[0])
 
     runaway.terminal = True  # type: ignore[attr-defined]
     options: dict[str, Any] = {}
-    if solver in ("LSODA", "Radau", "BDF") and model.pair and model.method != "minibatch-bn":
+    if solver in ("LSODA", "Radau", "BDF") and model.is_compiled:
         options["jac"] = matrix
     first = np.array([gamma0, 1.0 - R0, 1.0])
     out = np.full((3, times.size), np.nan)
+    out[:, times == 0.0] = first[:, None]
     if times[-1] == 0.0:
-        return (
-            np.repeat(first[:, None], times.size, axis=1),
-            Status.CONVERGED,
-            "no time to integrate over",
-            0,
-        )
+        return out, Status.CONVERGED, _REACHED, 0
     with np.errstate(all="ignore"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        result = solve_ivp(
-            rates,
-            (0.0, times[-1]),
-            first,
-            method=solver,
-            t_eval=times,
-            rtol=rtol,
-            atol=atol,
-            events=runaway,
-            **options,
-        )
+        try:
+            result = solve_ivp(
+                rates,
+                (0.0, times[-1] / clock),
+                first,
+                method=solver,
+                t_eval=times / clock,
+                rtol=rtol,
+                atol=atol,
+                events=runaway,
+                **options,
+            )
+        except _GaveUpError:
+            message = f"gave up after {max_steps} evaluations of the right-hand side"
+            return out, Status.MAX_ITERATIONS, message, max_steps
     reached = result.y.shape[1]
     out[:, :reached] = result.y
     out[:, times == 0.0] = first[:, None]  # not the integrator's interpolation of it
     # The exact flow keeps 0 <= 1 - R <= 2; the integrator may step over the edge by its tolerance.
     out[1] = np.clip(out[1], 0.0, 2.0)
     if result.status == 1:
-        when = float(result.t_events[0][0])
-        message = f"|W| diverged at t = {when:.4g}: the learning rate is above its maximum"
-        return out, Status.DIVERGENT, message, result.nfev
+        when = clock * float(result.t_events[0][0])
+        return out, Status.DIVERGENT, _ABOVE_MAXIMUM.format(when), result.nfev
     if result.status != 0 or not np.isfinite(out).all():
         reason = str(caught[-1].message) if caught else result.message
         return out, Status.NON_FINITE, f"the integrator stopped: {reason}", result.nfev
-    return out, Status.CONVERGED, "reached the last time", result.nfev
+    return out, Status.CONVERGED, _REACHED, result.nfev

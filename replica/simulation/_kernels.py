@@ -121,6 +121,22 @@ def sum_of_squares(w):
 
 
 @jit(fastmath=True)
+def order_parameters(w):
+    """w.w*/N and |w|/sqrt(N), in float64; the teacher is (1, ..., 1).
+
+    The one measurement of a state: at the start, between epochs, at records and at the end. Two
+    loops that sum the same numbers in another order differ in the last bit, on some processors.
+    """
+    parallel = 0.0
+    square = 0.0
+    for i in range(w.size):
+        value = np.float64(w[i])
+        parallel += value
+        square += value * value
+    return parallel / w.size, math.sqrt(square / w.size)
+
+
+@jit(fastmath=True)
 def train_epoch(
     X, y, order, batch_size, w, d, state, keep, u, batch_y, c,
     center, scale, slope, slope_up, eta, decay, momentum, limit,

@@ -56,10 +56,12 @@ def run_dense(
     all_fields = np.empty(settings.P, settings.dtype)
     u, batch_y, c = np.empty(M, settings.dtype), np.empty(M), np.empty(M, settings.dtype)
     velocity = np.zeros(settings.N, settings.dtype)
-    state = np.array([gamma, 0.0, math.sqrt(float(np.mean(np.square(w, dtype=np.float64))))])
+    state = np.array([gamma, 0.0, math.nan])
     previous = w * np.nan
     epoch = 0
     for epoch in range(settings.epochs + 1):
+        # Not the length that the last step leaves in its place: a run that starts here has none.
+        parallel, state[2] = kernels.order_parameters(w)
         converged = False
         if settings.tolerance and epoch > settings.anneal_epochs:
             factor = 1.0 if settings.scale == kernels.SCALE_NONE else state[0] / state[2]
@@ -69,7 +71,6 @@ def run_dense(
             previous = current
         if recorder.due(epoch) or converged:
             kernels.project(X, all_rows, w, all_fields)
-            parallel = float(w.sum(dtype=np.float64)) / settings.N
             recorder.record(all_fields, y, state[0], parallel, state[2])
         if converged:
             recorder.hold()

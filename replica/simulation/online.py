@@ -11,27 +11,34 @@ from __future__ import annotations
 import math
 import threading
 import time
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from replica._status import ConvergenceWarning
 from replica._validation import choice, integer, real_scalar
 from replica.students import LeakyReLU, as_student
 
 from . import _kernels as kernels
 from .data import default_threads, map_runs, piecewise_teacher_error, require_memory, streams
 from .run_statistics import RunStatistics
-from .settings import DIVERGENCE_LIMIT, MAX_RUNS, NORMALIZERS
+from .settings import (
+    DIVERGENCE_LIMIT,
+    MAX_RUNS,
+    MAX_SIZE,
+    MAX_VARIANCE,
+    NORMALIZERS,
+    warn_of_divergence,
+)
 
 __all__ = ["OnlineRun", "simulate_online"]
 
 # Random numbers are drawn in blocks of about this many: large enough to hide the call, small
 # enough for the cache.
 _BLOCK_NUMBERS = 1 << 16
+# More than a day of the cheapest steps.
+_MAX_STEPS = 10**12
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,8 +56,10 @@ class OnlineRun(RunStatistics):
         "budget" (all steps done) or "diverged" (the records from there on are NaN).
     seconds : float
         Wall time.
-    S, N, student, teacher, normalizer, zeta, batch_size, learning_rate, engine, seed
-        The arguments of `simulate_online`.
+    S, N, student, teacher, normalizer, zeta, batch_size, learning_rate, t_max, engine, seed
+        The arguments of `simulate_online`, with their defaults filled in.
+    gamma0, R0, L0, n_records
+        Its `gamma`, `R` and `L`, and the number of recorded intervals.
     """
 
     S: float
@@ -61,8 +70,13 @@ class OnlineRun(RunStatistics):
     zeta: float
     batch_size: int
     learning_rate: float
+    t_max: float
+    gamma0: float
+    R0: float
+    L0: float
     engine: str
     seed: int
+    n_records: int
     t: NDArray[np.float64]
     gamma: NDArray[np.float64]
     R: NDArray[np.float64]
@@ -178,8 +192,8 @@ def simulate_online(
     >>> run.R[-1, 0] > run.R[0, 0]
     np.True_
     """
-    S = real_scalar("S", S, low=0.0)
-    N = integer("N", N, low=3)
+    S = real_scalar("S", S, low=0.0, high=MAX_VARIANCE)
+    N = integer("N", integer("N", N, low=3), high=MAX_SIZE)
     student = as_student(student)
     teacher = student if teacher is None else as_student(teacher, name="teacher")
     normalizer = choice("normalizer", normalizer, NORMALIZERS)
@@ -187,17 +201,27 @@ def simulate_online(
     center, scale = NORMALIZERS[normalizer]
     normalized = scale != kernels.SCALE_NONE
     smallest = 2 if center or scale == kernels.SCALE_BATCH else 1
-    M = integer("batch_size", batch_size, low=smallest)
-    L = real_scalar("L", L, low=0.0, low_open=normalized)
+    M = integer("batch_size", integer("batch_size", batch_size, low=smallest), high=MAX_SIZE)
+    L = real_scalar("L", L, low=0.0, high=DIVERGENCE_LIMIT, low_open=normalized)
     R = real_scalar("R", R, low=-1.0, high=1.0)
     if not normalized and gamma is not None and gamma != L:
         raise ValueError(f"gamma is L without a normalizer, got gamma = {gamma!r} and L = {L!r}")
-    gamma = real_scalar("gamma", 1.0 if gamma is None else gamma, low=0.0) if normalized else L
+    if normalized:
+        gamma = real_scalar(
+            "gamma", 1.0 if gamma is None else gamma, low=0.0, high=DIVERGENCE_LIMIT
+        )
+    else:
+        gamma = L
     eta = real_scalar("learning_rate", learning_rate, low=0.0, low_open=True)
     zeta = real_scalar("zeta", zeta, low=0.0)
     t_max = real_scalar("t_max", t_max, low=0.0)
     n_runs = integer("n_runs", n_runs, low=1, high=MAX_RUNS)
     seed = integer("seed", seed, low=0)
+    if t_max * N / M > _MAX_STEPS:
+        raise ValueError(
+            f"t_max must give at most {_MAX_STEPS:g} steps of batch_size samples, "
+            f"got {t_max * N / M:g}"
+        )
     n_steps = math.ceil(t_max * N / M - 1e-9)
     n_records = min(integer("n_records", n_records, low=1), max(n_steps, 1))
     n_threads = default_threads() if n_threads is None else integer("n_threads", n_threads, low=1)
@@ -230,13 +254,7 @@ def simulate_online(
 
         values = np.stack(map_runs(run, n_runs, workers, stop), axis=-1)
     status = np.where(np.isnan(values[-1, 0]), "diverged", "budget")
-    diverged = int(np.sum(status == "diverged"))
-    if diverged:
-        warnings.warn(
-            f"{diverged} of {n_runs} runs diverged; their records from there on are NaN",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
+    warn_of_divergence(status)
     return OnlineRun(
         S=S,
         N=N,
@@ -246,8 +264,13 @@ def simulate_online(
         zeta=zeta,
         batch_size=M,
         learning_rate=eta,
+        t_max=t_max,
+        gamma0=gamma,
+        R0=R,
+        L0=L,
         engine=engine,
         seed=seed,
+        n_records=n_records,
         t=np.asarray(record_steps * (M / N), np.float64),
         gamma=values[:, 0],
         R=values[:, 1],
@@ -329,9 +352,9 @@ class _Direct:
         self.state = np.array([gamma, 0.0, L])
 
     def order_parameters(self) -> tuple[float, float, float]:
-        L = float(np.linalg.norm(self.w)) / math.sqrt(self.N)
+        parallel, L = kernels.order_parameters(self.w)
         gamma = self.state[0] if self.normalized else L
-        return gamma, (float(np.mean(self.w)) / L if L > 0.0 else 0.0), L
+        return gamma, (parallel / L if L > 0.0 else 0.0), L
 
     def advance(self, steps: int) -> bool:
         X = self.inputs.standard_normal((steps * self.M, self.N))

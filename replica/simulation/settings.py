@@ -1,11 +1,13 @@
 """What a training run is asked to do, and what is measured along it; shared by both engines.
 
-Imports `_kernels` and `data` of this package and the students.
+Imports `_kernels` and `data` of this package, the students and the status.
 """
 
 from __future__ import annotations
 
 import math
+import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from replica._status import ConvergenceWarning
 from replica.students import LeakyReLU
 
 from . import _kernels as kernels
@@ -49,6 +52,10 @@ OBSERVABLES = (
 DIVERGENCE_LIMIT = 1e6
 # More runs than this in one call are a mistake; their seeds alone take a gigabyte.
 MAX_RUNS = 10**6
+# Of inputs, samples and samples per step: what the kernels' 64-bit integers can count.
+MAX_SIZE = 10**18
+# Variances beyond this have squares that are no floats.
+MAX_VARIANCE = 1e100
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +156,21 @@ def observe(
         "gen_error_population": math.nan,
     }
     return np.array([values[name] for name in OBSERVABLES]), factor
+
+
+def warn_of_divergence(status: NDArray[np.str_]) -> None:
+    """One `ConvergenceWarning` for all runs that diverged, at the line that called the package."""
+    diverged = int(np.sum(status == "diverged"))
+    if not diverged:
+        return
+    level, frame = 1, sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("replica."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(
+        f"{diverged} of {status.size} runs diverged; their records from there on are NaN",
+        ConvergenceWarning,
+        stacklevel=level,
+    )
 
 
 def fill_in_gen_errors(observables: dict[str, NDArray[np.float64]], slope: float) -> None:

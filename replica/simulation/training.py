@@ -6,7 +6,6 @@ Imports the engines of this package, the students and the argument checks.
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replica._status import ConvergenceWarning
 from replica._validation import choice, integer, real_array, real_scalar
 from replica.students import LeakyReLU, as_student
 
@@ -24,13 +22,17 @@ from .dense import dense_memory, run_dense
 from .matrix_free import matrix_free_memory, run_matrix_free
 from .run_statistics import RunStatistics
 from .settings import (
+    DIVERGENCE_LIMIT,
     MAX_RUNS,
+    MAX_SIZE,
+    MAX_VARIANCE,
     NORMALIZERS,
     OBSERVABLES,
     Recorder,
     RunRecord,
     TrainingSettings,
     fill_in_gen_errors,
+    warn_of_divergence,
 )
 
 __all__ = ["TrainingRun", "mean_field_training", "simulate_training"]
@@ -83,8 +85,10 @@ class TrainingRun(RunStatistics):
         Wall time of each run.
     data_seeds : tuple
         What the training set of each run was drawn from, for `start`.
-    alpha, S, N, student, normalizer, zeta, batch_size, engine, seed
-        The arguments of `simulate_training`.
+    alpha, S, N, student, normalizer, zeta, batch_size, learning_rate, schedule, epochs, momentum
+        The arguments of `simulate_training`, with their defaults filled in.
+    dropout, init_scale, init_gamma, anneal, tolerance, start, engine, seed, data_seed, dtype
+        The same; `n_runs` is a property, and `epoch` stands for its `record`.
     """
 
     alpha: float
@@ -94,8 +98,20 @@ class TrainingRun(RunStatistics):
     normalizer: str
     zeta: float
     batch_size: int
+    learning_rate: float
+    schedule: str | tuple[float, ...]
+    epochs: int
+    momentum: float
+    dropout: float
+    init_scale: float
+    init_gamma: float
+    anneal: float
+    tolerance: float
+    start: TrainingRun | None
     engine: str
     seed: int
+    data_seed: int | None
+    dtype: np.dtype[Any]
     epoch: NDArray[np.int64]
     gamma: NDArray[np.float64]
     R: NDArray[np.float64]
@@ -278,11 +294,13 @@ def simulate_training(
     (['budget'], True)
     """
     alpha = real_scalar("alpha", alpha, low=0.0, low_open=True)
-    S = real_scalar("S", S, low=0.0)
-    N = integer("N", N, low=3)
+    S = real_scalar("S", S, low=0.0, high=MAX_VARIANCE)
+    N = integer("N", integer("N", N, low=3), high=MAX_SIZE)
     student = as_student(student)
     normalizer = choice("normalizer", normalizer, NORMALIZERS)
     engine = choice("engine", engine, _ENGINES)
+    if alpha * N > MAX_SIZE:
+        raise ValueError(f"alpha must give at most {MAX_SIZE:g} samples, got {alpha * N:g}")
     P = round(alpha * N)
     if P < 1:
         raise ValueError(f"alpha must give at least one sample, got alpha * N = {alpha * N:g}")
@@ -310,7 +328,10 @@ def simulate_training(
             f"epochs must be at most min(N, P) - 2 = {min(N, P) - 2} with engine='matrix-free', "
             f"got {epochs}; the dense engine is the right one there"
         )
-    anneal_epochs = _anneal_epochs(anneal, epochs)
+    learning_rate = real_scalar("learning_rate", learning_rate, low=0.0, low_open=True)
+    factors = _schedule(schedule, epochs)
+    anneal = _anneal(anneal)
+    anneal_epochs = round(anneal * epochs)
     dtype = _dtype(dtype)
     settings = TrainingSettings(
         alpha=alpha,
@@ -321,13 +342,16 @@ def simulate_training(
         normalizer=normalizer,
         zeta=real_scalar("zeta", zeta, low=0.0),
         batch_size=batch_size,
-        rates=real_scalar("learning_rate", learning_rate, low=0.0, low_open=True)
-        * _schedule(schedule, epochs),
+        rates=learning_rate * factors,
         up_slopes=_up_slopes(student.slope, anneal_epochs, epochs),
         momentum=real_scalar("momentum", momentum, low=0.0, high=1.0, high_open=True),
         dropout=real_scalar("dropout", dropout, low=0.0, high=1.0, high_open=True),
-        init_scale=real_scalar("init_scale", init_scale, low=0.0, low_open=normalized),
-        init_gamma=real_scalar("init_gamma", init_gamma, low=0.0, low_open=True),
+        init_scale=real_scalar(
+            "init_scale", init_scale, low=0.0, high=DIVERGENCE_LIMIT, low_open=normalized
+        ),
+        init_gamma=real_scalar(
+            "init_gamma", init_gamma, low=0.0, high=DIVERGENCE_LIMIT, low_open=True
+        ),
         tolerance=real_scalar("tolerance", tolerance, low=0.0),
         anneal_epochs=anneal_epochs,
         record_epochs=_record_epochs(record, epochs),
@@ -352,7 +376,17 @@ def simulate_training(
     n_threads = default_threads() if n_threads is None else integer("n_threads", n_threads, low=1)
 
     records = _run_all(settings, engine, seeds, data_seeds, starts, n_threads, progress)
-    return _collect(settings, engine, seed, seeds, data_seeds, records)
+    arguments = {
+        "learning_rate": learning_rate,
+        "schedule": schedule if isinstance(schedule, str) else tuple(factors.tolist()),
+        "epochs": epochs,
+        "anneal": anneal,
+        "start": start,
+        "engine": engine,
+        "seed": seed,
+        "data_seed": data_seed,
+    }
+    return _collect(settings, arguments, seeds, data_seeds, records)
 
 
 def mean_field_training(
@@ -405,7 +439,7 @@ def mean_field_training(
     for name in ("N", "engine", "batch_size", "start"):
         if name in options:
             raise TypeError(f"mean_field_training takes no {name}; it sets the engine itself")
-    n_samples = integer("n_samples", n_samples, low=3)
+    n_samples = integer("n_samples", integer("n_samples", n_samples, low=3), high=MAX_SIZE)
     return simulate_training(
         alpha,
         S,
@@ -444,10 +478,11 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
     return np.dtype(choice("dtype", name, ("float64", "float32")))
 
 
-def _anneal_epochs(anneal: bool | float, epochs: int) -> int:
+def _anneal(anneal: bool | float) -> float:
+    """The fraction of the epochs over which the slope is annealed."""
     if isinstance(anneal, bool):
         anneal = 0.5 if anneal else 0.0
-    return round(real_scalar("anneal", anneal, low=0.0, high=1.0) * epochs)
+    return real_scalar("anneal", anneal, low=0.0, high=1.0)
 
 
 def _up_slopes(slope: float, anneal_epochs: int, epochs: int) -> NDArray[np.float64]:
@@ -539,22 +574,15 @@ def _run_all(
 
 def _collect(
     settings: TrainingSettings,
-    engine: str,
-    seed: int,
+    arguments: dict[str, Any],
     seeds: list[np.random.SeedSequence],
     data_seeds: list[np.random.SeedSequence | None],
     records: list[RunRecord],
 ) -> TrainingRun:
     values = np.stack([record.values for record in records], axis=-1)
     status = np.array([record.status for record in records])
-    diverged = int(np.sum(status == "diverged"))
-    if diverged:
-        warnings.warn(
-            f"{diverged} of {status.size} runs diverged; their records from there on are NaN",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
-    observables = {name: values[:, i] for i, name in enumerate(OBSERVABLES)}
+    warn_of_divergence(status)
+    observables: dict[str, Any] = {name: values[:, i] for i, name in enumerate(OBSERVABLES)}
     fill_in_gen_errors(observables, settings.student.slope)
     weights = [record.weights for record in records if record.weights is not None]
     return TrainingRun(
@@ -565,8 +593,13 @@ def _collect(
         normalizer=settings.normalizer,
         zeta=settings.zeta,
         batch_size=settings.batch_size,
-        engine=engine,
-        seed=seed,
+        momentum=settings.momentum,
+        dropout=settings.dropout,
+        init_scale=settings.init_scale,
+        init_gamma=settings.init_gamma,
+        tolerance=settings.tolerance,
+        dtype=settings.dtype,
+        **arguments,
         epoch=settings.record_epochs,
         **observables,
         status=status,

@@ -1,0 +1,243 @@
+"""The compiled stiff integrator of the order-parameter equations, for pairs with a closed form.
+
+The Rosenbrock method RODAS4 (Hairer and Wanner, Solving ODEs II, section IV.7): order 4 with an
+embedded order 3, L-stable, no Newton iteration, with the exact Jacobian. A step ends at every
+output time, so nothing is interpolated. May import `_closed_forms`, `_model` and `_jit`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from replica._jit import jit
+
+from . import _closed_forms, _model
+
+__all__ = ["DIVERGED_AT", "integrate_many"]
+
+# |W| beyond this many times max(1, its start) is divergence: nothing brings the flow back.
+DIVERGED_AT = 1e6
+# Below this a step has no reciprocal of use; the first order is exact there, since no rate of an
+# allowed problem that is finite at all gets near the inverse.
+_TINY_STEP = 1e-290
+# The values of `Status` a run can end with.
+_CONVERGED, _DIVERGENT, _MAX_ITERATIONS, _NON_FINITE = 0, 1, 2, 3
+
+
+@jit
+def _rates(
+    pair: int, a: float, b: float, sgd: bool, noise: float, p: Any, y: Any, out: Any
+) -> None:
+    P, _, _, I2, _, _, G, _, _ = _closed_forms.averages(pair, a, b, p[2], y[0], y[1])
+    out[0], out[1], out[2] = _model.field(sgd, p[0], p[1], P, noise * I2, G, y[0], y[1], y[2])
+
+
+@jit
+def _factorize(matrix: Any, pivots: Any) -> None:
+    """LU factors of a 3 x 3 matrix in place, with row exchanges."""
+    for k in range(3):
+        best = k
+        for i in range(k + 1, 3):
+            if abs(matrix[i, k]) > abs(matrix[best, k]):
+                best = i
+        pivots[k] = best
+        for j in range(3):
+            matrix[k, j], matrix[best, j] = matrix[best, j], matrix[k, j]
+        for i in range(k + 1, 3):
+            matrix[i, k] /= matrix[k, k]
+            for j in range(k + 1, 3):
+                matrix[i, j] -= matrix[i, k] * matrix[k, j]
+
+
+@jit
+def _substitute(factors: Any, pivots: Any, x: Any) -> None:
+    for k in range(3):
+        x[k], x[pivots[k]] = x[pivots[k]], x[k]
+    for i in range(1, 3):
+        for j in range(i):
+            x[i] -= factors[i, j] * x[j]
+    for i in range(2, -1, -1):
+        for j in range(i + 1, 3):
+            x[i] -= factors[i, j] * x[j]
+        x[i] /= factors[i, i]
+
+
+# The coefficients in the transformed variables, which spare the products with the Jacobian.
+_GAMMA = 0.25
+_A = np.zeros((6, 6))
+_A[1, :1] = (1.544,)
+_A[2, :2] = 0.9466785280815826, 0.2557011698983284
+_A[3, :3] = 3.314825187068521, 2.896124015972201, 0.9986419139977817
+_A[4, :4] = 1.221224509226641, 6.019134481288629, 12.53708332932087, -0.6878860361058950
+_A[5, :4] = _A[4, :4]
+_A[5, 4] = 1.0
+_C = np.zeros((6, 6))
+_C[1, :1] = (-5.6688,)
+_C[2, :2] = -2.430093356833875, -0.2063599157091915
+_C[3, :3] = -0.1073529058151375, -9.594562251023355, -20.47028614809616
+_C[4, :4] = 7.496443313967647, -10.24680431464352, -33.99990352819905, 11.70890893206160
+_C[5, :5] = (
+    8.083246795921522,
+    -7.981132988064893,
+    -31.52159432874371,
+    16.31930543123136,
+    -6.058818238834054,
+)
+
+
+@jit
+def _integrate_one(
+    pair: int,
+    a: float,
+    b: float,
+    sgd: bool,
+    noise: float,
+    p: Any,
+    y: Any,
+    times: Any,
+    rtol: float,
+    atol: float,
+    max_steps: int,
+    out: Any,
+) -> tuple[int, int, int, float]:
+    """Integrate from t = 0; return status, accepted steps, steps tried and where the run ended.
+
+    p is (eta, zeta, S); y, the start (gamma, 1 - R, L^4), is overwritten. ``out[i]`` becomes
+    (gamma, 1 - R, (L/L0)^4) at ``times[i]`` for all times that are reached.
+    """
+    limit = DIVERGED_AT * max(1.0, y[0])
+    unit = y[2]
+    k = np.zeros((6, 3))
+    stage = np.empty(3)
+    rate = np.empty(3)
+    matrix = np.empty((3, 3))
+    pivots = np.empty(3, dtype=np.int64)
+    t = 0.0
+    h = 0.0
+    steps = 0
+    tries = 0
+    rejected = False
+    for i in range(times.size):
+        while t < times[i]:
+            # Steps that an output time cuts short are not held against the run.
+            if steps >= max_steps + i or tries >= 10 * (max_steps + i):
+                return _MAX_ITERATIONS, steps, tries, t
+            tries += 1
+            averages = _closed_forms.averages(pair, a, b, p[2], y[0], y[1])
+            P, P_g, P_D, I2, I2_g, I2_D, G, G_g, G_D = averages
+            J = _model.field_jacobian(
+                sgd, p[0], p[1], P, P_g, P_D, noise * I2, noise * I2_g, noise * I2_D,
+                G, G_g, G_D, y[0], y[1], y[2],
+            )  # fmt: skip
+            if h == 0.0:
+                # A first step over which nothing can change by more than about 1 %.
+                _rates(pair, a, b, sgd, noise, p, y, rate)
+                fastest = 1e-12
+                for j in range(3):
+                    fastest = max(fastest, abs(rate[j]) / (abs(y[j]) + 1e-3), abs(J[4 * j]))
+                h = 0.01 / fastest
+                if not 0.0 < h < math.inf:
+                    return _NON_FINITE, steps, tries, t
+            last = t + h >= times[i]
+            step = times[i] - t if last else h
+            if not last and t + step == t:
+                return _MAX_ITERATIONS, steps, tries, t
+            if step < _TINY_STEP:
+                _rates(pair, a, b, sgd, noise, p, y, rate)
+                for j in range(3):
+                    if not abs(rate[j]) * step <= 1e-9 * (abs(y[j]) + atol):
+                        return _NON_FINITE, steps, tries, t
+                    y[j] += step * rate[j]
+                t = times[i] if last else t + step
+                steps += 1
+                continue
+            for row in range(3):
+                for column in range(3):
+                    matrix[row, column] = -J[3 * row + column]
+                matrix[row, row] += 1 / (_GAMMA * step)
+            _factorize(matrix, pivots)
+            for s in range(6):
+                for j in range(3):
+                    stage[j] = y[j]
+                    for m in range(s):
+                        stage[j] += _A[s, m] * k[m, j]
+                _rates(pair, a, b, sgd, noise, p, stage, k[s])
+                for j in range(3):
+                    for m in range(s):
+                        k[s, j] += _C[s, m] * k[m, j] / step
+                _substitute(matrix, pivots, k[s])
+            # The last stage is the error estimate, and the last point plus it the solution.
+            error = 0.0
+            finite = True
+            for j in range(3):
+                stage[j] += k[5, j]
+                floor = atol * (unit if j == 2 else 1.0)
+                scale = floor + rtol * max(abs(y[j]), abs(stage[j]))
+                ratio = abs(k[5, j]) / scale
+                finite = finite and math.isfinite(stage[j]) and math.isfinite(ratio)
+                error = max(error, ratio)
+            if not finite:
+                error = 1e8
+                if step < 1e-14 * max(1e-6, t):
+                    return _NON_FINITE, steps, tries, t
+            factor = min(5.0, max(0.1, 0.9 * error**-0.25 if error > 0.0 else 5.0))
+            if error <= 1.0:
+                before = abs(y[0])
+                for j in range(3):
+                    y[j] = stage[j]
+                y[1] = min(max(y[1], 0.0), 2.0)
+                steps += 1
+                after = abs(y[0])
+                if after > limit:
+                    # |W| runs away exponentially: a straight line in its logarithm.
+                    share = math.log(limit / before) / math.log(after / before)
+                    return _DIVERGENT, steps, tries, t + share * step
+                t = times[i] if last else t + step
+                if rejected:
+                    factor = min(factor, 1.0)
+                # A step cut short by an output time says little about how long steps may be.
+                h = max(h, step * factor) if last else step * factor
+                rejected = False
+            else:
+                h = step * factor
+                rejected = True
+        out[i, 0], out[i, 1], out[i, 2] = y[0], y[1], y[2] / unit
+    return _CONVERGED, steps, tries, t
+
+
+@jit
+def integrate_many(
+    pair: int,
+    a: float,
+    b: float,
+    sgd: bool,
+    noise: float,
+    problems: Any,
+    start: Any,
+    times: Any,
+    rtol: float,
+    atol: float,
+    max_steps: int,
+    first: int,
+    stop: int,
+    out: Any,
+    errors: Any,
+    status: Any,
+    steps: Any,
+    tries: Any,
+    ends: Any,
+) -> None:
+    """Integrate the problems first..stop; `out` holds NaN and keeps it where nothing is reached.
+
+    `errors` becomes the generalization error along each run; the rest as in `_integrate_one`.
+    """
+    for i in range(first, stop):
+        status[i], steps[i], tries[i], ends[i] = _integrate_one(
+            pair, a, b, sgd, noise, problems[i], start[i], times, rtol, atol, max_steps, out[i]
+        )
+        for n in range(times.size):
+            gamma, D = out[i, n, 0], out[i, n, 1]
+            errors[i, n] = _closed_forms.generalization_error(pair, a, b, gamma, D)
