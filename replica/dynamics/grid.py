@@ -162,10 +162,12 @@ def integrate_grid(
     errors = np.empty(out.shape[:2])
     status, steps, tries = np.zeros((3, eta.size), dtype=np.int64)
     ends = np.empty(eta.size)
+    pair = model.pair
+    assert pair is not None  # refused above
 
     def run(first: int, stop: int) -> None:
         integrate_many(
-            *model.pair, model.method == "sgd", 1.0 / model.batch_size, problems, start, times,
+            *pair, model.method == "sgd", 1.0 / model.batch_size, problems, start, times,
             rtol, atol, max_steps, first, stop, out, errors, status, steps, tries, ends,
         )  # fmt: skip
 
