@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ._free_energy import free_energy, free_energy_published
     from ._saddle_point import GeneralEquilibrium
     from ._status import ConvergenceWarning, Status
+    from ._validation import ArgumentError, ArgumentTypeError
     from .batch_norm import (
         bn_equilibrium,
         bn_gen_error,
@@ -43,6 +44,7 @@ _PUBLIC = {
     "_free_energy": ("free_energy", "free_energy_published"),
     "_saddle_point": ("GeneralEquilibrium",),
     "_status": ("ConvergenceWarning", "Status"),
+    "_validation": ("ArgumentError", "ArgumentTypeError"),
     "batch_norm": (
         "bn_equilibrium",
         "bn_gen_error",
@@ -88,6 +90,8 @@ __all__ = [
     "SIGN",
     "SOFTPLUS",
     "TANH",
+    "ArgumentError",
+    "ArgumentTypeError",
     "Average",
     "ConvergenceWarning",
     "CorruptStoreError",

@@ -12,7 +12,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["broadcast", "choice", "integer", "problem", "real_array", "real_scalar"]
+__all__ = [
+    "ArgumentError",
+    "ArgumentTypeError",
+    "broadcast",
+    "choice",
+    "integer",
+    "problem",
+    "real_array",
+    "real_scalar",
+]
+
+
+class ArgumentError(ValueError):
+    """An argument has a value that is not allowed; the message names it and the range.
+
+    A class of its own, so that a caller can tell a wrong argument from a failure inside.
+    """
+
+
+class ArgumentTypeError(TypeError):
+    """An argument is of a type that is not allowed; the message names it and what is."""
 
 
 def _interval(low: float, high: float, low_open: bool, high_open: bool) -> str:
@@ -32,16 +52,16 @@ def real_array(
     """Return `value` as a float64 array after checking type, finiteness and range.
 
     Integers and floats of any width are accepted; bool, complex, strings, objects and masked
-    arrays are refused with a ``TypeError``, values out of range with a ``ValueError``.
+    arrays are refused with an `ArgumentTypeError`, values out of range with an `ArgumentError`.
     """
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} must not be a masked array; fill or compress it first")
+        raise ArgumentTypeError(f"{name} must not be a masked array; fill or compress it first")
     try:
         array = np.asarray(value)
     except ValueError as error:  # ragged nested sequences
-        raise TypeError(f"{name} must be a real number or array, got {value!r}") from error
+        raise ArgumentTypeError(f"{name} must be a real number or array, got {value!r}") from error
     if array.dtype.kind not in "iuf":
-        raise TypeError(
+        raise ArgumentTypeError(
             f"{name} must be a real number or an array of them, "
             f"got {_shown(value)} of type {array.dtype}"
         )
@@ -66,7 +86,7 @@ def real_array(
             low_open or (finite and low == -np.inf),
             high_open or (finite and high == np.inf),
         )
-        raise ValueError(f"{name} must lie in {allowed}, got {culprit!r}{where}")
+        raise ArgumentError(f"{name} must lie in {allowed}, got {culprit!r}{where}")
     return array
 
 
@@ -74,19 +94,21 @@ def real_scalar(name: str, value: Any, **limits: Any) -> float:
     """Return `value` as a float after the checks of `real_array`; arrays are refused."""
     array = real_array(name, value, **limits)
     if array.ndim:
-        raise TypeError(f"{name} must be a single number, got an array of shape {array.shape}")
+        raise ArgumentTypeError(
+            f"{name} must be a single number, got an array of shape {array.shape}"
+        )
     return float(array)
 
 
 def integer(name: str, value: Any, *, low: int | None = None, high: int | None = None) -> int:
     """Return `value` as an int; floats, bools and numbers out of range are refused."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an integer, got {_shown(value)}")
+        raise ArgumentTypeError(f"{name} must be an integer, got {_shown(value)}")
     number = int(value)
     if (low is not None and number < low) or (high is not None and number > high):
         limits = [f">= {low}"] if low is not None else []
         limits += [f"<= {high}"] if high is not None else []
-        raise ValueError(f"{name} must be an integer {' and '.join(limits)}, got {number}")
+        raise ArgumentError(f"{name} must be an integer {' and '.join(limits)}, got {number}")
     return number
 
 
@@ -94,9 +116,9 @@ def choice(name: str, value: Any, options: Iterable[str]) -> str:
     """Return `value` if it is one of the strings in `options`."""
     options = tuple(options)
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be one of {options}, got {_shown(value)}")
+        raise ArgumentTypeError(f"{name} must be one of {options}, got {_shown(value)}")
     if value not in options:
-        raise ValueError(f"{name} must be one of {options}, got {value!r}")
+        raise ArgumentError(f"{name} must be one of {options}, got {value!r}")
     return value
 
 
@@ -106,7 +128,7 @@ def broadcast(**arrays: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
         shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
     except ValueError:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise ValueError(f"the shapes do not broadcast together: {shapes}") from None
+        raise ArgumentError(f"the shapes do not broadcast together: {shapes}") from None
     return tuple(
         np.ascontiguousarray(np.broadcast_to(array, shape)).reshape(shape)
         for array in arrays.values()

@@ -16,7 +16,7 @@ from ._jit import for_each_chunk
 from ._repr import summary
 from ._saddle_point import GeneralEquilibrium
 from ._status import Status, warn_not_converged
-from ._validation import choice, problem, real_array
+from ._validation import ArgumentError, choice, problem, real_array
 from .finite_temperature import solve_finite_temperature
 from .piecewise import relu_threshold, solve_piecewise
 from .ridge import solve_ridge
@@ -233,7 +233,7 @@ def solve_equilibrium(
         or as_activation(teacher, name="teacher") != LINEAR
     ):
         if theory != "replica":
-            raise ValueError(
+            raise ArgumentError(
                 f"theory {theory!r} covers a linear teacher at zero temperature only, and students "
                 "'linear' and 'relu'"
             )
@@ -243,7 +243,7 @@ def solve_equilibrium(
         )
     student = activation
     if theory == "published" and student not in (LINEAR, RELU):
-        raise ValueError(
+        raise ArgumentError(
             f"theory 'published' covers student 'linear' and 'relu' only, got {student.name!r}"
         )
     alpha_, S_, zeta_ = problem(alpha, S, zeta)

@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._jit import for_each_chunk
-from ._validation import broadcast, choice, problem, real_array
+from ._validation import (
+    ArgumentError,
+    ArgumentTypeError,
+    broadcast,
+    choice,
+    problem,
+    real_array,
+)
 from .equilibrium import THEORIES, solve_equilibrium
 from .piecewise import optimal_zeta_piecewise
 from .ridge import ridge_errors
@@ -120,17 +127,21 @@ def gen_error(
 
         student = as_student(student)
         if batch_size is None:
-            raise TypeError("batch_size is required with theory 'batch_norm'")
+            raise ArgumentTypeError("batch_size is required with theory 'batch_norm'")
         alpha_, S_, zeta_ = problem(alpha, S, zeta)
         if zeta_.any():
-            raise ValueError("zeta must be 0 with theory 'batch_norm', which trains without decay")
+            raise ArgumentError(
+                "zeta must be 0 with theory 'batch_norm', which trains without decay"
+            )
         if statistics is None:
             statistics = "training"
         return bn_gen_error(
             alpha_, S_, batch_size=batch_size, student=student, statistics=statistics
         )
     if batch_size is not None or statistics is not None:
-        raise TypeError(f"batch_size and statistics need theory 'batch_norm', got {theory!r}")
+        raise ArgumentTypeError(
+            f"batch_size and statistics need theory 'batch_norm', got {theory!r}"
+        )
     activation = as_activation(student)
     if activation == LINEAR:  # cheap enough to be worth a short cut
         problems = problem(alpha, S, zeta)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+import replica
 from replica._validation import broadcast, choice, integer, real_array, real_scalar
 
 
@@ -75,3 +76,35 @@ def test_broadcast_names_the_shapes_that_clash():
     assert b.flags.owndata or b.base is not None
     with pytest.raises(ValueError, match=r"a \(2,\), b \(3,\)"):
         broadcast(a=np.ones(2), b=np.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        (lambda: real_array("x", -1.0, low=0.0), replica.ArgumentError),
+        (lambda: integer("n", 0, low=1), replica.ArgumentError),
+        (lambda: choice("method", "sgd", ["bn"]), replica.ArgumentError),
+        (lambda: broadcast(a=np.ones(2), b=np.ones(3)), replica.ArgumentError),
+        (lambda: replica.gen_error(-1.0, 0.25), replica.ArgumentError),
+        (
+            lambda: replica.gen_error(2.0, 0.25, student="erf", theory="published"),
+            replica.ArgumentError,
+        ),
+        (
+            lambda: replica.gen_error(2.0, 0.25, 1.0, theory="batch_norm", batch_size=8),
+            replica.ArgumentError,
+        ),
+        (lambda: real_array("x", "1"), replica.ArgumentTypeError),
+        (lambda: real_array("x", [[1.0], [1.0, 2.0]]), replica.ArgumentTypeError),
+        (lambda: real_array("x", np.ma.array([1.0])), replica.ArgumentTypeError),
+        (lambda: real_scalar("x", [1.0]), replica.ArgumentTypeError),
+        (lambda: integer("n", 1.5), replica.ArgumentTypeError),
+        (lambda: choice("method", 1, ["bn"]), replica.ArgumentTypeError),
+        (lambda: replica.gen_error(2.0, 0.25, batch_size=8), replica.ArgumentTypeError),
+        (lambda: replica.gen_error(2.0, 0.25, theory="batch_norm"), replica.ArgumentTypeError),
+    ],
+)
+def test_argument_errors_have_a_class_of_their_own(call, kind):
+    with pytest.raises(ValueError if kind is replica.ArgumentError else TypeError) as caught:
+        call()
+    assert type(caught.value) is kind
