@@ -270,7 +270,7 @@ def solve_equilibrium(
         train = 0.5 * (train + 1.0 + S_)
         energy = energy + 0.25 * alpha_ * (1.0 + S_)
         dead = np.zeros_like(dead)
-    warn_not_converged(status, stacklevel=2)
+    warn_not_converged(status)
     noise_free_teacher_found = (zeta_ == 0.0) & (S_ == 0.0) & (R == 1.0)
     return Equilibrium(
         student=student,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._jit import for_each_chunk
+from ._status import Status, warn_not_converged
 from ._validation import (
     ArgumentError,
     ArgumentTypeError,
@@ -264,6 +265,11 @@ def optimal_zeta(
     TypeError, ValueError
         If an argument is of the wrong type, out of range, or the shapes do not broadcast.
 
+    Warns
+    -----
+    ConvergenceWarning
+        If no point of a scan converged; its value is NaN.
+
     Notes
     -----
     Theory: :eq:`eq-ridge-error` and :eq:`eq-saddle-point` in :doc:`/theory`.
@@ -287,4 +293,6 @@ def optimal_zeta(
             optimal_zeta_piecewise, alpha_.reshape(-1), S_.reshape(-1), a, best.reshape(-1)
         )
         for_each_chunk(kernel, best.size, min_chunk=16)
+        failed = np.isnan(best)
+        warn_not_converged(np.where(failed, Status.MAX_ITERATIONS, Status.CONVERGED))
     return float(best) if best.ndim == 0 else best

@@ -551,6 +551,9 @@ def optimal_zeta_piecewise(alpha, S, a, best, start, stop):
             trial = _objective(alpha[i], S[i], low + k * width, a, True)
             if trial < f:
                 x, f = low + k * width, trial
+        if f == math.inf:
+            best[i] = math.nan
+            continue
         if f > 0.25 * (1.0 + a) ** 2 / (1.0 + a * a):
             small = False
         left, right = x - width, x + width

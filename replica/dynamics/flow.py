@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import solve_ivp
 
 from replica._repr import summary
-from replica._status import ConvergenceWarning, Status
+from replica._status import Status, warn
 from replica._validation import choice, real_array, real_scalar
 from replica.students import LeakyReLU, Student
 
@@ -232,7 +232,7 @@ def integrate(
     rtol, atol = real_scalar("rtol", rtol, low=1e-13), real_scalar("atol", atol, **limits)
     state, status, message, n_evaluations = _solve(model, start, times, solver, rtol, atol)
     if status != Status.CONVERGED:
-        warnings.warn(f"{model.method}: {message}", ConvergenceWarning, stacklevel=2)
+        warn(f"{model.method}: {message}")
 
     gamma, D, growth = state
     L = gamma if model.method == "sgd" else start[2] * growth**0.25

@@ -11,14 +11,13 @@ from __future__ import annotations
 import math
 import threading
 import time
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from replica._status import ConvergenceWarning
+from replica._status import warn
 from replica._validation import choice, integer, real_scalar
 from replica.students import LeakyReLU, as_student
 
@@ -232,11 +231,7 @@ def simulate_online(
     status = np.where(np.isnan(values[-1, 0]), "diverged", "budget")
     diverged = int(np.sum(status == "diverged"))
     if diverged:
-        warnings.warn(
-            f"{diverged} of {n_runs} runs diverged; their records from there on are NaN",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
+        warn(f"{diverged} of {n_runs} runs diverged; their records from there on are NaN")
     return OnlineRun(
         S=S,
         N=N,

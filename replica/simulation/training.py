@@ -6,7 +6,6 @@ Imports the engines of this package, the students and the argument checks.
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replica._status import ConvergenceWarning
+from replica._status import warn
 from replica._validation import choice, integer, real_array, real_scalar
 from replica.students import LeakyReLU, as_student
 
@@ -549,11 +548,7 @@ def _collect(
     status = np.array([record.status for record in records])
     diverged = int(np.sum(status == "diverged"))
     if diverged:
-        warnings.warn(
-            f"{diverged} of {status.size} runs diverged; their records from there on are NaN",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
+        warn(f"{diverged} of {status.size} runs diverged; their records from there on are NaN")
     observables = {name: values[:, i] for i, name in enumerate(OBSERVABLES)}
     fill_in_gen_errors(observables, settings.student.slope)
     weights = [record.weights for record in records if record.weights is not None]
