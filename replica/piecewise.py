@@ -303,7 +303,8 @@ def _follow_load(alpha_from, alpha, S, zeta, a):
         total += abs(point[4])
     now = alpha_from
     step = 0.25 * (alpha - alpha_from)
-    while now != alpha and abs(step) > 1e-6:
+    shortest = 1e-6 * abs(alpha - alpha_from)
+    while now != alpha and abs(step) > shortest:
         if point[4] > 0:
             chi, m, h, v = point[:4]
         then = alpha if abs(alpha - now) <= abs(step) else now + step
@@ -363,32 +364,32 @@ def _relu_ridgeless(alpha, S):
     if alpha > 4.0 / 3.0:
         high = min(high, math.tan(math.pi * (2.0 - alpha) / alpha))
     T = min(high, math.sqrt(S + 2.0 * sigma2 * sigma2 / alpha))
-    norm = r = v = math.inf
+    free = 2.0 - alpha
+    room = free + 2.0 * S
+    norm = d = v = math.inf
     n_iter = 0
     while n_iter < 200:
         n_iter += 1
         phi = math.atan(T)
-        r = 2.0 * sigma2 / alpha - T / math.pi  # sigma/mu
+        d = room / alpha - T / math.pi  # sigma/mu - 1
         c2 = 1.0 / (1.0 + T * T)
-        v = 0.5 * ((r - 1.0) ** 2 + T * T) + _sin2(phi, T * math.sqrt(c2), math.sqrt(c2)) / (
-            math.pi * c2
-        )
-        v *= alpha  # in units of mu^2
-        gap = T * T - S - v
+        rest = 0.5 * d * d + _sin2(phi, T * math.sqrt(c2), math.sqrt(c2)) / (math.pi * c2)
+        v = alpha * (0.5 * T * T + rest)  # in units of mu^2
+        gap = 0.5 * free * T * T - S - alpha * rest  # T^2 - S - v
         norm = abs(gap) / (T * T + S)
         if gap < 0.0:
             low = T
         else:
             high = T
-        slope = 2.0 * T + alpha * ((r - 1.0) / math.pi - T - T * phi / math.pi)
+        slope = free * T + alpha * (d - T * phi) / math.pi
         step = gap / slope
         if abs(step) <= 1e-15 * T or high - low <= 1e-15 * T:
             break
         T -= step
         if not low < T < high:
             T = 0.5 * (low + high)
-    mu = math.sqrt(sigma2) / r
-    return mu * math.sqrt(sigma2), mu * mu * v, n_iter, norm
+    m = sigma2 / (1.0 + d)
+    return m, (d - S) / (1.0 + d), m * m * v / sigma2, n_iter, norm
 
 
 @jit
@@ -447,15 +448,16 @@ def _order_parameters(alpha, S, zeta, a):
         c1 = 0.5 * (1.0 + a)
         c2 = 0.5 * (1.0 + a * a)
         m = alpha * c1 / a
-        root_v = math.sqrt(
-            alpha / (1.0 - alpha) * ((1.0 + S) * c2 - alpha * (2.0 - alpha) * c1 * c1)
-        )
-        return math.inf, m, 1.0 - m, root_v / a, 0, 0.0, 0.0, 0.0
+        rest = 1.0 - alpha
+        h = rest - alpha * 0.5 * (1.0 - a) / a
+        # (1 + S) c2 - alpha (2 - alpha) c1^2 as a sum of squares
+        spread = S * c2 + (0.5 * (1.0 - a)) ** 2 + (rest * c1) ** 2
+        return math.inf, m, h, math.sqrt(alpha / rest * spread) / a, 0, 0.0, 0.0, 0.0
     if zeta == 0.0 and a == 0.0 and relu_interpolates(alpha, S):
         if alpha == 2.0:
             return math.inf, 1.0, 0.0, 0.0, 0, 0.0, 0.5, 0.0
-        m, v, n_iter, residual = _relu_ridgeless(alpha, S)
-        return math.inf, m, 1.0 - m, math.sqrt(v), n_iter, residual, 0.5 * (1.0 + S), 0.0
+        m, h, v, n_iter, residual = _relu_ridgeless(alpha, S)
+        return math.inf, m, h, math.sqrt(v), n_iter, residual, 0.5 * (1.0 + S), 0.0
     if S < 1e-100 and alpha > 2.0 and zeta < 1e-100 and a < _TINY_SLOPE:
         # noise-free and enough samples: the student is the teacher, to the last digit
         return 2.0 / (alpha - 2.0), 1.0, 0.0, 0.0, 0, 0.0, 0.5, 0.0
