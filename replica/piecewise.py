@@ -36,6 +36,8 @@ _UNIQUE_ZETA = 1e-3
 # smaller slopes give the same numbers, or scale with them, and their squares may underflow
 _TINY_SLOPE = 1e-30
 _RESIDUAL = 1e-10
+# up to here what rounding leaves of a difference of two numbers that agree to 1/chi will do
+_LARGE_CHI = 1e3
 
 
 @jit
@@ -67,11 +69,11 @@ def _cone(k, mu, sigma, tau):
 def _saddle(chi, m, h, v, S, a):
     """Everything the saddle point needs at (chi, m, v), in closed form.
 
-    Returns X = -chi E[df/domega], Y = chi E[df/domega + df/dy], Z = chi E[df/dy] and
-    W = chi^2 E[f^2]; the derivatives of X and Z in log chi, m (v fixed) and log v, and those of Y
-    and W in log chi; the training error; the fraction of dead samples. The other derivatives of W
-    follow from the symmetry of the Hessian of the free energy: 2 (Y_l - Y - h (X - X_l)) in m and
-    X - X_l in v.
+    Returns X = -chi E[df/domega], 1 - X, Y = chi E[df/domega + df/dy], Z = chi E[df/dy],
+    W = chi^2 E[f^2] and v - W; the derivatives of X and Z in log chi, m (v fixed) and log v, and
+    those of Y and W in log chi; the training error; the fraction of dead samples. The other
+    derivatives of W follow from the symmetry of the Hessian of the free energy:
+    2 (Y_l - Y - h (X - X_l)) in m and X - X_l in v.
     """
     sigma = math.sqrt(1.0 + S)
     mu = m / sigma
@@ -97,6 +99,7 @@ def _saddle(chi, m, h, v, S, a):
     ka = a * chi * na
 
     X = k1 * P1 + a * ka * Pa + P_pin - jump
+    X_rest = n1 * P1 + na * Pa + jump
     Z = k1 * P1 + ka * Pa + kappa * jump
     Y = (1.0 - a) * ka * Pa - P_pin + (1.0 + kappa) * jump
 
@@ -104,15 +107,16 @@ def _saddle(chi, m, h, v, S, a):
     i0 = _sin2(p0, s0, c0)
     i1 = _sin2(p1, s1, c1)
     ia = _sin2(pa, sa, ca)
+    # integrals of sin^2, 2 sin cos and cos^2 over the angles of a branch.
     # branch 1: [p0, pi] for y > 0 and [0, p1] for y < 0; branch a: [0, p0] and [pa, pi]
+    ss1, sc1 = half_pi - i0 + i1, s1 * s1 - s0 * s0
+    cc1 = math.pi - p0 - (half_pi - i0) + p1 - i1
+    ssa, sca = half_pi - ia + i0, s0 * s0 - sa * sa
+    cca = math.pi - pa - (half_pi - ia) + p0 - i0
     d1 = (S + h) / sigma  # sigma - mu
-    W1 = d1 * d1 * (half_pi - i0 + i1)
-    W1 += d1 * tau * (s1 * s1 - s0 * s0)
-    W1 += tau2 * (math.pi - p0 - (half_pi - i0) + p1 - i1)
+    W1 = d1 * d1 * ss1 + d1 * tau * sc1 + tau2 * cc1
     da = (S + (1.0 - a) + a * h) / sigma  # sigma - a mu
-    Wa = da * da * (half_pi - ia + i0)
-    Wa += da * a * tau * (s0 * s0 - sa * sa)
-    Wa += a * a * tau2 * (math.pi - pa - (half_pi - ia) + p0 - i0)
+    Wa = da * da * ssa + da * a * tau * sca + a * a * tau2 * cca
     # on the kink f = -omega/chi with omega = sqrt(q) r sin(t): t is the angle from omega = 0
     t1, ta = chi * sigma * tau, a * chi * sigma * tau
     u1, ua = mu * b1 + tau2, mu * ba + tau2
@@ -122,6 +126,17 @@ def _saddle(chi, m, h, v, S, a):
         W_pin -= _sin2(math.atan2(ta, ua), ta / (rho * rhoa), ua / (rho * rhoa))
     W_pin *= q
     W = (k1 * k1 * W1 + ka * ka * Wa + W_pin) / math.pi
+    if chi > _LARGE_CHI:
+        # v = E[(y - omega)^2] - S - h^2, and chi f is about y/b - omega on the branch of slope b:
+        # E[(y - omega)^2 - chi^2 f^2] branch by branch has no terms of the size of v
+        dd = d1 * d1 * ssa + d1 * tau * sca + tau2 * cca  # of (y - omega)^2 over branch a
+        yd = sigma * (d1 * ssa + 0.5 * tau * sca)  # of y (y - omega)
+        rest = n1 * (1.0 + k1) * W1 + na * (1.0 + a * ka) * dd
+        rest -= ka * ka * (1.0 - a) * (2.0 * a * yd + (1.0 - a) * sigma * sigma * ssa)
+        rest += sigma * ((sigma - 2.0 * mu) * (ia - i1) + tau * (sa * sa - s1 * s1))
+        W_rest = rest / math.pi - S - h * h
+    else:
+        W_rest = v - W
 
     # derivatives of the angles and of log(jump) in log chi, m (v fixed) and log v
     mS = mu * S / sigma
@@ -154,7 +169,7 @@ def _saddle(chi, m, h, v, S, a):
     W_l += kappa_l * (f1 * f1 - fa * fa) * (sigma * tau * e0) ** 2 * sigma * tau / math.pi
 
     train = (n1 * n1 * W1 + na * na * Wa + sigma * sigma * (ia - i1)) / math.pi
-    return X, Y, Z, W, X_l, X_m, X_v, Y_l, Z_l, Z_m, Z_v, W_l, train, p0 / _TWO_PI
+    return X, X_rest, Y, Z, W, W_rest, X_l, X_m, X_v, Y_l, Z_l, Z_m, Z_v, W_l, train, p0 / _TWO_PI
 
 
 @jit
@@ -163,7 +178,7 @@ def _start(alpha, S, zeta, a):
     chi = 1.0 / (zeta + 0.5 * alpha * (1.0 + a * a))
     for _ in range(60):
         n1, na = 1.0 / (1.0 + chi), 1.0 / (1.0 + a * a * chi)
-        gap = 1.0 - zeta * chi - 0.5 * alpha * chi * (n1 + a * a * na)
+        gap = 0.5 * alpha * (n1 + na) - (alpha - 1.0) - zeta * chi
         step = gap / (zeta + 0.5 * alpha * (n1 * n1 + (a * na) ** 2))
         chi += step
         if not step > 0.01 * chi or (a == 0.0 and chi > 1e12):
@@ -176,7 +191,9 @@ def _start(alpha, S, zeta, a):
         m = 1.0 - h
     w1, wa = 0.5 * alpha * k1 * k1, 0.5 * alpha * ka * ka
     v = w1 * (h * h + S) + wa * ((1.0 - a + a * h) ** 2 + S)
-    return chi, m, h, v / max(1.0 - w1 - a * a * wa, 0.05)
+    # 1 - w1 - a^2 wa at the root; for a slope near 1 it is as small as it says, else an artifact
+    left = zeta * chi + 0.5 * alpha * k1 / (1.0 + chi) + 0.5 * alpha * a * ka / (1.0 + a * a * chi)
+    return chi, m, h, v / max(left, 0.05 * (1.0 - a))
 
 
 @jit
@@ -194,19 +211,21 @@ def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
     damping = 1.0
     train = dead = math.nan
     for n_iter in range(max_iter):
-        X, Y, Z, W, X_l, X_m, X_v, Y_l, Z_l, Z_m, Z_v, W_l, train, dead = _saddle(
+        X, X_rest, Y, Z, W, W_rest, X_l, X_m, X_v, Y_l, Z_l, Z_m, Z_v, W_l, train, dead = _saddle(
             chi, m, h, v, S, a
         )
         near = m > 0.5
-        r1 = zeta * chi + alpha * X - 1.0
+        if X > 0.5:  # alpha may be near 1
+            r1 = zeta * chi + (alpha - 1.0) - alpha * X_rest
+        else:
+            r1 = zeta * chi + alpha * X - 1.0
         if near:  # m near 1: the same equation for h, free of cancellation
             scale = max(abs(h), math.sqrt(v))
             r2 = (h - zeta * chi + alpha * Y) / scale
         else:
             scale = abs(m)
             r2 = (m - alpha * Z) / scale
-        ratio = alpha * W / v
-        r3 = 1.0 - ratio
+        r3 = (W_rest - (alpha - 1.0) * W) / v
         norm = max(abs(r1), abs(r2), abs(r3))
         if small and norm < _RESIDUAL:
             return chi, m, h, v, n_iter, norm, train, dead
@@ -232,7 +251,7 @@ def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
             a23 = -alpha * Z_v / scale
         a31 = -alpha * W_l / v
         a32 = -2.0 * alpha * (Y_l - Y - h * (X - X_l)) * scale / v
-        a33 = ratio - alpha * (X - X_l)
+        a33 = alpha * (X_rest + X_l) - (alpha - 1.0) - r3
         q1 = a22 * a33 - a23 * a32
         q2 = a23 * a31 - a21 * a33
         q3 = a21 * a32 - a22 * a31
