@@ -66,11 +66,12 @@ def gen_error(
     Parameters
     ----------
     alpha : array_like
-        Load P/N, positive and finite.
+        Load P/N, from 1e-100 to 1e100.
     S : array_like
-        Variance of the label noise, >= 0.
+        Variance of the label noise, from 0 to 1e100.
     zeta : array_like
-        Weight decay, >= 0, in the sum convention (`zeta_from_mean` converts); 0 means exactly 0.
+        Weight decay, from 0 to 1e100, in the sum convention (`zeta_from_mean` converts); 0 means
+        exactly 0.
     student : {"linear", "relu"}, LeakyReLU, Student or the name of one
         The student's activation; a `Student`, such as "erf", goes to the general solver. For
         another teacher or a temperature see `solve_equilibrium`.
@@ -282,9 +283,7 @@ def optimal_zeta(
     0.19803
     """
     a = as_student(student).slope
-    alpha_, S_ = broadcast(
-        alpha=real_array("alpha", alpha, low=0.0, low_open=True), S=real_array("S", S, low=0.0)
-    )
+    alpha_, S_, _ = problem(alpha, S, 0.0)
     if a == 1.0:
         best = S_.copy()
     else:

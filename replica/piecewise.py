@@ -35,6 +35,8 @@ _UNIQUE_SLOPE = 0.02
 _UNIQUE_ZETA = 1e-3
 # smaller slopes give the same numbers, or scale with them, and their squares may underflow
 _TINY_SLOPE = 1e-30
+# smaller ones have the inverse of a slope, and with it the direction, out of range
+_LEAST_SLOPE = 1e-300
 _RESIDUAL = 1e-10
 # up to here what rounding leaves of a difference of two numbers that agree to 1/chi will do
 _LARGE_CHI = 1e3
@@ -215,7 +217,7 @@ def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
             chi, m, h, v, S, a
         )
         near = m > 0.5
-        if X > 0.5:  # alpha may be near 1
+        if X > 0.5:  # alpha may be near 1, as for r3
             r1 = zeta * chi + (alpha - 1.0) - alpha * X_rest
         else:
             r1 = zeta * chi + alpha * X - 1.0
@@ -225,7 +227,10 @@ def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
         else:
             scale = abs(m)
             r2 = (m - alpha * Z) / scale
-        r3 = (W_rest - (alpha - 1.0) * W) / v
+        if abs(alpha - 1.0) < 0.5:
+            r3 = (W_rest - (alpha - 1.0) * W) / v
+        else:
+            r3 = 1.0 - alpha * W / v
         norm = max(abs(r1), abs(r2), abs(r3))
         if small and norm < _RESIDUAL:
             return chi, m, h, v, n_iter, norm, train, dead
@@ -502,16 +507,19 @@ def piecewise_point(alpha, S, zeta, a):
 
     Returns gamma, R, chi, gen_error, train_error, energy, dead_fraction, residual, n_iter, status.
     """
-    chi, m, h, root_v, n_iter, residual, train, dead = _order_parameters(alpha, S, zeta, a)
-    if n_iter < 0 or not residual <= _RESIDUAL:
+    b = max(a, _LEAST_SLOPE) if a > 0.0 else 0.0
+    chi, m, h, root_v, n_iter, residual, train, dead = _order_parameters(alpha, S, zeta, b)
+    eps = 0.5 * (1.0 - a) ** 2 / (1.0 + a * a) + _excess(m, h, root_v, a)
+    if n_iter < 0 or not residual <= _RESIDUAL or math.isnan(eps):
         nan = math.nan
         return nan, nan, nan, nan, nan, nan, nan, residual, abs(n_iter), _MAX_ITERATIONS
     gamma = math.hypot(root_v, m)
     R = min(m / gamma, 1.0)
-    eps = 0.5 * (1.0 - a) ** 2 / (1.0 + a * a) + _excess(m, h, root_v, a)
     energy = 0.5 * alpha * train
     if zeta > 0.0:
         energy += 0.5 * zeta * gamma * gamma
+    if b > a and eps == math.inf:
+        gamma *= b / a  # where gen_error is out of range, the weights grow like 1/slope
     status = _CONVERGED if eps < math.inf else _DIVERGENT
     return gamma, R, chi, eps, train, energy, dead, residual, n_iter, status
 
