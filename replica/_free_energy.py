@@ -105,7 +105,7 @@ def free_energy(
         entropic = 0.5 * g * g * (1 - r) * (1 + r) / d + 0.5 * math.log(d)
         result[index] = -(entropic + load * mean_ln_z) / b + 0.5 * decay * self_overlap
     failed = np.where(np.isfinite(result), Status.CONVERGED, Status.NON_FINITE)
-    warn_not_converged(np.asarray(failed, dtype=np.int8), stacklevel=2)
+    warn_not_converged(np.asarray(failed, dtype=np.int8))
     return np.where(np.isfinite(result), result, np.nan)
 
 

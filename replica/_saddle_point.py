@@ -251,7 +251,7 @@ def solve_all(
             values = [(row or _FAILED)[field.name] for row in rows]
             column = np.array(values, dtype=kind.get(field.name, np.float64))
             columns[field.name] = column.reshape(shape)
-    warn_not_converged(columns["status"], stacklevel=4)
+    warn_not_converged(columns["status"])
     return GeneralEquilibrium(
         alpha=loads, S=noises, zeta=decays, beta=inverse, student=who, teacher=whom, **columns
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -10,7 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["ConvergenceWarning", "Status", "warn_not_converged"]
+__all__ = ["ConvergenceWarning", "Status", "warn", "warn_not_converged"]
+
+_PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 class ConvergenceWarning(RuntimeWarning):
@@ -50,11 +54,26 @@ _MESSAGES = {
 }
 
 
-def warn_not_converged(status: NDArray[np.int8], *, stacklevel: int) -> None:
-    """One `ConvergenceWarning` for all elements without a value; none if there are no such.
+def warn(message: str, category: type[Warning] = ConvergenceWarning) -> None:
+    """`warnings.warn` at the line that called the package, however deep inside it this is called.
 
-    `stacklevel` counts as for `warnings.warn` in the caller's place.
+    The filter that shows a warning once per line then sees the caller's lines.
     """
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+        frame = frame.f_back
+    warnings.warn_explicit(
+        message,
+        category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        module=frame.f_globals.get("__name__", "<string>"),
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),
+    )
+
+
+def warn_not_converged(status: NDArray[np.int8]) -> None:
+    """One `ConvergenceWarning` for all elements without a value; none if there are no such."""
     import numpy as np  # not at the top: the command line needs the warning without it
 
     failed = status > Status.DIVERGENT
@@ -62,8 +81,4 @@ def warn_not_converged(status: NDArray[np.int8], *, stacklevel: int) -> None:
         first = tuple(int(i) for i in np.argwhere(failed)[0])
         where = f", first at index {first}" if first else ""
         reasons = "; ".join(Status(int(code)).message for code in np.unique(status[failed]))
-        warnings.warn(
-            f"{int(failed.sum())} of {status.size} points did not converge{where}: {reasons}",
-            ConvergenceWarning,
-            stacklevel=stacklevel + 1,
-        )
+        warn(f"{int(failed.sum())} of {status.size} points did not converge{where}: {reasons}")

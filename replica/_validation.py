@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ._suggest import suggestion
 
 __all__ = [
+    "LARGEST",
     "ArgumentError",
     "ArgumentTypeError",
     "broadcast",
@@ -24,6 +25,9 @@ __all__ = [
     "real_array",
     "real_scalar",
 ]
+
+# loads (and their inverse), noises and decays up to here: products of three are still numbers
+LARGEST = 1e100
 
 
 class ArgumentError(ValueError):
@@ -142,9 +146,9 @@ def broadcast(**arrays: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
 def problem(alpha: Any, S: Any, zeta: Any) -> tuple[NDArray[np.float64], ...]:
     """Check load, noise variance and decay and broadcast them against each other."""
     return broadcast(
-        alpha=real_array("alpha", alpha, low=0.0, low_open=True),
-        S=real_array("S", S, low=0.0),
-        zeta=real_array("zeta", zeta, low=0.0),
+        alpha=real_array("alpha", alpha, low=1.0 / LARGEST, high=LARGEST),
+        S=real_array("S", S, low=0.0, high=LARGEST),
+        zeta=real_array("zeta", zeta, low=0.0, high=LARGEST),
     )
 
 

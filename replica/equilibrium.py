@@ -16,7 +16,7 @@ from ._jit import for_each_chunk
 from ._repr import summary
 from ._saddle_point import GeneralEquilibrium
 from ._status import Status, warn_not_converged
-from ._validation import ArgumentError, choice, problem, real_array
+from ._validation import LARGEST, ArgumentError, choice, problem, real_array
 from .finite_temperature import solve_finite_temperature
 from .piecewise import relu_threshold, solve_piecewise
 from .ridge import solve_ridge
@@ -168,11 +168,11 @@ def solve_equilibrium(
     Parameters
     ----------
     alpha : array_like
-        Load P/N, positive and finite.
+        Load P/N, from 1e-100 to 1e100.
     S : array_like
-        Variance of the label noise, >= 0.
+        Variance of the label noise, from 0 to 1e100.
     zeta : array_like
-        Weight decay, >= 0, in the sum convention: the energy is
+        Weight decay, from 0 to 1e100, in the sum convention: the energy is
         sum_j (y_j - g(W.x_j))^2/2 + zeta |W|^2/2. 0 means exactly 0, the limit of vanishing decay.
         See `zeta_from_mean` for a loss that is averaged over samples.
     student : {"linear", "relu"}, LeakyReLU, Student or the name of one
@@ -270,7 +270,7 @@ def solve_equilibrium(
         train = 0.5 * (train + 1.0 + S_)
         energy = energy + 0.25 * alpha_ * (1.0 + S_)
         dead = np.zeros_like(dead)
-    warn_not_converged(status, stacklevel=2)
+    warn_not_converged(status)
     noise_free_teacher_found = (zeta_ == 0.0) & (S_ == 0.0) & (R == 1.0)
     return Equilibrium(
         student=student,
@@ -332,6 +332,6 @@ def interpolation_threshold(
     array([1., 1.])
     """
     student = as_student(student)
-    S_ = real_array("S", S, low=0.0)
+    S_ = real_array("S", S, low=0.0, high=LARGEST)
     threshold = np.ones_like(S_) if student.slope > 0.0 else relu_threshold(S_)
     return float(threshold) if threshold.ndim == 0 else threshold

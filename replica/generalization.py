@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._jit import for_each_chunk
+from ._status import Status, warn_not_converged
 from ._validation import (
     ArgumentError,
     ArgumentTypeError,
@@ -65,11 +66,12 @@ def gen_error(
     Parameters
     ----------
     alpha : array_like
-        Load P/N, positive and finite.
+        Load P/N, from 1e-100 to 1e100.
     S : array_like
-        Variance of the label noise, >= 0.
+        Variance of the label noise, from 0 to 1e100.
     zeta : array_like
-        Weight decay, >= 0, in the sum convention (`zeta_from_mean` converts); 0 means exactly 0.
+        Weight decay, from 0 to 1e100, in the sum convention (`zeta_from_mean` converts); 0 means
+        exactly 0.
     student : {"linear", "relu"}, LeakyReLU, Student or the name of one
         The student's activation; a `Student`, such as "erf", goes to the general solver. For
         another teacher or a temperature see `solve_equilibrium`.
@@ -264,6 +266,11 @@ def optimal_zeta(
     TypeError, ValueError
         If an argument is of the wrong type, out of range, or the shapes do not broadcast.
 
+    Warns
+    -----
+    ConvergenceWarning
+        If no point of a scan converged; its value is NaN.
+
     Notes
     -----
     Theory: :eq:`eq-ridge-error` and :eq:`eq-saddle-point` in :doc:`/theory`.
@@ -276,9 +283,7 @@ def optimal_zeta(
     0.19803
     """
     a = as_student(student).slope
-    alpha_, S_ = broadcast(
-        alpha=real_array("alpha", alpha, low=0.0, low_open=True), S=real_array("S", S, low=0.0)
-    )
+    alpha_, S_, _ = problem(alpha, S, 0.0)
     if a == 1.0:
         best = S_.copy()
     else:
@@ -287,4 +292,6 @@ def optimal_zeta(
             optimal_zeta_piecewise, alpha_.reshape(-1), S_.reshape(-1), a, best.reshape(-1)
         )
         for_each_chunk(kernel, best.size, min_chunk=16)
+        failed = np.isnan(best)
+        warn_not_converged(np.where(failed, Status.MAX_ITERATIONS, Status.CONVERGED))
     return float(best) if best.ndim == 0 else best

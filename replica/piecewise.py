@@ -35,7 +35,11 @@ _UNIQUE_SLOPE = 0.02
 _UNIQUE_ZETA = 1e-3
 # smaller slopes give the same numbers, or scale with them, and their squares may underflow
 _TINY_SLOPE = 1e-30
+# smaller ones have the inverse of a slope, and with it the direction, out of range
+_LEAST_SLOPE = 1e-300
 _RESIDUAL = 1e-10
+# up to here what rounding leaves of a difference of two numbers that agree to 1/chi will do
+_LARGE_CHI = 1e3
 
 
 @jit
@@ -67,11 +71,11 @@ def _cone(k, mu, sigma, tau):
 def _saddle(chi, m, h, v, S, a):
     """Everything the saddle point needs at (chi, m, v), in closed form.
 
-    Returns X = -chi E[df/domega], Y = chi E[df/domega + df/dy], Z = chi E[df/dy] and
-    W = chi^2 E[f^2]; the derivatives of X and Z in log chi, m (v fixed) and log v, and those of Y
-    and W in log chi; the training error; the fraction of dead samples. The other derivatives of W
-    follow from the symmetry of the Hessian of the free energy: 2 (Y_l - Y - h (X - X_l)) in m and
-    X - X_l in v.
+    Returns X = -chi E[df/domega], 1 - X, Y = chi E[df/domega + df/dy], Z = chi E[df/dy],
+    W = chi^2 E[f^2] and v - W; the derivatives of X and Z in log chi, m (v fixed) and log v, and
+    those of Y and W in log chi; the training error; the fraction of dead samples. The other
+    derivatives of W follow from the symmetry of the Hessian of the free energy:
+    2 (Y_l - Y - h (X - X_l)) in m and X - X_l in v.
     """
     sigma = math.sqrt(1.0 + S)
     mu = m / sigma
@@ -97,6 +101,7 @@ def _saddle(chi, m, h, v, S, a):
     ka = a * chi * na
 
     X = k1 * P1 + a * ka * Pa + P_pin - jump
+    X_rest = n1 * P1 + na * Pa + jump
     Z = k1 * P1 + ka * Pa + kappa * jump
     Y = (1.0 - a) * ka * Pa - P_pin + (1.0 + kappa) * jump
 
@@ -104,15 +109,16 @@ def _saddle(chi, m, h, v, S, a):
     i0 = _sin2(p0, s0, c0)
     i1 = _sin2(p1, s1, c1)
     ia = _sin2(pa, sa, ca)
+    # integrals of sin^2, 2 sin cos and cos^2 over the angles of a branch.
     # branch 1: [p0, pi] for y > 0 and [0, p1] for y < 0; branch a: [0, p0] and [pa, pi]
+    ss1, sc1 = half_pi - i0 + i1, s1 * s1 - s0 * s0
+    cc1 = math.pi - p0 - (half_pi - i0) + p1 - i1
+    ssa, sca = half_pi - ia + i0, s0 * s0 - sa * sa
+    cca = math.pi - pa - (half_pi - ia) + p0 - i0
     d1 = (S + h) / sigma  # sigma - mu
-    W1 = d1 * d1 * (half_pi - i0 + i1)
-    W1 += d1 * tau * (s1 * s1 - s0 * s0)
-    W1 += tau2 * (math.pi - p0 - (half_pi - i0) + p1 - i1)
+    W1 = d1 * d1 * ss1 + d1 * tau * sc1 + tau2 * cc1
     da = (S + (1.0 - a) + a * h) / sigma  # sigma - a mu
-    Wa = da * da * (half_pi - ia + i0)
-    Wa += da * a * tau * (s0 * s0 - sa * sa)
-    Wa += a * a * tau2 * (math.pi - pa - (half_pi - ia) + p0 - i0)
+    Wa = da * da * ssa + da * a * tau * sca + a * a * tau2 * cca
     # on the kink f = -omega/chi with omega = sqrt(q) r sin(t): t is the angle from omega = 0
     t1, ta = chi * sigma * tau, a * chi * sigma * tau
     u1, ua = mu * b1 + tau2, mu * ba + tau2
@@ -122,6 +128,17 @@ def _saddle(chi, m, h, v, S, a):
         W_pin -= _sin2(math.atan2(ta, ua), ta / (rho * rhoa), ua / (rho * rhoa))
     W_pin *= q
     W = (k1 * k1 * W1 + ka * ka * Wa + W_pin) / math.pi
+    if chi > _LARGE_CHI:
+        # v = E[(y - omega)^2] - S - h^2, and chi f is about y/b - omega on the branch of slope b:
+        # E[(y - omega)^2 - chi^2 f^2] branch by branch has no terms of the size of v
+        dd = d1 * d1 * ssa + d1 * tau * sca + tau2 * cca  # of (y - omega)^2 over branch a
+        yd = sigma * (d1 * ssa + 0.5 * tau * sca)  # of y (y - omega)
+        rest = n1 * (1.0 + k1) * W1 + na * (1.0 + a * ka) * dd
+        rest -= ka * ka * (1.0 - a) * (2.0 * a * yd + (1.0 - a) * sigma * sigma * ssa)
+        rest += sigma * ((sigma - 2.0 * mu) * (ia - i1) + tau * (sa * sa - s1 * s1))
+        W_rest = rest / math.pi - S - h * h
+    else:
+        W_rest = v - W
 
     # derivatives of the angles and of log(jump) in log chi, m (v fixed) and log v
     mS = mu * S / sigma
@@ -154,7 +171,7 @@ def _saddle(chi, m, h, v, S, a):
     W_l += kappa_l * (f1 * f1 - fa * fa) * (sigma * tau * e0) ** 2 * sigma * tau / math.pi
 
     train = (n1 * n1 * W1 + na * na * Wa + sigma * sigma * (ia - i1)) / math.pi
-    return X, Y, Z, W, X_l, X_m, X_v, Y_l, Z_l, Z_m, Z_v, W_l, train, p0 / _TWO_PI
+    return X, X_rest, Y, Z, W, W_rest, X_l, X_m, X_v, Y_l, Z_l, Z_m, Z_v, W_l, train, p0 / _TWO_PI
 
 
 @jit
@@ -163,7 +180,7 @@ def _start(alpha, S, zeta, a):
     chi = 1.0 / (zeta + 0.5 * alpha * (1.0 + a * a))
     for _ in range(60):
         n1, na = 1.0 / (1.0 + chi), 1.0 / (1.0 + a * a * chi)
-        gap = 1.0 - zeta * chi - 0.5 * alpha * chi * (n1 + a * a * na)
+        gap = 0.5 * alpha * (n1 + na) - (alpha - 1.0) - zeta * chi
         step = gap / (zeta + 0.5 * alpha * (n1 * n1 + (a * na) ** 2))
         chi += step
         if not step > 0.01 * chi or (a == 0.0 and chi > 1e12):
@@ -176,7 +193,9 @@ def _start(alpha, S, zeta, a):
         m = 1.0 - h
     w1, wa = 0.5 * alpha * k1 * k1, 0.5 * alpha * ka * ka
     v = w1 * (h * h + S) + wa * ((1.0 - a + a * h) ** 2 + S)
-    return chi, m, h, v / max(1.0 - w1 - a * a * wa, 0.05)
+    # 1 - w1 - a^2 wa at the root; for a slope near 1 it is as small as it says, else an artifact
+    left = zeta * chi + 0.5 * alpha * k1 / (1.0 + chi) + 0.5 * alpha * a * ka / (1.0 + a * a * chi)
+    return chi, m, h, v / max(left, 0.05 * (1.0 - a))
 
 
 @jit
@@ -194,19 +213,24 @@ def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
     damping = 1.0
     train = dead = math.nan
     for n_iter in range(max_iter):
-        X, Y, Z, W, X_l, X_m, X_v, Y_l, Z_l, Z_m, Z_v, W_l, train, dead = _saddle(
+        X, X_rest, Y, Z, W, W_rest, X_l, X_m, X_v, Y_l, Z_l, Z_m, Z_v, W_l, train, dead = _saddle(
             chi, m, h, v, S, a
         )
         near = m > 0.5
-        r1 = zeta * chi + alpha * X - 1.0
+        if X > 0.5:  # alpha may be near 1, as for r3
+            r1 = zeta * chi + (alpha - 1.0) - alpha * X_rest
+        else:
+            r1 = zeta * chi + alpha * X - 1.0
         if near:  # m near 1: the same equation for h, free of cancellation
             scale = max(abs(h), math.sqrt(v))
             r2 = (h - zeta * chi + alpha * Y) / scale
         else:
             scale = abs(m)
             r2 = (m - alpha * Z) / scale
-        ratio = alpha * W / v
-        r3 = 1.0 - ratio
+        if abs(alpha - 1.0) < 0.5:
+            r3 = (W_rest - (alpha - 1.0) * W) / v
+        else:
+            r3 = 1.0 - alpha * W / v
         norm = max(abs(r1), abs(r2), abs(r3))
         if small and norm < _RESIDUAL:
             return chi, m, h, v, n_iter, norm, train, dead
@@ -232,7 +256,7 @@ def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
             a23 = -alpha * Z_v / scale
         a31 = -alpha * W_l / v
         a32 = -2.0 * alpha * (Y_l - Y - h * (X - X_l)) * scale / v
-        a33 = ratio - alpha * (X - X_l)
+        a33 = alpha * (X_rest + X_l) - (alpha - 1.0) - r3
         q1 = a22 * a33 - a23 * a32
         q2 = a23 * a31 - a21 * a33
         q3 = a21 * a32 - a22 * a31
@@ -303,7 +327,8 @@ def _follow_load(alpha_from, alpha, S, zeta, a):
         total += abs(point[4])
     now = alpha_from
     step = 0.25 * (alpha - alpha_from)
-    while now != alpha and abs(step) > 1e-6:
+    shortest = 1e-6 * abs(alpha - alpha_from)
+    while now != alpha and abs(step) > shortest:
         if point[4] > 0:
             chi, m, h, v = point[:4]
         then = alpha if abs(alpha - now) <= abs(step) else now + step
@@ -363,32 +388,32 @@ def _relu_ridgeless(alpha, S):
     if alpha > 4.0 / 3.0:
         high = min(high, math.tan(math.pi * (2.0 - alpha) / alpha))
     T = min(high, math.sqrt(S + 2.0 * sigma2 * sigma2 / alpha))
-    norm = r = v = math.inf
+    free = 2.0 - alpha
+    room = free + 2.0 * S
+    norm = d = v = math.inf
     n_iter = 0
     while n_iter < 200:
         n_iter += 1
         phi = math.atan(T)
-        r = 2.0 * sigma2 / alpha - T / math.pi  # sigma/mu
+        d = room / alpha - T / math.pi  # sigma/mu - 1
         c2 = 1.0 / (1.0 + T * T)
-        v = 0.5 * ((r - 1.0) ** 2 + T * T) + _sin2(phi, T * math.sqrt(c2), math.sqrt(c2)) / (
-            math.pi * c2
-        )
-        v *= alpha  # in units of mu^2
-        gap = T * T - S - v
+        rest = 0.5 * d * d + _sin2(phi, T * math.sqrt(c2), math.sqrt(c2)) / (math.pi * c2)
+        v = alpha * (0.5 * T * T + rest)  # in units of mu^2
+        gap = 0.5 * free * T * T - S - alpha * rest  # T^2 - S - v
         norm = abs(gap) / (T * T + S)
         if gap < 0.0:
             low = T
         else:
             high = T
-        slope = 2.0 * T + alpha * ((r - 1.0) / math.pi - T - T * phi / math.pi)
+        slope = free * T + alpha * (d - T * phi) / math.pi
         step = gap / slope
         if abs(step) <= 1e-15 * T or high - low <= 1e-15 * T:
             break
         T -= step
         if not low < T < high:
             T = 0.5 * (low + high)
-    mu = math.sqrt(sigma2) / r
-    return mu * math.sqrt(sigma2), mu * mu * v, n_iter, norm
+    m = sigma2 / (1.0 + d)
+    return m, (d - S) / (1.0 + d), m * m * v / sigma2, n_iter, norm
 
 
 @jit
@@ -447,15 +472,16 @@ def _order_parameters(alpha, S, zeta, a):
         c1 = 0.5 * (1.0 + a)
         c2 = 0.5 * (1.0 + a * a)
         m = alpha * c1 / a
-        root_v = math.sqrt(
-            alpha / (1.0 - alpha) * ((1.0 + S) * c2 - alpha * (2.0 - alpha) * c1 * c1)
-        )
-        return math.inf, m, 1.0 - m, root_v / a, 0, 0.0, 0.0, 0.0
+        rest = 1.0 - alpha
+        h = rest - alpha * 0.5 * (1.0 - a) / a
+        # (1 + S) c2 - alpha (2 - alpha) c1^2 as a sum of squares
+        spread = S * c2 + (0.5 * (1.0 - a)) ** 2 + (rest * c1) ** 2
+        return math.inf, m, h, math.sqrt(alpha / rest * spread) / a, 0, 0.0, 0.0, 0.0
     if zeta == 0.0 and a == 0.0 and relu_interpolates(alpha, S):
         if alpha == 2.0:
             return math.inf, 1.0, 0.0, 0.0, 0, 0.0, 0.5, 0.0
-        m, v, n_iter, residual = _relu_ridgeless(alpha, S)
-        return math.inf, m, 1.0 - m, math.sqrt(v), n_iter, residual, 0.5 * (1.0 + S), 0.0
+        m, h, v, n_iter, residual = _relu_ridgeless(alpha, S)
+        return math.inf, m, h, math.sqrt(v), n_iter, residual, 0.5 * (1.0 + S), 0.0
     if S < 1e-100 and alpha > 2.0 and zeta < 1e-100 and a < _TINY_SLOPE:
         # noise-free and enough samples: the student is the teacher, to the last digit
         return 2.0 / (alpha - 2.0), 1.0, 0.0, 0.0, 0, 0.0, 0.5, 0.0
@@ -481,16 +507,19 @@ def piecewise_point(alpha, S, zeta, a):
 
     Returns gamma, R, chi, gen_error, train_error, energy, dead_fraction, residual, n_iter, status.
     """
-    chi, m, h, root_v, n_iter, residual, train, dead = _order_parameters(alpha, S, zeta, a)
-    if n_iter < 0 or not residual <= _RESIDUAL:
+    b = max(a, _LEAST_SLOPE) if a > 0.0 else 0.0
+    chi, m, h, root_v, n_iter, residual, train, dead = _order_parameters(alpha, S, zeta, b)
+    eps = 0.5 * (1.0 - a) ** 2 / (1.0 + a * a) + _excess(m, h, root_v, a)
+    if n_iter < 0 or not residual <= _RESIDUAL or math.isnan(eps):
         nan = math.nan
         return nan, nan, nan, nan, nan, nan, nan, residual, abs(n_iter), _MAX_ITERATIONS
     gamma = math.hypot(root_v, m)
     R = min(m / gamma, 1.0)
-    eps = 0.5 * (1.0 - a) ** 2 / (1.0 + a * a) + _excess(m, h, root_v, a)
     energy = 0.5 * alpha * train
     if zeta > 0.0:
         energy += 0.5 * zeta * gamma * gamma
+    if b > a and eps == math.inf:
+        gamma *= b / a  # where gen_error is out of range, the weights grow like 1/slope
     status = _CONVERGED if eps < math.inf else _DIVERGENT
     return gamma, R, chi, eps, train, energy, dead, residual, n_iter, status
 
@@ -551,6 +580,9 @@ def optimal_zeta_piecewise(alpha, S, a, best, start, stop):
             trial = _objective(alpha[i], S[i], low + k * width, a, True)
             if trial < f:
                 x, f = low + k * width, trial
+        if f == math.inf:
+            best[i] = math.nan
+            continue
         if f > 0.25 * (1.0 + a) ** 2 / (1.0 + a * a):
             small = False
         left, right = x - width, x + width

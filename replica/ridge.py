@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._jit import for_each_chunk, jit
 from ._repr import summary
 from ._status import Status
-from ._validation import broadcast, real_array
+from ._validation import LARGEST, broadcast, real_array
 
 __all__ = ["EarlyStopping", "early_stopping", "ridge_errors", "solve_ridge"]
 
@@ -56,12 +56,13 @@ def ridge_point(alpha, S, zeta):
     if eps == math.inf:
         return math.inf, 0.0, chi, eps, 0.0, 0.0, 0.0, 0.0, replicon, _DIVERGENT
     m = alpha * share
-    v = m * share * (S + h * h) / replicon if replicon > 0.0 else 0.0
-    q = m * m + v
-    gamma = math.sqrt(q)
+    # the length itself, not its square, which may underflow
+    root_v = math.sqrt(m / replicon * (S + h * h)) * math.sqrt(share) if replicon > 0.0 else 0.0
+    v = root_v * root_v
+    gamma = math.hypot(m, root_v)
     R = min(m / gamma, 1.0)
-    train = (S + h * h + v) / (1.0 + chi) ** 2
-    energy = 0.5 * (alpha * train + zeta * q)
+    train = (S + h * h + v) / (1.0 + chi) / (1.0 + chi)
+    energy = 0.5 * (alpha * train + zeta * gamma * gamma)
     dead = 0.0
     if chi < math.inf:
         sigma = math.sqrt(1.0 + S)
@@ -196,9 +197,9 @@ def early_stopping(alpha: ArrayLike, S: ArrayLike, t: ArrayLike) -> EarlyStoppin
     Parameters
     ----------
     alpha : array_like
-        Load P/N, positive.
+        Load P/N, from 1e-100 to 1e100.
     S : array_like
-        Variance of the label noise, >= 0.
+        Variance of the label noise, from 0 to 1e100.
     t : array_like
         Training time, >= 0; inf is the trained network. Broadcast with `alpha` and `S`.
 
@@ -229,8 +230,8 @@ def early_stopping(alpha: ArrayLike, S: ArrayLike, t: ArrayLike) -> EarlyStoppin
     2.465 0.4000
     """
     alpha_, S_, t_ = broadcast(
-        alpha=real_array("alpha", alpha, low=0.0, low_open=True),
-        S=real_array("S", S, low=0.0),
+        alpha=real_array("alpha", alpha, low=1.0 / LARGEST, high=LARGEST),
+        S=real_array("S", S, low=0.0, high=LARGEST),
         t=real_array("t", t, low=0.0, finite=False),
     )
     eps, best_time, best = np.empty_like(t_), np.empty_like(t_), np.empty_like(t_)

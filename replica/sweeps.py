@@ -18,7 +18,6 @@ import threading
 import time
 import traceback
 import uuid
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import (
@@ -40,6 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._cores import n_cores
+from ._status import warn
 from ._validation import integer
 
 __all__ = ["CorruptStoreError", "StoreError", "SweepTable", "load_runs", "sweep"]
@@ -326,12 +326,11 @@ def _run_all(
     runs.release()
     if failures:
         first = "".join(traceback.format_exception_only(failures[0])).strip()
-        warnings.warn(
+        warn(
             f"{len(failures)} of {len(work)} runs failed after {retries + 1} attempts each, the "
             f"first with {first}; the column 'message' says more, and the same sweep tries them "
             "again",
             RuntimeWarning,
-            stacklevel=3,
         )
 
 

@@ -101,7 +101,9 @@ def test_saddle_derivatives_match_finite_differences(a, point):
 
     x = np.array([math.log(chi), m, math.log(v)])
     steps = 1e-5 * np.eye(3)
-    X, Y, _, _, X_l, X_m, X_v, Y_l, Z_l, Z_m, Z_v, W_l = saddle(*x)[:12]
+    X, X_rest, Y, _, W, W_rest, X_l, X_m, X_v, Y_l, Z_l, Z_m, Z_v, W_l = saddle(*x)[:14]
+    assert W + W_rest == pytest.approx(v, rel=1e-14)
+    assert X + X_rest == pytest.approx(1.0, rel=1e-15)
     numeric = [(saddle(*(x + d)) - saddle(*(x - d))) / 2e-5 for d in steps]
     analytic = np.array(
         [
@@ -110,7 +112,7 @@ def test_saddle_derivatives_match_finite_differences(a, point):
             [X_v, Z_v - X_v, Z_v, v * (X - X_l)],
         ]
     )
-    np.testing.assert_allclose(analytic, np.array(numeric)[:, :4], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(analytic, np.array(numeric)[:, [0, 2, 3, 4]], rtol=1e-6, atol=1e-9)
 
 
 def brute_force_averages(chi, m, v, S, a, n=2000):
@@ -138,7 +140,7 @@ def brute_force_averages(chi, m, v, S, a, n=2000):
 @pytest.mark.parametrize("S", [0.0, 0.25, 4.0])
 def test_saddle_sums_match_the_minimization_over_branches(a, S):
     chi, m, v = 3.0, 0.7, 0.4
-    X, _, Z, W = piecewise._saddle(chi, m, 1 - m, v, S, a)[:4]
+    X, _, _, Z, W = piecewise._saddle(chi, m, 1 - m, v, S, a)[:5]
     g0, g1 = -X / chi, Z / chi
     fy, fomega, f2 = brute_force_averages(chi, m, v, S, a, n=200_000)
     assert fy == pytest.approx(m * g0 + (1 + S) * g1, abs=2e-4)
@@ -307,3 +309,13 @@ def test_solve_equilibrium_converges_at_the_threshold_to_the_last_digit():
     assert (found.status == 0).all()
     # the distance of one rounding enters under a square root
     np.testing.assert_allclose(found.gen_error, np.broadcast_to(peak, (9, 60)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("a", [0.0, 0.3, 0.95, 1 - 1e-6])
+@pytest.mark.parametrize(
+    ("m", "v", "S"), [(0.7, 0.6, 0.3), (0.7, 0.2, 0.3), (1.0 - 1e-5, 1e-9, 0.0), (1.2, 90.0, 2.0)]
+)
+@pytest.mark.parametrize("chi", [2.0, 1e3 * (1 + 1e-9), 1e5])
+def test_the_two_forms_of_a_difference_agree(chi, m, v, S, a):
+    _, _, _, _, W, W_rest, *_ = piecewise._saddle(chi, m, 1 - m, v, S, a)
+    assert W_rest == pytest.approx(v - W, abs=1e-14 * (v + W + 1 + S))

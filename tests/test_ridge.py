@@ -105,8 +105,8 @@ def test_early_stopping_without_noise_never_stops():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((0.0, 0.25, 1.0), "alpha must lie in (0, inf)"),
-        ((1.0, -1.0, 1.0), "S must lie in [0, inf)"),
+        ((0.0, 0.25, 1.0), "alpha must lie in [1e-100, 1e+100]"),
+        ((1.0, -1.0, 1.0), "S must lie in [0, 1e+100]"),
         ((1.0, 0.25, -2.0), "t must lie in [0, inf]"),
         ((1.0, 0.25, math.nan), "t must lie in [0, inf]"),
     ],

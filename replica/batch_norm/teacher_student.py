@@ -257,7 +257,7 @@ def bn_equilibrium(
             R[i], angle[i], status[i] = found.R, found.angle, found.status
             training = statistics == "training"
             gamma[i] = found.gamma_training if training else found.gamma_population
-        warn_not_converged(status, stacklevel=2)
+        warn_not_converged(status)
     return BatchNormEquilibrium(
         alpha=alpha,
         S=S,

@@ -5,7 +5,6 @@ May import `_model` and the shared modules.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, root
 
-from replica._status import ConvergenceWarning
+from replica._status import warn
 from replica._validation import broadcast, choice, real_array, real_scalar
 from replica.students import LeakyReLU, Student
 
@@ -223,11 +222,7 @@ def _sgd_fixed_point(model: Model, gamma: float, L0: float) -> FixedPoint:
             found = root(balance, state, tol=1e-14)
             state = found.x
             if np.abs(found.fun).max() > 1e-11 or not 0 <= state[1] <= 2 or state[0] <= 0:
-                warnings.warn(
-                    f"sgd: the fixed point of small eta does not reach learning_rate = {eta:g}",
-                    ConvergenceWarning,
-                    stacklevel=3,
-                )
+                warn(f"sgd: the fixed point of small eta does not reach learning_rate = {eta:g}")
                 nan = float("nan")
                 return _result(model, L0, nan, nan, nan, nan, nan, False, None)
     L, D = float(state[0]), float(state[1])

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import solve_ivp
 
 from replica._repr import summary
-from replica._status import ConvergenceWarning, Status
+from replica._status import Status, warn
 from replica._validation import choice, integer, real_array, real_scalar
 from replica.students import LeakyReLU, Student
 
@@ -272,7 +272,7 @@ def integrate(
             ]
         )
     if status != Status.CONVERGED:
-        warnings.warn(f"{model.method}: {message}", ConvergenceWarning, stacklevel=2)
+        warn(f"{model.method}: {message}")
 
     gamma, D, growth = state
     L = gamma if model.method == "sgd" else start[2] * growth**0.25

@@ -172,7 +172,7 @@ def integrate_grid(
         )  # fmt: skip
 
     for_each_chunk(run, eta.size, min_chunk=16)
-    warn_not_converged(status.astype(np.int8).reshape(shape), stacklevel=2)
+    warn_not_converged(status.astype(np.int8).reshape(shape))
     gamma, D, growth = (out[..., j].reshape(*shape, times.size) for j in range(3))
     L = gamma if model.method == "sgd" else L0[..., None] * growth**0.25
     return TrajectoryGrid(

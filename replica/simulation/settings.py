@@ -6,8 +6,6 @@ Imports `_kernels` and `data` of this package, the students and the status.
 from __future__ import annotations
 
 import math
-import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replica._status import ConvergenceWarning
+from replica._status import warn
 from replica.students import LeakyReLU
 
 from . import _kernels as kernels
@@ -163,14 +161,7 @@ def warn_of_divergence(status: NDArray[np.str_]) -> None:
     diverged = int(np.sum(status == "diverged"))
     if not diverged:
         return
-    level, frame = 1, sys._getframe()
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("replica."):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(
-        f"{diverged} of {status.size} runs diverged; their records from there on are NaN",
-        ConvergenceWarning,
-        stacklevel=level,
-    )
+    warn(f"{diverged} of {status.size} runs diverged; their records from there on are NaN")
 
 
 def fill_in_gen_errors(observables: dict[str, NDArray[np.float64]], slope: float) -> None:
