@@ -18,7 +18,7 @@ import numpy as np
 from scipy.optimize import root
 
 import replica
-from replica.piecewise import solve_piecewise
+from replica.equilibrium._piecewise import solve_piecewise
 
 
 def seconds(function: Callable[[], object], repeats: int = 5) -> float:

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from scipy.integrate import nquad
 
-from replica.finite_temperature import gibbs_averages, solve_finite_temperature
+from replica.equilibrium._finite_temperature import gibbs_averages, solve_finite_temperature
+from replica.equilibrium._proximal import prepare
+from replica.equilibrium._teacher_average import LEGENDRE, prepare_teacher
+from replica.equilibrium._zero_temperature import solve_general_student
 from replica.gaussian import gaussian_average
-from replica.general_student import solve_general_student
-from replica.proximal import prepare
 from replica.students import LINEAR, RELU
-from replica.teacher_average import LEGENDRE, prepare_teacher
 
 
 def best(call: Callable[[], Any], repeats: int = 7) -> float:

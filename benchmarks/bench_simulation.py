@@ -17,8 +17,8 @@ from collections.abc import Callable
 import numpy as np
 
 from replica.simulation import _kernels as kernels
-from replica.simulation.online import simulate_online
-from replica.simulation.training import simulate_training
+from replica.simulation._online import simulate_online
+from replica.simulation._training import simulate_training
 
 N, P, M = 4096, 8192, 32
 

@@ -22,34 +22,61 @@ WIDTH, SIDE = 9.4, 1.4  # of the picture and of the band of Simulation; inches
 ROW, GAP = 0.52, 0.12  # height of a row, half the space between bands
 
 
-def sections() -> dict[str, list[str]]:
-    """The list of docs/architecture.md: section -> names of modules, in order."""
+def listed() -> dict[str, list[str]]:
+    """The list of docs/architecture.md: section -> dotted names of all its modules, in order."""
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     found: dict[str, list[str]] = {}
+    package = ""
     for line in block.splitlines():
-        if line.startswith("  "):
-            name = line.split()[0].rstrip("/").removesuffix(".py")
-            found[list(found)[-1]].append(name)
-        elif line:
+        indent = len(line) - len(line.lstrip())
+        name = line.split()[0].removesuffix(".py") if indent else ""
+        if not indent:
             found[line.strip()] = []
+        elif indent == 2:
+            package = name.rstrip("/")
+            if not name.endswith("/"):
+                found[list(found)[-1]].append(name)
+        else:
+            found[list(found)[-1]].append(f"{package}.{name}")
     return found
 
 
-def sources(module: str) -> list[Path]:
-    """The files of a top-level module or subpackage of `replica`."""
-    folder = PACKAGE / module
-    return sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+def sections() -> dict[str, list[str]]:
+    """Section -> names of its top-level modules and packages, in the order of the page."""
+    return {
+        section: list(dict.fromkeys(name.split(".")[0] for name in names))
+        for section, names in listed().items()
+    }
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name, below `replica`, -> file of every module; not of a package's __init__."""
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.name != "__init__.py"
+    }
 
 
 def imported_modules(source: str, path: Path) -> set[str]:
-    """The top-level modules of `replica` that `source`, the text of `path`, imports anywhere.
+    """The modules of `replica` that `source`, the text of `path`, imports anywhere.
 
-    Imports for type checkers alone do not count; ``import replica`` counts as "" (the front).
+    Dotted names below `replica`; a package stands for its __init__, and "" for ``replica`` itself.
+    Imports for type checkers alone do not count.
     """
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-    package = parts[:-1]
+    package = path.relative_to(PACKAGE.parent).with_suffix("").parts[:-1]
     found: set[str] = set()
+
+    def exists(parts: tuple[str, ...]) -> bool:
+        place = PACKAGE.joinpath(*parts)
+        return place.with_suffix(".py").exists() or place.is_dir()
+
+    def add(name: str) -> None:
+        parts = tuple(name.split("."))[1:]
+        while parts and not exists(parts):  # a name defined in a module, not a module
+            parts = parts[:-1]
+        found.add(".".join(parts))
 
     def visit(node: ast.AST) -> None:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
@@ -62,12 +89,10 @@ def imported_modules(source: str, path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = list(package[: len(package) - node.level + 1]) if node.level else []
             stem = ".".join([*base, *([node.module] if node.module else [])])
-            names = [stem] if stem != "replica" else [f"replica.{a.name}" for a in node.names]
+            names = [f"{stem}.{alias.name}" for alias in node.names]
         for name in names:
-            if name == "replica" or name.startswith("replica."):
-                top = name.split(".")[1] if "." in name else ""
-                is_module = (PACKAGE / f"{top}.py").exists() or (PACKAGE / top).is_dir()
-                found.add(top if top and is_module else "")
+            if name.split(".")[0] == "replica":
+                add(name)
         for child in ast.iter_child_nodes(node):
             visit(child)
 
@@ -76,10 +101,11 @@ def imported_modules(source: str, path: Path) -> set[str]:
 
 
 def imports_of(module: str) -> set[str]:
-    """The other top-level modules of `replica` that a module or subpackage imports."""
+    """The other top-level modules of `replica` that a top-level module or package imports."""
     found: set[str] = set()
-    for path in sources(module):
-        found |= imported_modules(path.read_text(encoding="utf-8"), path)
+    folder = PACKAGE / module
+    for path in sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]:
+        found |= {name.split(".")[0] for name in imported_modules(path.read_text("utf-8"), path)}
     return found - {module}
 
 

@@ -9,10 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._free_energy import free_energy, free_energy_published
-    from ._saddle_point import GeneralEquilibrium
-    from ._status import ConvergenceWarning, Status
-    from ._validation import ArgumentError, ArgumentTypeError
+    from ._core.arguments import ArgumentError, ArgumentTypeError
+    from ._core.status import ConvergenceWarning, Status
     from .batch_norm import (
         bn_equilibrium,
         bn_gen_error,
@@ -22,11 +20,19 @@ if TYPE_CHECKING:
         shrinkage,
         solve_output_penalty,
     )
-    from .equilibrium import Equilibrium, interpolation_threshold, solve_equilibrium
+    from .equilibrium import (
+        EarlyStopping,
+        Equilibrium,
+        GeneralEquilibrium,
+        early_stopping,
+        free_energy,
+        free_energy_published,
+        interpolation_threshold,
+        solve_equilibrium,
+    )
     from .gaussian import Average, gaussian_average
     from .generalization import gen_error, gen_error_from_overlaps, optimal_zeta, zeta_from_mean
     from .plotting import plot_curve
-    from .ridge import EarlyStopping, early_stopping
     from .simulation import (
         OnlineRun,
         TrainingRun,
@@ -41,10 +47,8 @@ __version__ = "0.1.0"
 
 # The public names, by the module that defines them.
 _PUBLIC = {
-    "_free_energy": ("free_energy", "free_energy_published"),
-    "_saddle_point": ("GeneralEquilibrium",),
-    "_status": ("ConvergenceWarning", "Status"),
-    "_validation": ("ArgumentError", "ArgumentTypeError"),
+    "_core.arguments": ("ArgumentError", "ArgumentTypeError"),
+    "_core.status": ("ConvergenceWarning", "Status"),
     "batch_norm": (
         "bn_equilibrium",
         "bn_gen_error",
@@ -54,11 +58,19 @@ _PUBLIC = {
         "shrinkage",
         "solve_output_penalty",
     ),
-    "equilibrium": ("Equilibrium", "interpolation_threshold", "solve_equilibrium"),
+    "equilibrium": (
+        "EarlyStopping",
+        "Equilibrium",
+        "GeneralEquilibrium",
+        "early_stopping",
+        "free_energy",
+        "free_energy_published",
+        "interpolation_threshold",
+        "solve_equilibrium",
+    ),
     "gaussian": ("Average", "gaussian_average"),
     "generalization": ("gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_mean"),
     "plotting": ("plot_curve",),
-    "ridge": ("EarlyStopping", "early_stopping"),
     "simulation": (
         "OnlineRun",
         "TrainingRun",
@@ -80,7 +92,16 @@ _PUBLIC = {
     "sweeps": ("CorruptStoreError", "StoreError", "SweepTable", "load_runs", "sweep"),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
-_MODULES = ("batch_norm", "dynamics", "gaussian", "plotting", "published", "simulation", "sweeps")
+_MODULES = (
+    "batch_norm",
+    "dynamics",
+    "equilibrium",
+    "gaussian",
+    "plotting",
+    "published",
+    "simulation",
+    "sweeps",
+)
 
 __all__ = [
     "ERF",

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import roots_hermitenorm, roots_legendre
 
-from ._callables import evaluate
-from ._jit import jit
-from ._validation import integer, real_array, real_scalar
+from ._core.arguments import integer, real_array, real_scalar
+from ._core.callables import evaluate
+from ._core.jit import jit
 
 __all__ = ["Average", "cone_moments", "gaussian_average", "hermite_rule", "mean_1d", "mean_2d"]
 __all__ += ["mean_3d", "sector_moments", "split_rule"]

@@ -11,9 +11,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._jit import for_each_chunk
-from ._status import Status, warn_not_converged
-from ._validation import (
+from ._core.arguments import (
     ArgumentError,
     ArgumentTypeError,
     broadcast,
@@ -21,9 +19,11 @@ from ._validation import (
     problem,
     real_array,
 )
-from .equilibrium import THEORIES, solve_equilibrium
-from .piecewise import optimal_zeta_piecewise
-from .ridge import ridge_errors
+from ._core.jit import for_each_chunk
+from ._core.status import Status, warn_not_converged
+from .equilibrium._piecewise import optimal_zeta_piecewise
+from .equilibrium._ridge import ridge_errors
+from .equilibrium._solve import THEORIES, solve_equilibrium
 from .students import LINEAR, LeakyReLU, Student, as_activation, as_student, error_of_overlaps
 
 __all__ = ["gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_mean"]

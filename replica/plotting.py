@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._suggest import suggestion
-from ._validation import ArgumentError, ArgumentTypeError, real_array
+from ._core.arguments import ArgumentError, ArgumentTypeError, real_array
+from ._core.suggest import suggestion
 from .students import as_student
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def new_axes(columns: int = 1, *, width: float = 5.0, height: float = 3.7) -> tu
     """
     from matplotlib import rc_context
 
-    from ._figure import STYLE, HouseFigure, LegendLayout
+    from ._core.legend_band import STYLE, HouseFigure, LegendLayout
 
     size = width * columns, height
     with rc_context(STYLE):
@@ -147,7 +147,7 @@ def finish_axes(
     """
     from matplotlib import rc_context
 
-    from ._figure import STYLE, axes_width, fold
+    from ._core.legend_band import STYLE, axes_width, fold
 
     with rc_context(STYLE):
         ax.set_xlabel(xlabel)
@@ -165,7 +165,7 @@ def _add_legend(ax: Axes, where: str | None) -> None:
     """Give `ax` a legend "inside" or "below"; None: whichever suits the curves, or none."""
     from matplotlib.transforms import ScaledTranslation
 
-    from ._figure import HouseFigure, LegendLayout, axes_width, best_columns, size_of
+    from ._core.legend_band import HouseFigure, LegendLayout, axes_width, best_columns, size_of
 
     # Long handles, or the line patterns cannot be told apart.
     options: dict[str, Any] = {"handlelength": 3.6, "edgecolor": "none", "framealpha": 0.92}
@@ -215,7 +215,7 @@ def save_figure(figure: Any, path: str | Path, *, dpi: float = _DPI) -> Path:
     """
     from matplotlib import rc_context
 
-    from ._figure import STYLE
+    from ._core.legend_band import STYLE
 
     with rc_context(STYLE):
         figure.savefig(path, dpi=dpi)
@@ -243,7 +243,7 @@ def draw_curve(
     """
     from matplotlib import rc_context
 
-    from ._figure import STYLE
+    from ._core.legend_band import STYLE
 
     with rc_context(STYLE):
         _draw_curve(ax, x, y, index, line)
@@ -468,7 +468,7 @@ def _draw_family(
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap
 
-    from ._figure import STYLE
+    from ._core.legend_band import STYLE
 
     values = [tuple(g.slope for g, _, _ in curves), *list(zip(*curves, strict=True))[1:]]
     which = max((2, 1, 0), key=lambda i: len(set(values[i])))
@@ -557,8 +557,8 @@ def plot_figure1() -> Figure:
     """
     from matplotlib import rc_context
 
-    from ._figure import STYLE
-    from .equilibrium import interpolation_threshold
+    from ._core.legend_band import STYLE
+    from .equilibrium._solve import interpolation_threshold
     from .generalization import gen_error
 
     # In hundredths, so that the divergences at 1 and 2 are points of the grid.

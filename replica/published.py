@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._validation import broadcast, real_array
+from ._core.arguments import broadcast, real_array
 
 __all__ = ["linear_decay_error", "linear_sgd_error", "relu_sgd_error"]
 

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf
 
-from ._activation_table import ActivationTable, first_breaks, tabulate
-from ._callables import evaluate, refuse_random
-from ._suggest import suggestion
-from ._validation import ArgumentError, ArgumentTypeError, real_array, real_scalar
+from ._core.activation_table import ActivationTable, first_breaks, tabulate
+from ._core.arguments import ArgumentError, ArgumentTypeError, real_array, real_scalar
+from ._core.callables import evaluate, refuse_random
+from ._core.suggest import suggestion
 
 __all__ = ["ERF", "LINEAR", "QUADRATIC", "RELU", "SIGN", "SOFTPLUS", "TANH"]
 __all__ += ["LeakyReLU", "Student", "as_activation", "as_student"]

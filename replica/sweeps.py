@@ -38,9 +38,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._cores import n_cores
-from ._status import warn
-from ._validation import integer
+from ._core.arguments import integer
+from ._core.cores import n_cores
+from ._core.status import warn
 
 __all__ = ["CorruptStoreError", "StoreError", "SweepTable", "load_runs", "sweep"]
 

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from replica._jit import jit
+from replica._core.jit import jit
 
 ROOT2 = math.sqrt(2.0)
 

@@ -21,7 +21,7 @@ from replica.batch_norm import (
     sampled_loss,
     wn_to_pn,
 )
-from replica.batch_norm.expectation import _partition_function
+from replica.batch_norm._expectation import _partition_function
 
 BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512)
 
@@ -277,7 +277,7 @@ def test_sampled_loss_depends_on_the_seed_only(monkeypatch):
     h, y = data()
     options = {"batch_size": 16, "gamma": 1.0, "n_draws": 400_000}
     parallel = sampled_loss(h, y, **options, seed=1)
-    monkeypatch.setattr("replica._jit.n_cores", lambda: 1)
+    monkeypatch.setattr("replica._core.jit.n_cores", lambda: 1)
     assert sampled_loss(h, y, **options, seed=1) == parallel
     assert sampled_loss(h, y, **options, seed=2) != parallel
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from replica.cli import main
-from replica.simulation.training import simulate_training
+from replica.simulation._training import simulate_training
 
 SMALL = ["--alpha", "2", "--S", "1/4", "--N", "40", "--epochs", "6"]
 

@@ -20,7 +20,8 @@ from reference.tables import FOLDER, read
 from replica import ConvergenceWarning, Status
 from replica.cli import dynamics as dynamics_command
 from replica.cli import main
-from replica.dynamics import _closed_forms, mini_batch
+from replica.dynamics import _closed_forms
+from replica.dynamics import _mini_batch as mini_batch
 from replica.dynamics._model import METHODS, make_model
 from replica.students import ERF, LINEAR, RELU, LeakyReLU, Student
 

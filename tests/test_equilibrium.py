@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import replica
-from replica import ConvergenceWarning, LeakyReLU, Status, equilibrium
+from replica import ConvergenceWarning, LeakyReLU, Status
+from replica.equilibrium import _solve as equilibrium
 
 STUDENTS = ["linear", "relu", LeakyReLU(0.3)]
 ARRAYS = [
@@ -128,7 +129,7 @@ def test_status_of_a_point_that_fails_is_reported_and_its_values_are_nan(monkeyp
 
 
 def test_status_of_a_kernel_that_runs_out_of_iterations_is_not_a_number():
-    from replica import piecewise
+    from replica.equilibrium import _piecewise as piecewise
 
     point = piecewise._newton(2.0, 0.25, 0.1, 0.0, 3.0, 0.5, 0.5, 1.0, 2)
     assert point[4] < 0  # two iterations are not enough, and the sign says so

@@ -7,8 +7,9 @@ import pytest
 
 from bn_training import minimized_weights, problem
 from replica import gen_error
-from replica._status import ConvergenceWarning, Status
-from replica.batch_norm import bn_equilibrium, bn_gen_error, finite_batch
+from replica._core.status import ConvergenceWarning, Status
+from replica.batch_norm import _finite_batch as finite_batch
+from replica.batch_norm import bn_equilibrium, bn_gen_error
 
 S = 0.25
 

@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 import replica
-from replica import ConvergenceWarning, LeakyReLU, Status, _saddle_point
-from replica.finite_temperature import (
+from replica import ConvergenceWarning, LeakyReLU, Status
+from replica.equilibrium import _saddle_point
+from replica.equilibrium._finite_temperature import (
     gibbs_averages,
     sample_free_energy,
     solve_finite_temperature,
 )
-from replica.general_student import solve_general_student
-from replica.proximal import prepare
+from replica.equilibrium._proximal import prepare
+from replica.equilibrium._teacher_average import LEGENDRE, prepare_teacher
+from replica.equilibrium._zero_temperature import solve_general_student
 from replica.students import ERF, LINEAR, RELU, SIGN, SOFTPLUS, Student
-from replica.teacher_average import LEGENDRE, prepare_teacher
 
 PHYSICS = (1.5, 0.25, 0.3)
 

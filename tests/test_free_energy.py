@@ -8,8 +8,8 @@ import pytest
 from reference.free_energy import linear_free_energy
 from reference.tables import FOLDER, read
 from replica import ConvergenceWarning, LeakyReLU
-from replica._free_energy import free_energy, free_energy_published
-from replica.finite_temperature import solve_finite_temperature
+from replica.equilibrium._finite_temperature import solve_finite_temperature
+from replica.equilibrium._free_energy import free_energy, free_energy_published
 
 ROWS = read(FOLDER / "free_energy.csv")
 

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 
 import replica
 from reference.tables import FOLDER, read
-from replica import ConvergenceWarning, LeakyReLU, Status, _saddle_point
-from replica._activation_table import activation_at
+from replica import ConvergenceWarning, LeakyReLU, Status
+from replica._core.activation_table import activation_at
+from replica.equilibrium import _saddle_point
+from replica.equilibrium._proximal import envelope, prepare, switching_outputs
+from replica.equilibrium._teacher_average import LEGENDRE, prepare_teacher
+from replica.equilibrium._zero_temperature import solve_general_student, zero_temperature_averages
 from replica.gaussian import gaussian_average
-from replica.general_student import solve_general_student, zero_temperature_averages
-from replica.proximal import envelope, prepare, switching_outputs
 from replica.students import (
     ERF,
     LINEAR,
@@ -31,7 +33,6 @@ from replica.students import (
     Student,
     as_activation,
 )
-from replica.teacher_average import LEGENDRE, prepare_teacher
 
 HARD_TANH = Student(lambda u: np.clip(u, -1.0, 1.0), kinks=(-1.0, 1.0))
 STUDENTS = [LINEAR, RELU, LeakyReLU(0.3), ERF, TANH, SOFTPLUS, QUADRATIC, HARD_TANH, SIGN]
@@ -415,7 +416,7 @@ def test_failure_with_decay_is_not_blamed_on_its_absence():
 
 
 def test_rules_that_never_agree_are_not_called_converged(monkeypatch):
-    monkeypatch.setattr("replica._saddle_point._ACCURATE", 0.0)
+    monkeypatch.setattr("replica.equilibrium._saddle_point._ACCURATE", 0.0)
     with pytest.warns(ConvergenceWarning, match="1 of 1"):
         point = solve_general_student(1.0, 0.1, 0.1, student="relu")
     assert np.isnan(point.energy)

@@ -10,11 +10,11 @@ from scipy.integrate import quad
 from scipy.stats import ks_2samp
 
 from replica import ConvergenceWarning
-from replica.simulation import data as data_module
-from replica.simulation import matrix_free
-from replica.simulation.matrix_free import _Directions, matrix_free_memory
-from replica.simulation.settings import NORMALIZERS
-from replica.simulation.training import mean_field_training, simulate_training
+from replica.simulation import _data as data_module
+from replica.simulation import _matrix_free as matrix_free
+from replica.simulation._matrix_free import _Directions, matrix_free_memory
+from replica.simulation._settings import NORMALIZERS
+from replica.simulation._training import mean_field_training, simulate_training
 from replica.students import LeakyReLU
 
 OBSERVED = ("gamma", "R", "train_error", "gen_error", "dead_fraction")
@@ -212,7 +212,7 @@ def test_matrix_free_stops_when_converged_or_diverged():
 def test_matrix_free_predicts_its_memory(monkeypatch):
     wanted = []
     monkeypatch.setattr(
-        "replica.simulation.training.require_memory", lambda n, *text: wanted.append(n)
+        "replica.simulation._training.require_memory", lambda n, *text: wanted.append(n)
     )
     run = simulate_training(1.5, 0.0, N=2000, engine="matrix-free", epochs=10, progress=False)
     known = _Directions(3000, 2000, 10, np.dtype(float), np.random.default_rng(0), None)

@@ -10,10 +10,10 @@ import pytest
 from scipy.stats import ks_2samp
 
 from replica import ConvergenceWarning
-from replica.simulation import data as data_module
-from replica.simulation.data import piecewise_teacher_error
-from replica.simulation.online import _Chain, simulate_online
-from replica.simulation.settings import NORMALIZERS
+from replica.simulation import _data as data_module
+from replica.simulation._data import piecewise_teacher_error
+from replica.simulation._online import _Chain, simulate_online
+from replica.simulation._settings import NORMALIZERS
 from replica.students import LeakyReLU
 
 OBSERVED = ("gamma", "R", "L", "gen_error")

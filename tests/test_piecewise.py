@@ -7,7 +7,8 @@ import pytest
 
 import replica
 from reference.tables import columns
-from replica import LeakyReLU, Status, piecewise
+from replica import LeakyReLU, Status
+from replica.equilibrium import _piecewise as piecewise
 
 PIECEWISE = columns("piecewise")
 RIDGELESS = columns("ridgeless")

@@ -8,7 +8,7 @@ import pytest
 import replica
 from reference.tables import columns
 from replica import published
-from replica.ridge import ridge_point
+from replica.equilibrium._ridge import ridge_point
 
 RIDGE = columns("ridge")
 EARLY = columns("early_stopping")

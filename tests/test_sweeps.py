@@ -20,7 +20,7 @@ import pytest
 
 import replica
 from replica import sweeps
-from replica.simulation.online import simulate_online
+from replica.simulation._online import simulate_online
 from replica.students import LeakyReLU
 from replica.sweeps import CorruptStoreError, StoreError, SweepTable, load_runs, sweep
 

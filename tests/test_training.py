@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from replica import ConvergenceWarning
+from replica.simulation import _data as data_module
 from replica.simulation import _kernels as kernels
-from replica.simulation import data as data_module
-from replica.simulation import training as training_module
-from replica.simulation.data import (
+from replica.simulation import _training as training_module
+from replica.simulation._data import (
     default_threads,
     linear_teacher_error,
     make_training_set,
@@ -29,8 +29,8 @@ from replica.simulation.data import (
     piecewise_teacher_error,
     require_memory,
 )
-from replica.simulation.settings import NORMALIZERS, OBSERVABLES
-from replica.simulation.training import mean_field_training, simulate_training
+from replica.simulation._settings import NORMALIZERS, OBSERVABLES
+from replica.simulation._training import mean_field_training, simulate_training
 from replica.students import LeakyReLU
 
 ALL = tuple(NORMALIZERS)
@@ -461,7 +461,7 @@ def test_simulate_training_refuses_what_does_not_fit(monkeypatch):
 def test_simulate_training_uses_the_memory_it_predicts(monkeypatch, engine, dtype):
     predicted = []
     monkeypatch.setattr(
-        "replica.simulation.training.require_memory", lambda n, *text: predicted.append(n)
+        "replica.simulation._training.require_memory", lambda n, *text: predicted.append(n)
     )
     options = {"N": 500, "engine": engine, "dtype": dtype, "progress": False, "normalizer": "bn"}
     options |= {"epochs": 2} if engine == "dense" else {"epochs": 40, "N": 5000}
@@ -516,7 +516,7 @@ def test_simulate_training_stops_the_other_runs_on_an_exception(monkeypatch):
             raise KeyboardInterrupt
         assert args[-1].wait(60)  # the event that stops the others
 
-    monkeypatch.setattr("replica.simulation.training.run_dense", fail)
+    monkeypatch.setattr("replica.simulation._training.run_dense", fail)
     with pytest.raises(KeyboardInterrupt):
         simulate_training(1.0, 0.0, n_runs=50, n_threads=2, batch_size=8, **QUICK)
     assert len(calls) < 50

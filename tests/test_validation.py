@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import replica
-from replica._validation import broadcast, choice, integer, real_array, real_scalar
+from replica._core.arguments import broadcast, choice, integer, real_array, real_scalar
 
 
 @pytest.mark.parametrize("value", [1, 1.5, np.float32(0.5), np.int8(3), [1, 2], np.ones((2, 0))])

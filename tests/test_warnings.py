@@ -8,7 +8,7 @@ import pytest
 
 import replica
 from replica import ConvergenceWarning, Status
-from replica.batch_norm import finite_batch
+from replica.batch_norm import _finite_batch as finite_batch
 
 LOADS = [1.0, 2.0]
 LEARN = {"gamma0": 1.0, "R0": 0.1, "L0": 1.0, "learning_rate": 2.1}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replica import (  # fmt: skip
+from replica import (
     bn_equilibrium,
     bn_gen_error,
     gen_error,
@@ -22,7 +22,7 @@ from replica import (  # fmt: skip
 )
 from replica.plotting import finish_axes, line_style, new_axes
 from replica.simulation import TrainingRun
-from replica.simulation.data import make_training_set
+from replica.simulation._data import make_training_set
 
 from ._claims import Claim, Point
 from ._runs import Setup, standard_error

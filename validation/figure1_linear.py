@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from replica import (  # fmt: skip
+from replica import (
     bn_gen_error,
     early_stopping,
     gen_error,
@@ -16,14 +16,7 @@ from replica import (  # fmt: skip
     simulate_training,
     solve_equilibrium,
 )
-from replica.plotting import (  # fmt: skip
-    ERROR_LABEL,
-    LOAD_LABEL,
-    draw_curve,
-    finish_axes,
-    line_style,
-    new_axes,
-)
+from replica.plotting import ERROR_LABEL, LOAD_LABEL, draw_curve, finish_axes, line_style, new_axes
 from replica.published import linear_decay_error, linear_sgd_error
 
 from ._claims import Claim

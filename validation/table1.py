@@ -15,13 +15,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from replica import simulate_online
-from replica.dynamics import (
-    fixed_point,
-    integrate,
-    integrate_grid,
-    jacobian,
-    max_learning_rate,
-)
+from replica.dynamics import fixed_point, integrate, integrate_grid, jacobian, max_learning_rate
 from replica.plotting import finish_axes, line_style
 from replica.students import ERF, LINEAR, RELU, LeakyReLU
 

@@ -6,19 +6,9 @@ from data (section 2 and appendix C of the paper), and what it does to the teach
 solution after training.
 """
 
-from .deep import DeepGammaDecay, deep_gamma_decay
-from .expectation import ExpectedLoss, expected_loss, sampled_loss
-from .prior import BatchPrior, batch_prior, estimate_batch_prior
-from .teacher_student import (
-    BatchNormEquilibrium,
-    OutputPenaltyEquilibrium,
-    bn_equilibrium,
-    bn_gen_error,
-    output_penalty_strength,
-    shrinkage,
-    solve_output_penalty,
-)
-from .theorem import (
+from ._deep import DeepGammaDecay, deep_gamma_decay
+from ._expectation import ExpectedLoss, expected_loss, sampled_loss
+from ._gamma_decay import (
     GLM,
     GammaDecay,
     as_glm,
@@ -26,6 +16,16 @@ from .theorem import (
     gamma_decay_strength,
     pn_to_wn,
     wn_to_pn,
+)
+from ._prior import BatchPrior, batch_prior, estimate_batch_prior
+from ._teacher_student import (
+    BatchNormEquilibrium,
+    OutputPenaltyEquilibrium,
+    bn_equilibrium,
+    bn_gen_error,
+    output_penalty_strength,
+    shrinkage,
+    solve_output_penalty,
 )
 
 __all__ = [

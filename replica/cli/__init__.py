@@ -24,7 +24,7 @@ from importlib import import_module
 from threading import Event, Thread
 from typing import Any, NoReturn
 
-from replica._suggest import suggestion
+from replica._core.suggest import suggestion
 
 from ._arguments import UsageError
 
@@ -153,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _call(argv: Sequence[str] | None) -> int:
     """Parse the arguments, run the command and return its exit code."""
-    from replica._status import ConvergenceWarning
+    from replica._core.status import ConvergenceWarning
 
     failed = False
 

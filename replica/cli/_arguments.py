@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from replica._suggest import suggestion
+from replica._core.suggest import suggestion
 
 if TYPE_CHECKING:
     import numpy as np

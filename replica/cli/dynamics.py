@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any
 
-from replica._suggest import suggestion
+from replica._core.suggest import suggestion
 
 from . import _arguments as arg
 from ._output import as_csv, as_text, say_written, write_table

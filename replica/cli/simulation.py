@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from replica._suggest import suggestion
+from replica._core.suggest import suggestion
 
 from . import _arguments as arg
 from ._output import as_csv, as_text, say_written, write_table
@@ -148,12 +148,12 @@ def _run_simulate(arguments: Namespace) -> None:
     options = {name: getattr(arguments, name) for name in (*common, *both, *here)}
     options = {name: value for name, value in options.items() if value is not None}
     if arguments.online:
-        from replica.simulation.online import simulate_online
+        from replica.simulation._online import simulate_online
 
         run, columns = simulate_online(**options), _ONLINE_COLUMNS
         time = ("t", run.t)
     else:
-        from replica.simulation.training import simulate_training
+        from replica.simulation._training import simulate_training
 
         if arguments.alpha is None:
             raise arg.UsageError("--alpha is needed to train on a finite set")
@@ -242,9 +242,9 @@ def _function(plan: dict[str, Any]) -> Callable[..., Any]:
     """The function a plan names: one of the simulators, or "module:function"."""
     name = str(plan["function"])
     simulators = {
-        "simulate_training": "replica.simulation.training",
-        "mean_field_training": "replica.simulation.training",
-        "simulate_online": "replica.simulation.online",
+        "simulate_training": "replica.simulation._training",
+        "mean_field_training": "replica.simulation._training",
+        "simulate_online": "replica.simulation._online",
     }
     module, _, attribute = name.rpartition(":")
     if not module:

@@ -5,8 +5,8 @@ One module per question: `correlations`, `flow` (one trajectory), `grid` (many, 
 real batch normalization).
 """
 
-from .correlations import Correlations, correlations
-from .fixed_points import (
+from ._correlations import Correlations, correlations
+from ._fixed_points import (
     AsymptoticLaw,
     FixedPoint,
     effective_learning_rate,
@@ -15,8 +15,8 @@ from .fixed_points import (
     jacobian,
     max_learning_rate,
 )
-from .flow import Trajectory, integrate
-from .grid import TrajectoryGrid, integrate_grid
+from ._flow import Trajectory, integrate
+from ._grid import TrajectoryGrid, integrate_grid
 
 __all__ = [
     "AsymptoticLaw",

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 
-from replica._jit import jit
+from replica._core.jit import jit
 
 __all__ = ["ERF_PAIR", "LEAKY_PAIR", "averages", "generalization_error"]
 

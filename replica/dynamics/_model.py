@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from replica._jit import jit
-from replica._validation import choice, integer, real_scalar
+from replica._core.arguments import choice, integer, real_scalar
+from replica._core.jit import jit
 from replica.students import ERF, LeakyReLU, Student, as_activation
 
 from . import _closed_forms, _quadrature
-from .mini_batch import batch_averages
+from ._mini_batch import batch_averages
 
 __all__ = ["LARGEST", "METHODS", "Model", "field", "field_jacobian", "make_model"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from replica._jit import jit
+from replica._core.jit import jit
 
 from . import _closed_forms, _model
 

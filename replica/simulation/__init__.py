@@ -1,7 +1,7 @@
 """Direct simulations of training, to judge the theory by; nothing here imports a solver."""
 
-from .online import OnlineRun, simulate_online
-from .training import TrainingRun, mean_field_training, simulate_training
+from ._online import OnlineRun, simulate_online
+from ._training import TrainingRun, mean_field_training, simulate_training
 
 __all__ = [
     "OnlineRun",

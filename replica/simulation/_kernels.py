@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from replica._jit import jit
+from replica._core.jit import jit
 
 SCALE_NONE, SCALE_NORM, SCALE_BATCH = 0, 1, 2
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, root
 
-from replica._status import warn
-from replica._validation import broadcast, choice, real_array, real_scalar
+from replica._core.arguments import broadcast, choice, real_array, real_scalar
+from replica._core.status import warn
 from replica.students import LeakyReLU, Student
 
 from ._model import L_RANGE, LARGEST, METHODS, Model, make_model

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica._repr import summary
-from replica._status import Status, warn_not_converged
-from replica._validation import broadcast, choice, integer, real_array
-from replica.equilibrium import solve_equilibrium
+from replica._core.arguments import broadcast, choice, integer, real_array
+from replica._core.status import Status, warn_not_converged
+from replica._core.text import summary
+from replica.equilibrium._solve import solve_equilibrium
 from replica.students import LeakyReLU, as_student, error_of_overlaps
 
-from .finite_batch import SMALLEST_BATCH, solve_finite_batch
-from .prior import chi_moment
-from .theorem import batch_sizes
+from ._finite_batch import SMALLEST_BATCH, solve_finite_batch
+from ._gamma_decay import batch_sizes
+from ._prior import chi_moment
 
 __all__ = [
     "BatchNormEquilibrium",

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replica._jit import jit
+from replica._core.jit import jit
 
 from . import _kernels as kernels
-from .data import DRAW_BLOCK, draw_normal, streams
-from .settings import DIVERGENCE_LIMIT, Recorder, RunRecord, TrainingSettings
+from ._data import DRAW_BLOCK, draw_normal, streams
+from ._settings import DIVERGENCE_LIMIT, Recorder, RunRecord, TrainingSettings
 
 __all__ = ["matrix_free_memory", "run_matrix_free"]
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from replica._validation import choice
+from replica._core.arguments import choice
 
 __all__ = ["RunStatistics"]
 

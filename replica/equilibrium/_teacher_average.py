@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import roots_legendre
 
-from ._activation_table import activation_value
-from ._jit import jit
-from .proximal import Activation, prepare
-from .students import LINEAR, LeakyReLU, Student
+from replica._core.activation_table import activation_value
+from replica._core.jit import jit
+from replica.students import LINEAR, LeakyReLU, Student
+
+from ._proximal import Activation, prepare
 
 __all__ = ["LEGENDRE", "Teacher", "graded_edges", "outer_rule", "prepare_teacher"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica._validation import broadcast, choice, real_array
+from replica._core.arguments import broadcast, choice, real_array
 from replica.students import LeakyReLU, Student
 
 from . import _quadrature

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
-from ._callables import evaluate, refuse_random
-from ._jit import jit
+from .callables import evaluate, refuse_random
+from .jit import jit
 
 __all__ = ["ActivationTable", "activation_at", "activation_value", "first_breaks"]
 __all__ += ["tabulate"]

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._activation_table import activation_at
-from ._jit import jit
-from .students import LeakyReLU, Student
+from replica._core.activation_table import activation_at
+from replica._core.jit import jit
+from replica.students import LeakyReLU, Student
 
 __all__ = ["Activation", "envelope", "prepare", "switching_outputs"]
 

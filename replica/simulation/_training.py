@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replica._validation import choice, integer, real_array, real_scalar
+from replica._core.arguments import choice, integer, real_array, real_scalar
 from replica.students import LeakyReLU, as_student
 
 from . import _kernels as kernels
-from .data import claim_memory, default_threads, inputs_key, map_runs, require_memory, streams
-from .dense import dense_memory, run_dense
-from .matrix_free import matrix_free_memory, run_matrix_free
-from .run_statistics import RunStatistics
-from .settings import (
+from ._data import claim_memory, default_threads, inputs_key, map_runs, require_memory, streams
+from ._dense import dense_memory, run_dense
+from ._matrix_free import matrix_free_memory, run_matrix_free
+from ._run_statistics import RunStatistics
+from ._settings import (
     DIVERGENCE_LIMIT,
     MAX_RUNS,
     MAX_SIZE,

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._activation_table import activation_at
-from ._jit import jit
+from replica._core.activation_table import activation_at
+from replica._core.jit import jit
+
+from ._proximal import envelope, switching_outputs
 from ._saddle_point import GeneralEquilibrium, solve_all
-from .proximal import envelope, switching_outputs
-from .teacher_average import outer_rule
+from ._teacher_average import outer_rule
 
 __all__ = ["normal_moments", "solve_general_student", "zero_temperature_averages"]
 

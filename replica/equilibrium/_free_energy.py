@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from replica._core.arguments import broadcast, choice, real_array
+from replica._core.status import Status, warn_not_converged
+from replica.students import LeakyReLU, as_activation
+
+from ._finite_temperature import gibbs_averages
 from ._saddle_point import WIDTHS, prepared, teacher_law
-from ._status import Status, warn_not_converged
-from ._validation import broadcast, choice, real_array
-from .finite_temperature import gibbs_averages
-from .students import LeakyReLU, as_activation
-from .teacher_average import LEGENDRE
+from ._teacher_average import LEGENDRE
 
 __all__ = ["free_energy", "free_energy_published"]
 

@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._activation_table import activation_at, activation_value
-from ._jit import jit
+from replica._core.activation_table import activation_at, activation_value
+from replica._core.jit import jit
+from replica.students import LeakyReLU, as_activation
+
+from ._proximal import Activation, envelope, switching_outputs
 from ._saddle_point import Averages, GeneralEquilibrium, solve_all
-from .general_student import normal_moments, zero_temperature_averages
-from .proximal import Activation, envelope, switching_outputs
-from .students import LeakyReLU, as_activation
-from .teacher_average import Teacher, graded_edges, outer_rule
+from ._teacher_average import Teacher, graded_edges, outer_rule
+from ._zero_temperature import normal_moments, zero_temperature_averages
 
 __all__ = ["gibbs_averages", "sample_free_energy", "solve_finite_temperature"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from replica._status import Status
+from replica._core.status import Status
 
 __all__ = ["FiniteBatchSolution", "solve_finite_batch"]
 

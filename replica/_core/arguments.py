@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._suggest import suggestion
+from .suggest import suggestion
 
 __all__ = [
     "LARGEST",

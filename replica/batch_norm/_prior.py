@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from replica._validation import choice, integer, real_array, real_scalar
+from replica._core.arguments import choice, integer, real_array, real_scalar
 
 __all__ = ["LAWS", "BatchPrior", "batch_prior", "estimate_batch_prior", "standardize"]
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica._jit import for_each_chunk, jit
-from replica._validation import choice, integer, real_scalar
+from replica._core.arguments import choice, integer, real_scalar
+from replica._core.jit import for_each_chunk, jit
 
-from .prior import BatchPrior, batch_prior, standardize
-from .theorem import GLM, IDENTITY, LOGISTIC, SMOOTH, as_glm, evaluate, targets
+from ._gamma_decay import GLM, IDENTITY, LOGISTIC, SMOOTH, as_glm, evaluate, targets
+from ._prior import BatchPrior, batch_prior, standardize
 
 __all__ = ["ExpectedLoss", "expected_loss", "sampled_loss"]
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica._jit import for_each_chunk
-from replica._repr import summary
-from replica._status import warn_not_converged
-from replica._validation import broadcast, integer, real_array, real_scalar
+from replica._core.arguments import broadcast, integer, real_array, real_scalar
+from replica._core.jit import for_each_chunk
+from replica._core.status import warn_not_converged
+from replica._core.text import summary
 from replica.students import LeakyReLU, Student
 
 from . import _model
+from ._flow import check_start, check_times
 from ._rosenbrock import integrate_many
-from .flow import check_start, check_times
 
 __all__ = ["TrajectoryGrid", "integrate_grid"]
 

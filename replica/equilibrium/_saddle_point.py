@@ -17,16 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._activation_table import activation_value
-from ._jit import for_each_chunk, jit
-from ._repr import summary
-from ._status import Status, warn_not_converged
-from ._validation import broadcast, choice, real_array
-from .piecewise import solve_piecewise
-from .proximal import Activation, prepare
-from .ridge import solve_ridge
-from .students import LINEAR, LeakyReLU, Student, as_activation
-from .teacher_average import LEGENDRE, Teacher, graded_edges, prepare_teacher
+from replica._core.activation_table import activation_value
+from replica._core.arguments import broadcast, choice, real_array
+from replica._core.jit import for_each_chunk, jit
+from replica._core.status import Status, warn_not_converged
+from replica._core.text import summary
+from replica.students import LINEAR, LeakyReLU, Student, as_activation
+
+from ._piecewise import solve_piecewise
+from ._proximal import Activation, prepare
+from ._ridge import solve_ridge
+from ._teacher_average import LEGENDRE, Teacher, graded_edges, prepare_teacher
 
 __all__ = ["WIDTHS", "GeneralEquilibrium", "Point", "mean_square_error", "prepared", "solve_all"]
 __all__ += ["teacher_law"]

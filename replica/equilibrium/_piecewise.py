@@ -21,8 +21,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ._jit import jit
-from ._status import Status
+from replica._core.jit import jit
+from replica._core.status import Status
 
 __all__ = ["optimal_zeta_piecewise", "relu_interpolates", "relu_threshold", "solve_piecewise"]
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from replica._cores import n_cores
+from replica._core.cores import n_cores
 
 __all__ = [
     "TrainingSet",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numba
 
-from ._cores import n_cores
+from .cores import n_cores
 
 __all__ = ["for_each_chunk", "jit"]
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replica._status import warn
+from replica._core.status import warn
 from replica.students import LeakyReLU
 
 from . import _kernels as kernels
-from .data import linear_teacher_error
+from ._data import linear_teacher_error
 
 __all__ = ["NORMALIZERS", "OBSERVABLES", "RunRecord", "TrainingSettings", "fill_in_gen_errors"]
 

@@ -12,15 +12,16 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._jit import for_each_chunk
-from ._repr import summary
+from replica._core.arguments import LARGEST, ArgumentError, choice, problem, real_array
+from replica._core.jit import for_each_chunk
+from replica._core.status import Status, warn_not_converged
+from replica._core.text import summary
+from replica.students import LINEAR, RELU, LeakyReLU, Student, as_activation, as_student
+
+from ._finite_temperature import solve_finite_temperature
+from ._piecewise import relu_threshold, solve_piecewise
+from ._ridge import solve_ridge
 from ._saddle_point import GeneralEquilibrium
-from ._status import Status, warn_not_converged
-from ._validation import LARGEST, ArgumentError, choice, problem, real_array
-from .finite_temperature import solve_finite_temperature
-from .piecewise import relu_threshold, solve_piecewise
-from .ridge import solve_ridge
-from .students import LINEAR, RELU, LeakyReLU, Student, as_activation, as_student
 
 __all__ = ["THEORIES", "Equilibrium", "interpolation_threshold", "solve_equilibrium"]
 

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replica._validation import choice, integer, real_scalar
+from replica._core.arguments import choice, integer, real_scalar
 from replica.students import LeakyReLU, as_student
 
 from . import _kernels as kernels
-from .data import default_threads, map_runs, piecewise_teacher_error, require_memory, streams
-from .run_statistics import RunStatistics
-from .settings import (
+from ._data import default_threads, map_runs, piecewise_teacher_error, require_memory, streams
+from ._run_statistics import RunStatistics
+from ._settings import (
     DIVERGENCE_LIMIT,
     MAX_RUNS,
     MAX_SIZE,

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from replica._repr import summary
-from replica._validation import choice, integer, real_array, real_scalar
+from replica._core.arguments import choice, integer, real_array, real_scalar
+from replica._core.text import summary
 from replica.students import as_student
 
-from .prior import batch_prior, chi_moment, estimate_batch_prior, standardize
+from ._prior import batch_prior, chi_moment, estimate_batch_prior, standardize
 
 __all__ = [
     "GLM",

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _kernels as kernels
-from .data import DRAW_BLOCK, make_training_set, streams
-from .settings import DIVERGENCE_LIMIT, Recorder, RunRecord, TrainingSettings
+from ._data import DRAW_BLOCK, make_training_set, streams
+from ._settings import DIVERGENCE_LIMIT, Recorder, RunRecord, TrainingSettings
 
 __all__ = ["dense_memory", "run_dense"]
 

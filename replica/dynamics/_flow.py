@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import solve_ivp
 
-from replica._repr import summary
-from replica._status import Status, warn
-from replica._validation import choice, integer, real_array, real_scalar
+from replica._core.arguments import choice, integer, real_array, real_scalar
+from replica._core.status import Status, warn
+from replica._core.text import summary
 from replica.students import LeakyReLU, Student
 
 from ._model import L_RANGE, LARGEST, Model, make_model

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from replica._repr import summary
-from replica._validation import choice, integer, real_array
+from replica._core.arguments import choice, integer, real_array
+from replica._core.text import summary
 
-from .prior import estimate_batch_prior, standardize
+from ._prior import estimate_batch_prior, standardize
 
 __all__ = ["DeepGammaDecay", "deep_gamma_decay"]
 

@@ -13,10 +13,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._jit import for_each_chunk, jit
-from ._repr import summary
-from ._status import Status
-from ._validation import LARGEST, broadcast, real_array
+from replica._core.arguments import LARGEST, broadcast, real_array
+from replica._core.jit import for_each_chunk, jit
+from replica._core.status import Status
+from replica._core.text import summary
 
 __all__ = ["EarlyStopping", "early_stopping", "ridge_errors", "solve_ridge"]
 

@@ -1,0 +1,1 @@
+"""What the whole package is built on; nothing here is public."""
