@@ -4,8 +4,7 @@ Smooth directions use a Gauss-Hermite rule, directions with declared kinks or ju
 into Gauss-Legendre pieces, which keep their full order; each is compared with a rule of another
 kind, since two of one kind agree on what is odd, whether it is smooth or not. `gaussian_average`
 takes any callable and refines until it reaches a tolerance; `mean_1d`, `mean_2d` and `mean_3d` are
-fixed rules for use inside compiled code; `cone_moments` is a closed form. May import `_validation`,
-`_callables` and `_jit` only.
+fixed rules for use inside compiled code; `cone_moments` is a closed form.
 """
 
 from __future__ import annotations

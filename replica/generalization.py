@@ -1,7 +1,4 @@
-"""The front door: generalization error from (alpha, S, zeta) or from (gamma, R).
-
-May import `equilibrium` and what lies below it.
-"""
+"""The front door: generalization error from (alpha, S, zeta) or from (gamma, R)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The paper's closed forms exactly as published, named by equation: Luo et al. (ICLR 2019).
 
 They are kept to be compared with; `solve_equilibrium` holds what the library trusts.
-May import `_validation` only.
 """
 
 from __future__ import annotations

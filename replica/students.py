@@ -1,7 +1,4 @@
-"""Students and teachers: the function g(u) that turns the field u = W.x into the output.
-
-May import `_validation`, `_callables` and `_activation_table` only.
-"""
+"""Students and teachers: the function g(u) that turns the field u = W.x into the output."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Sweeps: a grid of runs on any executor, every finished run safe in one SQLite file.
 
-Imports NumPy and the argument checks; the runs may be any function. The file is the only state:
-a sweep that is killed at any moment is resumed by the same call.
+The file is the only state: a sweep that is killed at any moment is resumed by the same call.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import pytest
 
 import replica
 from replica import plotting
+from replica._figure1 import plot_figure1
 
 ALPHA = np.arange(1, 41) / 10.0  # 1.0, where the linear student diverges, is one of them
 
@@ -234,7 +235,7 @@ def test_plot_curve_on_axes_of_others_does_not_cut_its_legend():
 
 
 def test_plot_figure1_is_well_laid_out():
-    assert_well_laid_out(plotting.plot_figure1())
+    assert_well_laid_out(plot_figure1())
 
 
 @pytest.mark.parametrize("kind", ["png", "pdf"])
@@ -391,7 +392,7 @@ def test_line_style_check_notices_colours_that_look_alike():
 
 
 def test_plot_figure1_has_two_labeled_panels_with_the_computed_curves():
-    left, right = plotting.plot_figure1().axes
+    left, right = plot_figure1().axes
     assert left.get_title(loc="left").startswith("(a) linear")
     assert right.get_title(loc="left").startswith("(b) ReLU")
     for ax, student, count in ((left, "linear", 3), (right, "relu", 6)):

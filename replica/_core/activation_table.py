@@ -1,8 +1,7 @@
 """An activation, its slope and its curvature as piecewise Chebyshev series.
 
 A user's activation is called on a few hundred points, once; the compiled solvers then read this
-table, so that one compiled solver serves every activation, compiled or plain Python. May import
-`_callables` and `_jit` only.
+table, so that one compiled solver serves every activation, compiled or plain Python.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """User functions of real numbers, compiled or plain Python, evaluated on arrays of points.
 
-Imports nothing from the package. A user function is called with floats and returns a float; an
-exception it raises reaches the user with its own traceback.
+A user function is called with floats and returns a float; an exception it raises reaches the user
+with its own traceback.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The figure of the house: its style, and a layout in which legends take no room from the data.
-
-Imports matplotlib at once: `plotting` imports this module where it draws.
-"""
+"""The figure of the house: its style, and a layout in which legends take no room from the data."""
 
 from __future__ import annotations
 

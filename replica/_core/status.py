@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConvergenceWarning", "Status", "warn", "warn_not_converged"]
 
-_PACKAGE = os.path.dirname(__file__) + os.sep
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 class ConvergenceWarning(RuntimeWarning):
@@ -22,7 +22,12 @@ class ConvergenceWarning(RuntimeWarning):
 
 
 class Status(IntEnum):
-    """How one element of an array of problems ended.
+    """How one element of an array of problems, a run, or a point of a sweep ended, or stands.
+
+    Solvers: CONVERGED, DIVERGENT (the exact answer is infinite, or the run ran away),
+    MAX_ITERATIONS, NON_FINITE, NEEDS_DECAY. Simulations: CONVERGED (a tolerance was met), DONE (all
+    steps that were asked for), DIVERGENT. Points of a sweep: DONE, FAILED, RUNNING, WAITING. In
+    tables the name in lower case.
 
     Examples
     --------
@@ -34,9 +39,13 @@ class Status(IntEnum):
 
     CONVERGED = 0
     DIVERGENT = 1
-    MAX_ITERATIONS = 2
-    NON_FINITE = 3
-    NEEDS_DECAY = 4
+    DONE = 2
+    MAX_ITERATIONS = 3
+    NON_FINITE = 4
+    NEEDS_DECAY = 5
+    FAILED = 6
+    RUNNING = 7
+    WAITING = 8
 
     @property
     def message(self) -> str:
@@ -47,10 +56,14 @@ class Status(IntEnum):
 _MESSAGES = {
     Status.CONVERGED: "converged",
     Status.DIVERGENT: "the exact solution is infinite here (interpolation threshold)",
+    Status.DONE: "all steps that were asked for are done",
     Status.MAX_ITERATIONS: "no convergence within the iteration limit; the values are NaN",
     Status.NON_FINITE: "a non-finite intermediate value; the values are NaN",
     Status.NEEDS_DECAY: "chi is infinite without decay (the student fits every sample it can): "
     "the general solver needs zeta > 0 here",
+    Status.FAILED: "an error was raised",
+    Status.RUNNING: "running",
+    Status.WAITING: "not begun",
 }
 
 
@@ -76,7 +89,7 @@ def warn_not_converged(status: NDArray[np.int8]) -> None:
     """One `ConvergenceWarning` for all elements without a value; none if there are no such."""
     import numpy as np  # not at the top: the command line needs the warning without it
 
-    failed = status > Status.DIVERGENT
+    failed = status > Status.DONE
     if failed.any():
         first = tuple(int(i) for i in np.argwhere(failed)[0])
         where = f", first at index {first}" if first else ""

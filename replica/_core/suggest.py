@@ -1,4 +1,4 @@
-"""The word that was meant, for messages about one that is not known. Imports nothing heavy."""
+"""The word that was meant, for messages about one that is not known."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Gamma decay of every neuron of a batch-normalized multilayer perceptron (appendix C.4).
-
-May import the underscored modules and `prior`.
-"""
+"""Gamma decay of every neuron of a batch-normalized multilayer perceptron (appendix C.4)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Expectation of the batch-normalized loss over the batch statistics: quadrature and Monte Carlo.
-
-May import the underscored modules, `prior` and `theorem`.
-"""
+"""Expectation of the batch-normalized loss over the batch: quadrature and Monte Carlo."""
 
 from __future__ import annotations
 

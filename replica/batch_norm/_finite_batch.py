@@ -1,6 +1,6 @@
 """Converged batch normalization of the linear student at any batch size, beyond the 1/M expansion.
 
-Private to the package: `teacher_student` calls it. May import the underscored modules.
+Private to the package: `teacher_student` calls it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Theorem 1: batch normalization as population normalization plus gamma decay, on data.
-
-May import the underscored modules, `students` and `prior`.
-"""
+"""Theorem 1: batch normalization as population normalization plus gamma decay, on data."""
 
 from __future__ import annotations
 

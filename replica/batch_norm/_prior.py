@@ -1,7 +1,4 @@
-"""The law of the batch statistics (mu_B, sigma_B): moments, sampling, quadrature.
-
-May import the underscored modules only.
-"""
+"""The law of the batch statistics (mu_B, sigma_B): moments, sampling, quadrature."""
 
 from __future__ import annotations
 

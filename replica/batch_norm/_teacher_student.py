@@ -1,8 +1,4 @@
-"""Batch normalization in the teacher-student problem, trained to convergence.
-
-May import the underscored modules, `students`, `equilibrium`, `prior`, `theorem` and
-`finite_batch`.
-"""
+"""Batch normalization in the teacher-student problem, trained to convergence."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 Each takes the text of one argument and returns its value or raises `ArgumentTypeError` with a
 message that says what is allowed. Physical ranges (alpha > 0, ...) are the library's business.
-May import `students`.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
 
 
 def _run_figure(arguments: Namespace) -> None:
-    from replica.plotting import figure1_curves, plot_figure1, save_figure
+    from replica._figure1 import figure1_curves, plot_figure1
+    from replica.plotting import save_figure
 
     output = arguments.output or arg.output_path(".png")(f"figure{arguments.number}.png")
     path = save_figure(plot_figure1(), output)

@@ -1,7 +1,7 @@
 """Gaussian averages of the online update in closed form, with their derivatives (Numba kernels).
 
 Everything is written in D = 1 - R and the angle theta = arccos R, in forms that do not cancel as
-D -> 0: a trajectory reaches D = 1e-12 long before it ends. May import `_jit` only.
+D -> 0: a trajectory reaches D = 1e-12 long before it ends.
 
 The three averages that drive every method, with u = gamma uhat, <uhat z> = R,
 delta = g'(u) (g*(z) + s - g(u)):

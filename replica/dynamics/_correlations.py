@@ -1,7 +1,4 @@
-"""The correlations I1, I2, I3 of the online update.
-
-May import `_model`, `_quadrature` and the shared modules.
-"""
+"""The correlations I1, I2, I3 of the online update."""
 
 from __future__ import annotations
 

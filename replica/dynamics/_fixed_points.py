@@ -1,7 +1,4 @@
-"""Fixed points, their stability, maximum and effective learning rates, and late-time laws.
-
-May import `_model` and the shared modules.
-"""
+"""Fixed points, their stability, maximum and effective learning rates, and late-time laws."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Trajectories of the order parameters (gamma, R, L), one at a time.
 
-The compiled integrator serves the pairs with a closed form, SciPy's the rest. May import
-`_rosenbrock`, `_model` and the shared modules; matplotlib only inside `Trajectory.plot`.
+The compiled integrator serves the pairs with a closed form, SciPy's the rest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Many trajectories at once: the compiled integrator run over a grid of problems.
-
-May import `_rosenbrock`, `_model`, `flow` and the shared modules.
-"""
+"""Many trajectories at once: the compiled integrator run over a grid of problems."""
 
 from __future__ import annotations
 

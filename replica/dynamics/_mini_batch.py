@@ -4,7 +4,7 @@ The student's output is g(gamma h_j), h_j = uhat_j / sigma_B with sigma_B^2 = me
 the gradient runs through sigma_B. The batch statistics depend on the samples, and the average over
 both is exact: by sigma_B^-p = C_p int ds s^(p/2-1) exp(-s M sigma_B^2 / 2) the batch factorizes
 into samples whose field uhat has variance 1/(1+s), for which every average is known. One smooth
-one-dimensional integral is left. May import the shared modules only.
+one-dimensional integral is left.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What is being learnt, by which method: the checked problem and its vector field.
 
 The state is (gamma, D, Lambda) with D = 1 - R and Lambda = L^4: in these variables nothing is
-singular at R = 1 and L grows linearly in time when the noise persists. May import `_closed_forms`,
-`_quadrature`, `mini_batch` and the shared modules.
+singular at R = 1 and L grows linearly in time when the noise persists.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The averages of `_closed_forms` for any student and teacher, by quadrature.
 
 The field uhat is cut where the student's slope jumps and, finely, where the teacher's jump passes;
-the teacher's field given uhat is cut at the teacher's jumps. May import `gaussian` and `students`.
+the teacher's field given uhat is cut at the teacher's jumps.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The Rosenbrock method RODAS4 (Hairer and Wanner, Solving ODEs II, section IV.7): order 4 with an
 embedded order 3, L-stable, no Newton iteration, with the exact Jacobian. A step ends at every
-output time, so nothing is interpolated. May import `_closed_forms`, `_model` and `_jit`.
+output time, so nothing is interpolated.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ the saddle point of eq. 19 has the form of the zero-temperature one,
 
     chi = 1 / (zeta - alpha g0),  m = alpha g1 chi,  gamma^2 = (alpha^2 g1^2 + alpha E[f^2]) chi^2,
 
-and meets it as beta grows. May import the modules named in the imports only.
+and meets it as beta grows.
 """
 
 from __future__ import annotations

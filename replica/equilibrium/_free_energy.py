@@ -1,7 +1,6 @@
 """The replica-symmetric free energy as a functional of the order parameters, eqs. 19 and 21.
 
-The module is private because its main function bears the natural name. May import the modules
-named in the imports only.
+The module is private because its main function bears the natural name.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 The scalar denoiser f(omega, y) is linear on cones, so every Gaussian average is a sum of sector
 moments and no numerical integral is left. Scalar kernels first, then the loop over an array.
-May import `_jit` and `_status` only.
 
 Coordinates. With sigma^2 = 1 + S, mu = m/sigma and tau^2 = q - mu^2, a sample with y > 0 has
 y = r sigma sin(phi), omega = r (mu sin(phi) - tau cos(phi)), 0 < phi < pi, and r^2 is chi-squared

@@ -10,7 +10,7 @@ minimizer for the field omega = h'(u); where the envelope is a straight bridge, 
 it at omega = slope; at a kink of g the minimizer is pinned for an interval of fields. No minimum is
 ever searched for, and the global one cannot be missed by more than the spacing of the vertices on
 which the envelope is built (eight per piece of the activation's table), after which the ends of
-the bridges are polished. May import `_activation_table`, `_jit` and `students` only.
+the bridges are polished.
 """
 
 from __future__ import annotations

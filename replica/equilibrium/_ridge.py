@@ -1,7 +1,6 @@
 """Linear student: ridge regression in the limit of large N, in closed form, and early stopping.
 
 Forms are chosen so that nothing cancels anywhere (alpha -> 1, zeta -> 0, S = 0).
-May import the underscored modules only.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The saddle point of the general solvers: three equations for (chi, m, gamma^2), any averages.
 
 `general_student` (zero temperature) and `finite_temperature` give the averages; this module turns
-them into fixed points, one problem after the other on a thread pool, and into results. May import
-the modules named in the imports only.
+them into fixed points, one problem after the other on a thread pool, and into results.
 """
 
 from __future__ import annotations

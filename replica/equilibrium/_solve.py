@@ -1,7 +1,4 @@
-"""The equilibrium (gamma, R) of training to the end, and which solver serves which problem.
-
-May import the solvers (`ridge`, `piecewise`), `students` and the underscored modules.
-"""
+"""The equilibrium (gamma, R) of training to the end, and which solver serves which problem."""
 
 from __future__ import annotations
 

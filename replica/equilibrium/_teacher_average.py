@@ -3,7 +3,7 @@
 One law serves every teacher: a field t ~ N(0, variance) and an output y = phi(t) + noise * s with
 s ~ N(0, 1). A linear teacher with noise S is the law phi(t) = t, variance 1 + S, without further
 noise, which saves a dimension; so is a teacher whose noise enters before its activation, as in
-eq. 20 of the paper. May import `_activation_table`, `_jit`, `proximal` and `students` only.
+eq. 20 of the paper.
 """
 
 from __future__ import annotations

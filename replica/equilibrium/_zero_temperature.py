@@ -8,7 +8,7 @@ saddle point of the ridge-regularized square loss is
 where (g0, g1) solves [[q, m], [m, Var t]] (g0, g1) = (E[omega f], E[t f]) (Stein's identity, which
 includes the jumps of f without differentiating it). The averages over omega are taken along u:
 on a smooth stretch omega = u - chi (y - g) g' is an explicit function of u, so no equation is
-solved for the proximal step. May import the modules named in the imports only.
+solved for the proximal step.
 """
 
 from __future__ import annotations

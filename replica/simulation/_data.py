@@ -1,7 +1,7 @@
 """Training sets, random streams, memory, threads, and exact errors on fresh inputs.
 
-Imports NumPy and SciPy only. The teacher is w* = (1, ..., 1): the inputs are rotation invariant,
-so the direction of the teacher cannot matter.
+The teacher is w* = (1, ..., 1): the inputs are rotation invariant, so the direction of the
+teacher cannot matter.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Mini-batch SGD on a stored training set: the dense engine of `simulate_training`.
-
-Imports the kernels, data and settings of this package only.
-"""
+"""Mini-batch SGD on a stored training set: the dense engine of `simulate_training`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Numba loops of the simulators: one gradient for every normalizer, student and engine.
 
-May import `_jit` only. The normalizers differ in two switches: `center` (is the batch mean
-subtracted) and `scale` (what the field is divided by: nothing, the norm |w|/sqrt(N), or the root
-mean square of the batch).
+The normalizers differ in two switches: `center` (is the batch mean subtracted) and `scale` (what
+the field is divided by: nothing, the norm |w|/sqrt(N), or the root mean square of the batch).
 
 Fast math is for loops that either sum or store, never both: a loop that does both is compiled in
 two versions, and which one runs, hence the order of the sum, depends on where the arrays lie.

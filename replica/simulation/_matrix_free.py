@@ -4,8 +4,6 @@ A Gaussian X is drawn only in the directions that training has looked at (the pr
 decisions; Y. M. Lu, IEEE Trans. Inf. Theory 67, 8264 (2021)). After t steps these are t + 2
 directions of weight space, held through coefficients only, and t + 1 of sample space, so memory is
 2 P (t + 2) numbers and step t costs O(P t), whatever N.
-
-Imports the kernels, data and settings of this package only.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 ``direct`` holds the N weights; ``chain`` holds the order parameters alone, which with Gaussian
 inputs are an exact Markov chain at finite N and cost O(M) per step whatever N.
-
-Imports the kernels and data of this package, the students and the argument checks.
 """
 
 from __future__ import annotations

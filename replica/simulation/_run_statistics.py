@@ -1,7 +1,4 @@
-"""Statistics over the independent runs of a simulation, the same for every engine.
-
-May import `_validation` only.
-"""
+"""Statistics over the independent runs of a simulation, the same for every engine."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a training run is asked to do, and what is measured along it; shared by both engines.
-
-Imports `_kernels` and `data` of this package, the students and the status.
-"""
+"""What a training run is asked to do, and what is measured along it; shared by both engines."""
 
 from __future__ import annotations
 

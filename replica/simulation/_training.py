@@ -1,7 +1,4 @@
-"""Training on a finite set: `simulate_training`, its result, and the large-N limit of it.
-
-Imports the engines of this package, the students and the argument checks.
-"""
+"""Training on a finite set: `simulate_training`, its result, and the large-N limit of it."""
 
 from __future__ import annotations
 
