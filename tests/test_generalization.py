@@ -68,7 +68,11 @@ def test_gen_error_published_relu_is_proposition_5_and_its_continuation():
         ((1.4e154, 0.25), ValueError, "alpha must lie in [1e-100, 1e+100], got 1.4e+154"),
         ((1.0, 0.25, 1.4e154), ValueError, "zeta must lie in [0, 1e+100], got 1.4e+154"),
         ((math.nan, 0.25), ValueError, "alpha must lie in [1e-100, 1e+100], got nan"),
-        (([1.0, math.nan], 0.25), ValueError, "alpha must lie in [1e-100, 1e+100], got nan (element [1])"),
+        (
+            ([1.0, math.nan], 0.25),
+            ValueError,
+            "alpha must lie in [1e-100, 1e+100], got nan (element [1])",
+        ),
         ((1.0, -0.1), ValueError, "S must lie in [0, 1e+100], got -0.1"),
         ((1.0, math.inf), ValueError, "S must lie in [0, 1e+100], got inf"),
         ((1.0, 0.25, -1e-9), ValueError, "zeta must lie in [0, 1e+100], got -1e-09"),
