@@ -77,8 +77,9 @@ def test_interpolation_threshold_is_where_interpolation_ends():
     gaps = []
     for distance in (1e-9, 1e-11):
         below = replica.solve_equilibrium(threshold - distance, S, student="relu")
-        # farther off: the linear gap at 1e-11 is of the size of what rounding does there
-        above = replica.solve_equilibrium(threshold + 100 * distance, S, student="relu")
+        # where S is large, the linear gap at 1e-11 is of the size of what rounding does there
+        farther = distance * np.array([1, 1, 100])
+        above = replica.solve_equilibrium(threshold + farther, S, student="relu")
         assert below.interpolating.all()
         assert not above.interpolating.any()
         assert np.isinf(below.chi).all()
