@@ -44,7 +44,7 @@ def corner(draw: np.random.Generator) -> dict[str, float]:
             0.0, 1.0, 10 ** log(-9, -2), beside(0.02, -12) % 1, log(0, 1), 1 - 10 ** log(-15, -1)
         ),
     }
-    special = one_of(1.0, 4 / 3, 2.0, threshold(point["S"]))
+    special = one_of(1.0, 4 / 3, 2.0, float(threshold(point["S"])))
     load = one_of(special, beside(special, -15.5), beside(special, -6), 10 ** log(-3, 3))
     return {"alpha": load, **point}
 
@@ -71,7 +71,7 @@ def line(draw: np.random.Generator, n: int) -> tuple[str, float, dict[str, np.nd
     else:
         ends = (np.log10(special) - 15.5, np.log10(special) - 0.5)
     columns = {key: np.full(n, value) for key, value in point.items()}
-    columns[name] = special + side * np.logspace(*ends, n)
+    columns[name] = special + side * np.logspace(ends[0], ends[1], n)
     return name, special, columns
 
 
@@ -264,7 +264,7 @@ def box(count: int, seed: int) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Scan of the solver")
     parser.add_argument("--points", type=int, default=100_000, help="points on lines")
     parser.add_argument("--random", type=int, default=10_000, help="random points of the whole box")
     parser.add_argument("--aim", type=int, default=100, help="points against the reference")
