@@ -245,9 +245,9 @@ def optimal_zeta(
     Parameters
     ----------
     alpha : array_like
-        Load P/N, positive.
+        Load P/N, from 1e-100 to 1e100.
     S : array_like
-        Variance of the label noise, >= 0.
+        Variance of the label noise, from 0 to 1e100.
     student : {"linear", "relu"} or LeakyReLU
         The student's activation.
 

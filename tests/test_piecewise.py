@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from mpmath import mp, mpf
 
 import replica
 from reference.tables import columns
@@ -77,7 +78,9 @@ def test_interpolation_threshold_is_where_interpolation_ends():
     gaps = []
     for distance in (1e-9, 1e-11):
         below = replica.solve_equilibrium(threshold - distance, S, student="relu")
-        above = replica.solve_equilibrium(threshold + distance, S, student="relu")
+        # where S is large, the linear gap at 1e-11 is of the size of what rounding does there
+        farther = distance * np.array([1, 1, 100])
+        above = replica.solve_equilibrium(threshold + farther, S, student="relu")
         assert below.interpolating.all()
         assert not above.interpolating.any()
         assert np.isinf(below.chi).all()
@@ -215,6 +218,11 @@ def saddle_points(alpha, S, zeta, a, starts=150):
         (1.88954200, 0.0867913245, 0.0, 2.97315195e-3),
         (1.95, 0.25, 0.0, 1e-4),
         (1.95, 100.0, 0.0, 1e-8),
+        # towards the end of coexistence, where the branches are near each other
+        (1.8312479771204166, 0.0027977543283444115, 1.2774582535886688e-4, 0.010024894079236058),
+        (1.8950172268641636, 0.015400191925411116, 3.0517114461670755e-5, 0.01612210092279749),
+        (1.7304072720110766, 0.25, 8.962039501382604e-5, 0.004164913525236501),
+        (1.8656937677658663, 0.01, 9.268338671596943e-5, 0.013020835074902034),
     ],
 )
 def test_solve_equilibrium_returns_the_ground_state_where_saddle_points_coexist(problem):
@@ -320,3 +328,58 @@ def test_solve_equilibrium_converges_at_the_threshold_to_the_last_digit():
 def test_the_two_forms_of_a_difference_agree(chi, m, v, S, a):
     _, _, _, _, W, W_rest, *_ = piecewise._saddle(chi, m, 1 - m, v, S, a)
     assert W_rest == pytest.approx(v - W, abs=1e-14 * (v + W + 1 + S))
+
+
+@pytest.mark.parametrize("end", [4 / 3, 2.0])
+def test_loads_beside_the_ends_of_the_search_are_solved_there(end):
+    """Within 4e-6 of an end the way used to be too short to be walked."""
+    side = 1.0 if end < 2 else -1.0
+    alpha = end + side * np.array([1e-14, 1e-9, 1e-7, 3.9e-6, 4.1e-6, 1e-5])
+    solved = replica.solve_equilibrium(alpha, 0.25, student=LeakyReLU(0.01))
+    # a parabola through three loads farther off, where the way was long enough
+    far = end + side * np.array([4e-5, 6e-5, 8e-5])
+    found = np.log(replica.gen_error(far, 0.25, student=LeakyReLU(0.01)))
+    curve = np.polynomial.Polynomial.fit(far - end, found, 2)
+    np.testing.assert_allclose(solved.gen_error, np.exp(curve(alpha - end)), rtol=1e-9)
+    assert replica.gen_error(4 / 3 + 3.9e-6, 0.25, student=LeakyReLU(0.01)) == pytest.approx(
+        6096.8464757, rel=1e-10
+    )
+
+
+def test_leaky_ridgeless_beside_load_one_and_slope_one_keeps_its_digits():
+    with mp.workdps(60):
+        for distance, rest, S in [(1e-8, 1e-9, 0.0), (1e-12, 1e-3, 1e-20), (1e-5, 1e-15, 0.0)]:
+            load, a = 1 - distance, 1 - rest
+            alpha, slope = mpf(load), mpf(a)
+            c1, c2 = (1 + 1 / slope) / 2, (1 + 1 / slope**2) / 2
+            m = alpha * c1
+            rest_of_q = alpha * ((1 + mpf(S)) * c2 - alpha * (2 - alpha) * c1**2) / (1 - alpha)
+            exact = 1 + (1 + slope**2) * (m**2 + rest_of_q) / 2 - (1 + slope) * m
+            found = replica.gen_error(load, S, student=LeakyReLU(a))
+            assert found == pytest.approx(float(exact), rel=1e-14)
+
+
+def test_relu_without_noise_and_decay_is_the_teacher_as_the_load_nears_two():
+    alpha = 2 - np.geomspace(2.3e-16, 1e-8, 400)
+    solved = replica.solve_equilibrium(alpha, 0.0, student="relu")
+    assert (solved.status == Status.CONVERGED).all()
+    assert solved.interpolating.all()
+    # what is left of 1 - R grows like the square of 2 - alpha
+    assert np.abs(solved.gen_error - 0.5).max() < 1e-15
+    np.testing.assert_allclose(solved.R, 1.0, rtol=1e-15)
+
+
+@pytest.mark.parametrize("slope", [0.02, 0.25, 0.999, 1 - 1e-9])
+@pytest.mark.parametrize("S", [0.0, 1e-12, 0.25])
+def test_leaky_without_decay_converges_down_to_the_last_load_above_one(slope, S):
+    alpha = 1 + np.append(np.finfo(float).eps, np.geomspace(1e-15, 1e-6, 20))
+    solved = replica.solve_equilibrium(alpha, S, student=LeakyReLU(slope))
+    assert (solved.status == Status.CONVERGED).all()
+    assert (np.diff(np.log(solved.gen_error)) < 0).all()
+
+
+def test_slopes_whose_inverse_is_out_of_range_keep_their_direction():
+    least = replica.solve_equilibrium([0.5, 1.2, 1.6], 0.25, student=LeakyReLU(5e-324))
+    small = replica.solve_equilibrium([0.5, 1.2, 1.6], 0.25, student=LeakyReLU(1e-200))
+    assert np.isinf(least.gamma).all()
+    np.testing.assert_allclose(least.R, small.R, rtol=1e-12)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from mpmath import mp, mpf
 
 import replica
 from reference.tables import columns
@@ -115,3 +116,28 @@ def test_early_stopping_refuses_bad_input(arguments, words):
     with pytest.raises(ValueError) as caught:
         replica.early_stopping(*arguments)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("alpha", [1e-100, 1e-60, 1.0, 1.4e60, 1e100])
+@pytest.mark.parametrize("zeta", [0.0, 1e-300, 1e-90, 1.0, 1e70, 1e100])
+@pytest.mark.parametrize("S", [0.0, 1e-250, 1e-80, 1e100])
+def test_equilibrium_is_right_over_the_whole_range_of_its_arguments(alpha, zeta, S):
+    if alpha == 1.0 and zeta == 0.0:
+        return  # infinite
+    with mp.workdps(900):
+        a, z, s = mpf(alpha), mpf(zeta), mpf(S)
+        if z > 0:
+            b = z + a - 1
+            chi = (mp.sqrt(b**2 + 4 * z) - b) / (2 * z)
+        else:
+            chi = 1 / (a - 1) if a > 1 else mp.inf
+        share = chi / (1 + chi) if zeta > 0 or alpha > 1 else mpf(1)
+        m = a * share
+        v = (1 - 2 * m + m**2 + s) * a * share**2 / (1 - a * share**2)
+        exact = {"gamma": mp.sqrt(m**2 + v), "chi": chi, "gen_error": (1 - m) ** 2 + v}
+        exact["R"] = m / exact["gamma"]
+        exact = {name: float(value) for name, value in exact.items()}
+    solved = replica.solve_equilibrium(alpha, S, zeta)
+    for name, value in exact.items():
+        assert getattr(solved, name) == pytest.approx(value, rel=1e-14, abs=1e-300), name
+    assert replica.gen_error(alpha, S, zeta) == solved.gen_error

@@ -29,11 +29,14 @@ _CONVERGED = int(Status.CONVERGED)
 _DIVERGENT = int(Status.DIVERGENT)
 _MAX_ITERATIONS = int(Status.MAX_ITERATIONS)
 _TWO_PI = 2.0 * math.pi
-# beyond these the saddle point is unique (coexistence was found up to 0.0102 and 2e-5)
+# beyond these the saddle point is unique: without noise, where they reach farthest, folds end at
+# slope 0.0176 (zeta -> 0) and at zeta = 1.56e-4 (slope 0.009)
 _UNIQUE_SLOPE = 0.02
 _UNIQUE_ZETA = 1e-3
 # smaller slopes give the same numbers, or scale with them, and their squares may underflow
 _TINY_SLOPE = 1e-30
+# largest step of log chi beside its prediction; branches are 0.25 apart where a transition is seen
+_SAME_BRANCH = 0.2
 # smaller ones have the inverse of a slope, and with it the direction, out of range
 _LEAST_SLOPE = 1e-300
 _RESIDUAL = 1e-10
@@ -211,12 +214,14 @@ def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
     small = False
     damping = 1.0
     train = dead = math.nan
+    # there the differences 1 - X and v - W are small; farther off they would be the larger terms
+    beside_one = abs(alpha - 1.0) < 0.25
     for n_iter in range(max_iter):
         X, X_rest, Y, Z, W, W_rest, X_l, X_m, X_v, Y_l, Z_l, Z_m, Z_v, W_l, train, dead = _saddle(
             chi, m, h, v, S, a
         )
         near = m > 0.5
-        if X > 0.5:  # alpha may be near 1, as for r3
+        if beside_one:
             r1 = zeta * chi + (alpha - 1.0) - alpha * X_rest
         else:
             r1 = zeta * chi + alpha * X - 1.0
@@ -226,7 +231,7 @@ def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
         else:
             scale = abs(m)
             r2 = (m - alpha * Z) / scale
-        if abs(alpha - 1.0) < 0.5:
+        if beside_one:
             r3 = (W_rest - (alpha - 1.0) * W) / v
         else:
             r3 = 1.0 - alpha * W / v
@@ -316,36 +321,50 @@ def _follow_zeta(alpha, S, zeta, a):
 
 
 @jit
-def _follow_load(alpha_from, alpha, S, zeta, a):
-    """Follow the solution from another load; n_iter < 0 where its branch ends before."""
+def _follow_load(alpha_from, alpha, S, zeta, a, strict):
+    """Follow the solution from another load; n_iter < 0 where its branch ends before.
+
+    Near a fold Newton's method may land on another branch. If `strict`, a point counts as one of
+    this branch only if log chi is near the line through the two points before.
+    """
     chi, m, h, v = _start(alpha_from, S, zeta, a)
     point = _newton(alpha_from, S, zeta, a, chi, m, h, v, 40)
     total = abs(point[4])
     if point[4] < 0:
         point = _follow_zeta(alpha_from, S, zeta, a)
         total += abs(point[4])
+        if point[4] < 0:
+            return _with_count(point, total)
     now = alpha_from
+    last = point
+    l_chi = l_v = d_m = 0.0  # derivatives in alpha, for the prediction
     step = 0.25 * (alpha - alpha_from)
-    shortest = 1e-6 * abs(alpha - alpha_from)
-    while now != alpha and abs(step) > shortest:
-        if point[4] > 0:
-            chi, m, h, v = point[:4]
+    shortest = 1e-4 * abs(alpha - alpha_from)
+    while now != alpha:
+        if abs(step) < shortest:
+            return _with_count(last, -total)
         then = alpha if abs(alpha - now) <= abs(step) else now + step
+        w = then - now
+        chi, m = last[0] * math.exp(l_chi * w), last[1] + d_m * w
+        h, v = last[2] - d_m * w, last[3] * math.exp(l_v * w)
         point = _newton(then, S, zeta, a, chi, m, h, v, 30)
         total += abs(point[4])
-        if point[4] > 0:
-            now = then
+        if point[4] > 0 and (not strict or abs(math.log(point[0] / chi)) < _SAME_BRANCH):
+            if strict:
+                l_chi, l_v = math.log(point[0] / last[0]) / w, math.log(point[3] / last[3]) / w
+                d_m = (point[1] - last[1]) / w
+            now, last = then, point
             step *= 1.5
         else:
             step *= 0.3
-    return _with_count(point, total)
+    return _with_count(last, total)
 
 
 @jit
 def _with_count(point, total):
     """The same point with the iterations of the whole way; negative if it failed."""
     chi, m, h, v, n_iter, residual, train, dead = point
-    return chi, m, h, v, total if n_iter > 0 else -total, residual, train, dead
+    return chi, m, h, v, total if n_iter > 0 else -abs(total), residual, train, dead
 
 
 @jit
@@ -361,11 +380,16 @@ def _regularized(alpha, S, zeta, a):
 
     Small slopes at small zeta have two stable solutions for loads between 4/3 and 2, the limits of
     the ReLU threshold: one fits the samples with y < 0 by weights of order 1/slope, the other gives
-    them up as ReLU does. The first is reached from lower loads, the second from higher ones.
+    them up as ReLU does. The first is reached from lower loads, the second from higher ones, where
+    chi may leap at the ReLU threshold as it does from one branch to another.
     """
     if 0.0 < a < _UNIQUE_SLOPE and zeta < _UNIQUE_ZETA and 4.0 / 3.0 < alpha < 2.0:
-        below = _follow_load(4.0 / 3.0, alpha, S, zeta, a)
-        above = _follow_load(2.0, alpha, S, zeta, a)
+        below = _follow_load(4.0 / 3.0, alpha, S, zeta, a, True)
+        above = _follow_load(2.0, alpha, S, zeta, a, True)
+        if above[4] < 0:
+            above = _follow_load(2.0, alpha, S, zeta, a, False)
+        if above[4] < 0 and below[4] < 0:
+            below = _follow_load(4.0 / 3.0, alpha, S, zeta, a, False)
         return above if _energy(above, alpha, zeta) < _energy(below, alpha, zeta) else below
     chi, m, h, v = _start(alpha, S, zeta, a)
     point = _newton(alpha, S, zeta, a, chi, m, h, v, 40)

@@ -55,13 +55,14 @@ def ridge_point(alpha, S, zeta):
     if eps == math.inf:
         return math.inf, 0.0, chi, eps, 0.0, 0.0, 0.0, 0.0, replicon, _DIVERGENT
     m = alpha * share
-    # the length itself, not its square, which may underflow
-    root_v = math.sqrt(m / replicon * (S + h * h)) * math.sqrt(share) if replicon > 0.0 else 0.0
-    v = root_v * root_v
-    gamma = math.hypot(m, root_v)
+    v = m * share * (S + h * h) / replicon if replicon > 0.0 else 0.0
+    q = m * m + v
+    gamma = math.sqrt(q)
+    if q < 1e-200:  # squares may underflow, the length does not
+        gamma = math.hypot(m, math.sqrt(m / replicon * (S + h * h)) * math.sqrt(share))
     R = min(m / gamma, 1.0)
     train = (S + h * h + v) / (1.0 + chi) / (1.0 + chi)
-    energy = 0.5 * (alpha * train + zeta * gamma * gamma)
+    energy = 0.5 * (alpha * train + zeta * q)
     dead = 0.0
     if chi < math.inf:
         sigma = math.sqrt(1.0 + S)

@@ -300,7 +300,7 @@ def interpolation_threshold(
     Parameters
     ----------
     S : array_like
-        Variance of the label noise, >= 0.
+        Variance of the label noise, from 0 to 1e100.
     student : {"linear", "relu"} or LeakyReLU
         For slope > 0 the threshold is 1 whatever the noise, since g is invertible; ReLU fits the
         samples with y > 0 and silences the others up to a load between 4/3 and 2.
