@@ -15,7 +15,7 @@ import replica
 from reference import piecewise as reference
 from reference import ridge as ridge_reference
 from replica import LeakyReLU, Status
-from replica.piecewise import _order_parameters
+from replica.equilibrium._piecewise import _order_parameters
 
 NAMES = ("alpha", "S", "zeta", "slope")
 EPS = np.finfo(float).eps

@@ -53,7 +53,7 @@ def nothing_converges(monkeypatch):
     def failing_optimum(alpha, S, slope, best, start, stop):
         best[:] = math.nan
 
-    monkeypatch.setattr("replica.equilibrium.solve_piecewise", failing)
+    monkeypatch.setattr("replica.equilibrium._solve.solve_piecewise", failing)
     monkeypatch.setattr("replica.generalization.optimal_zeta_piecewise", failing_optimum)
     monkeypatch.setattr(finite_batch, "_MAX_OUTER", 2)
 

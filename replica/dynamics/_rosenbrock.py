@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from replica._core.jit import jit
+from replica._core.status import Status
 
 from . import _closed_forms, _model
 
@@ -23,8 +24,9 @@ DIVERGED_AT = 1e6
 # Below this a step has no reciprocal of use; the first order is exact there, since no rate of an
 # allowed problem that is finite at all gets near the inverse.
 _TINY_STEP = 1e-290
-# The values of `Status` a run can end with.
-_CONVERGED, _DIVERGENT, _MAX_ITERATIONS, _NON_FINITE = 0, 1, 2, 3
+# Plain numbers, as compiled code wants them.
+_CONVERGED, _DIVERGENT = int(Status.CONVERGED), int(Status.DIVERGENT)
+_MAX_ITERATIONS, _NON_FINITE = int(Status.MAX_ITERATIONS), int(Status.NON_FINITE)
 
 
 @jit

@@ -1,0 +1,336 @@
+"""The one base of all results: status, the problem solved, tables, representations, a plot.
+
+A result is a frozen dataclass whose fields are the problem, the quantities and `status`. An array
+is indexed by the grid of problems, the broadcast shape of the arguments, unless its field says
+`over(...)` which axes it has; ``...`` stands for the grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import field, fields
+from html import escape
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arguments import ArgumentError, choice
+from .status import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+__all__ = ["Result", "over", "status_names"]
+
+_MOST_CURVES = 49  # so many line styles differ
+
+
+def over(*axes: Any) -> Any:
+    """Declare the axes of an array field, for example ``over(..., "t")``."""
+    return field(metadata={"axes": axes})
+
+
+def status_names(status: Any) -> Any:
+    """Return the names of status codes as tables have them, in the shape of `status`.
+
+    Examples
+    --------
+    >>> status_names([0, 3]).tolist()
+    ['converged', 'max_iterations']
+    """
+    codes = np.asarray(status)
+    text = np.empty(codes.shape, dtype=object)
+    for index in np.ndindex(codes.shape):
+        text[index] = Status(int(codes[index])).name.lower()
+    return text if text.ndim else text[()]
+
+
+class Result:
+    """What every result can do; the text of the module says what a result has to be.
+
+    Attributes
+    ----------
+    status : ndarray of int8, or Status
+        A `Status` per element.
+    """
+
+    #: The arguments that define the problem, in the order in which they are shown.
+    _problem: ClassVar[tuple[str, ...]] = ()
+    #: What `plot` draws if nothing is said.
+    _shown_first: ClassVar[str] = "gen_error"
+
+    if TYPE_CHECKING:
+        status: Any
+
+    @property
+    def converged(self) -> Any:
+        """Whether each element converged, in the shape of `status`."""
+        found = np.asarray(self.status) == Status.CONVERGED
+        return bool(found) if found.ndim == 0 else found
+
+    @property
+    def messages(self) -> Any:
+        """The status of every element in words, in the shape of `status`."""
+        codes = np.asarray(self.status)
+        text = np.empty(codes.shape, dtype=object)
+        for index in np.ndindex(codes.shape):
+            text[index] = Status(int(codes[index])).message
+        return text if text.ndim else text[()]
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """The arguments that define the problem that was solved, by name."""
+        return {name: getattr(self, name) for name in self._problem}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field by name, as it is, and ``"messages"``."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
+        return values | {"messages": self.messages}
+
+    def to_xarray(self) -> xr.Dataset:
+        """Return an `xarray.Dataset`: arrays with named axes, the rest as attributes.
+
+        An axis of the grid along which one argument alone varies has the name and the values of
+        that argument; any other is called ``axis_0``, ``axis_1``, ...
+
+        Raises
+        ------
+        ImportError
+            Without xarray (``pip install 'replica-solver[tables]'``).
+        """
+        import xarray as xr
+
+        names, coordinates = self._grid()
+        data: dict[str, Any] = {}
+        attributes: dict[str, Any] = {}
+        for name, axes, value in self._columns():
+            if axes is None:
+                attributes[name] = _plain(value)
+            elif axes == (name,):
+                coordinates[name] = value
+            elif name not in coordinates:
+                data[name] = (_spelled(axes, names), _told(name, value))
+        return xr.Dataset(data, coordinates, attributes)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a `pandas.DataFrame`: a row for each element, a column for each quantity.
+
+        What is the same for all elements (student, seed, ...) stands in ``frame.attrs``.
+
+        Raises
+        ------
+        ImportError
+            Without pandas (``pip install 'replica-solver[tables]'``).
+        """
+        import pandas as pd
+
+        names, _ = self._grid()
+        columns: dict[str, tuple[tuple[str, ...], NDArray[Any]]] = {}
+        attributes: dict[str, Any] = {}
+        sizes: dict[str, int] = {}
+        for name, axes, value in self._columns():
+            if axes is None:
+                attributes[name] = _plain(value)
+                continue
+            spelled = _spelled(axes, names)
+            columns[name] = spelled, _told(name, value)
+            sizes |= dict(zip(spelled, value.shape, strict=True))
+        everywhere = (*names, *(axis for axis in sizes if axis not in names))
+        shape = tuple(sizes[axis] for axis in everywhere)
+        for axis in everywhere:
+            if axis not in columns and not axis.startswith("axis_"):  # the number of a run
+                columns[axis] = (axis,), np.arange(sizes[axis])
+        table: dict[str, Any] = {}
+        for name, (axes, value) in columns.items():
+            ordered = value.transpose(
+                sorted(range(len(axes)), key=lambda k: everywhere.index(axes[k]))
+            )
+            index = tuple(slice(None) if axis in axes else np.newaxis for axis in everywhere)
+            table[name] = np.broadcast_to(ordered[index], shape).reshape(-1)
+        frame = pd.DataFrame(table)
+        frame.attrs.update(attributes)
+        return frame
+
+    def plot(self, quantity: str | None = None, *, ax: Axes | None = None, **line: Any) -> Axes:
+        """Draw one quantity in the house style; return the Matplotlib axes.
+
+        Parameters
+        ----------
+        quantity : str, optional
+            A field of numbers; the generalization error by default. It is drawn over time where
+            the result has one, else over the argument that varies along the last axis of the grid;
+            every other axis gives one curve an element. Independent runs are averaged, without
+            those that diverged, and have a band of one standard error.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default on a new figure.
+        **line
+            Properties of the lines in place of the house style.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such quantity, nothing to draw it over, or too many curves.
+        """
+        from .style import LABELS, curves_of, draw_curve, finish_axes, line_style, new_axes
+
+        names, coordinates = self._grid()
+        drawable = {
+            name: (_spelled(axes, names), np.asarray(value, dtype=float))
+            for name, axes, value in self._columns()
+            if axes and value.dtype.kind in "fb"
+        }
+        quantity = choice("quantity", quantity or self._shown_first, drawable)
+        axes, values = drawable[quantity]
+        over_axes = [axis for axis in axes if axis != "run"]
+        if not over_axes:
+            raise ArgumentError(
+                f"quantity {quantity!r} is a single number here; solve for an array to draw a curve"
+            )
+        along = over_axes[-1]
+        band = None
+        if "run" in axes:
+            kept = np.asarray(self.status) != Status.DIVERGENT
+            values = np.compress(kept, np.moveaxis(values, axes.index("run"), -1), axis=-1)
+            count = values.shape[-1]
+            if count > 1:
+                band = values.std(axis=-1, ddof=1) / np.sqrt(count)
+            values = values.mean(axis=-1) if count else np.full(values.shape[:-1], np.nan)
+        curves = list(np.ndindex(values.shape[:-1]))
+        if len(curves) > _MOST_CURVES:
+            raise ArgumentError(
+                f"quantity {quantity!r} makes {len(curves)} curves here, at most {_MOST_CURVES} "
+                "can be told apart; solve for fewer"
+            )
+        x = np.asarray(
+            coordinates.get(along, getattr(self, along, np.arange(values.shape[-1]))), dtype=float
+        )
+        if ax is None:
+            _, ax = new_axes()
+        assert ax is not None
+        first = len(curves_of(ax))
+        for number, index in enumerate(curves, first):
+            parts = [
+                f"{axis} = {coordinates[axis][i]:.6g}"
+                for axis, i in zip(over_axes, index, strict=False)
+                if axis in coordinates
+            ]
+            style = {"label": ", ".join(parts) or self._curve_name(), **line}
+            draw_curve(ax, x, values[index], index=number, **style)
+            if band is not None:
+                color = line_style(number, **line)["color"]
+                low, high = values[index] - band[index], values[index] + band[index]
+                ax.fill_between(x, low, high, color=color, alpha=0.25, lw=0)
+        label = LABELS.get(along, along.replace("_", " "))
+        return finish_axes(
+            ax, xlabel=label, ylabel=LABELS.get(quantity, quantity.replace("_", " "))
+        )
+
+    def _curve_name(self) -> str:
+        """The name of the only curve of a result, for a legend."""
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        rows = [(item.name, getattr(self, item.name)) for item in fields(self)]  # type: ignore[arg-type]
+        width = max(len(name) for name, _ in rows)
+        lines = [f"  {name:<{width}}  {_shown(name, value)}" for name, value in rows]
+        return "\n".join([type(self).__name__, *lines])
+
+    def _repr_html_(self) -> str:
+        """Return the table that notebooks show, the problem first."""
+        rows = [(item.name, getattr(self, item.name)) for item in fields(self)]  # type: ignore[arg-type]
+        rows.sort(key=lambda row: row[0] not in self._problem)
+        left = "<td style='text-align:left'>"
+        body = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th>"
+            f"{left}{escape(_shown(name, value))}</td></tr>"
+            for name, value in rows
+        )
+        return (
+            f"<table><caption>{escape(type(self).__name__)}</caption><tbody>{body}</tbody></table>"
+        )
+
+    def _columns(self) -> Iterator[tuple[str, tuple[Any, ...] | None, Any]]:
+        """Name, declared axes (None: not an array of numbers) and value of every field."""
+        for item in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            if isinstance(value, np.ndarray) and value.dtype.kind in "biufU":
+                yield item.name, item.metadata.get("axes", (...,)), value
+            else:
+                yield item.name, None, value
+
+    def _grid(self) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """The names of the axes of the grid, and the values along those that have any."""
+        arguments = [
+            (name, value)
+            for name, axes, value in self._columns()
+            if axes == (...,) and name in self._problem
+        ]
+        dimensions = arguments[0][1].ndim if arguments else np.ndim(self.status)
+        names = [f"axis_{k}" for k in range(dimensions)]
+        coordinates: dict[str, Any] = {}
+        varying = {name: _varies_along(value) for name, value in arguments}
+        for k in range(dimensions):
+            here = [name for name, axes in varying.items() if k in axes]
+            if len(here) == 1 and varying[here[0]] == {k}:
+                names[k] = here[0]
+                value = np.moveaxis(getattr(self, here[0]), k, 0)
+                coordinates[here[0]] = value.reshape(value.shape[0], -1)[:, 0]
+        return tuple(names), coordinates
+
+
+def _spelled(axes: tuple[Any, ...], grid: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for axis in axes for name in (grid if axis is ... else (axis,)))
+
+
+def _varies_along(value: NDArray[Any]) -> set[int]:
+    """The axes along which the array is not constant."""
+    return {
+        k for k in range(value.ndim) if value.shape[k] > 1 and (np.diff(value, axis=k) != 0).any()
+    }
+
+
+def _told(name: str, value: Any) -> Any:
+    """A column of a table: the status by name, anything else as it is."""
+    return status_names(value) if name == "status" else np.asarray(value)
+
+
+def _plain(value: Any) -> Any:
+    """What a table keeps of a value that is no array: numbers and text as such."""
+    if isinstance(value, Status):
+        return value.name.lower()
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _shown(name: str, value: Any) -> str:
+    """One line: the value of a single number, else the shape and the range."""
+    if name == "status":
+        names, counts = np.unique(np.asarray(value).reshape(-1), return_counts=True)
+        named = zip(status_names(names), counts, strict=True)
+        if np.ndim(value) == 0:
+            return str(status_names(value))
+        return ", ".join(f"{count} {text}" for text, count in named) or "empty"
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    if not isinstance(value, np.ndarray):
+        return str(value)
+    if value.ndim == 0:
+        return f"{value[()]:.12g}" if value.dtype.kind == "f" else str(value[()])
+    if value.size == 0:
+        return f"empty, shape {value.shape}"
+    if value.dtype.kind == "b":
+        return f"shape {value.shape}, {int(value.sum())} of {value.size} true"
+    if value.dtype.kind not in "iuf":
+        return f"shape {value.shape}"
+    nan = int(np.isnan(value).sum()) if value.dtype.kind == "f" else 0
+    if nan == value.size:
+        return f"shape {value.shape}, all NaN"
+    low, high = np.nanmin(value), np.nanmax(value)
+    text = f"shape {value.shape}, {low:.6g} .. {high:.6g}"
+    return text + (f", {nan} NaN" if nan else "")
