@@ -34,7 +34,14 @@ if TYPE_CHECKING:
         simulate_training,
     )
     from .students import ERF, LINEAR, QUADRATIC, RELU, SIGN, SOFTPLUS, TANH, LeakyReLU, Student
-    from .sweeps import CorruptStoreError, StoreError, SweepTable, load_runs, sweep
+    from .sweeps import (
+        CorruptStoreError,
+        StoreError,
+        SweepTable,
+        delete_runs,
+        load_runs,
+        sweep,
+    )
 
 __version__ = "0.1.0"
 
@@ -75,7 +82,14 @@ _PUBLIC = {
         "LeakyReLU",
         "Student",
     ),
-    "sweeps": ("CorruptStoreError", "StoreError", "SweepTable", "load_runs", "sweep"),
+    "sweeps": (
+        "CorruptStoreError",
+        "StoreError",
+        "SweepTable",
+        "delete_runs",
+        "load_runs",
+        "sweep",
+    ),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 _MODULES = ("batch_norm", "dynamics", "gaussian", "plotting", "published", "simulation", "sweeps")
@@ -104,6 +118,7 @@ __all__ = [
     "bn_equilibrium",
     "bn_gen_error",
     "deep_gamma_decay",
+    "delete_runs",
     "early_stopping",
     "free_energy",
     "free_energy_published",
