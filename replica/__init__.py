@@ -41,7 +41,14 @@ if TYPE_CHECKING:
         simulate_training,
     )
     from .students import ERF, LINEAR, QUADRATIC, RELU, SIGN, SOFTPLUS, TANH, LeakyReLU, Student
-    from .sweeps import CorruptStoreError, StoreError, SweepTable, load_runs, sweep
+    from .sweeps import (
+        CorruptStoreError,
+        StoreError,
+        SweepTable,
+        delete_runs,
+        load_runs,
+        sweep,
+    )
 
 __version__ = "0.1.0"
 
@@ -89,7 +96,14 @@ _PUBLIC = {
         "LeakyReLU",
         "Student",
     ),
-    "sweeps": ("CorruptStoreError", "StoreError", "SweepTable", "load_runs", "sweep"),
+    "sweeps": (
+        "CorruptStoreError",
+        "StoreError",
+        "SweepTable",
+        "delete_runs",
+        "load_runs",
+        "sweep",
+    ),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 _MODULES = (
@@ -129,6 +143,7 @@ __all__ = [
     "bn_equilibrium",
     "bn_gen_error",
     "deep_gamma_decay",
+    "delete_runs",
     "early_stopping",
     "free_energy",
     "free_energy_published",

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import roots_hermitenorm, roots_legendre
 
-from ._core.arguments import integer, real_array, real_scalar
+from ._core.arguments import ArgumentError, integer, real_array, real_scalar
 from ._core.callables import evaluate
 from ._core.jit import jit
 
@@ -244,14 +244,14 @@ def _mean_and_factor(mean: Any, covariance: Any) -> tuple[NDArray[np.float64], N
     matrix = np.atleast_2d(real_array("covariance", covariance))
     dimension = matrix.shape[0]
     if matrix.shape != (dimension, dimension) or dimension > 3:
-        raise ValueError(
+        raise ArgumentError(
             f"covariance must be a variance or a (d, d) matrix with d <= 3, got {matrix.shape}"
         )
     # Every entry is compared on the scale of its own components, which may differ by much.
     sd = np.sqrt(np.abs(np.diag(matrix)))
     scales = np.outer(sd, sd)
     if (np.abs(matrix - matrix.T) > 1e-12 * scales).any():
-        raise ValueError(f"covariance must be symmetric, got {matrix.tolist()}")
+        raise ArgumentError(f"covariance must be symmetric, got {matrix.tolist()}")
     factor = np.zeros_like(matrix)
     for i in range(dimension):
         for j in range(i):
@@ -260,15 +260,15 @@ def _mean_and_factor(mean: Any, covariance: Any) -> tuple[NDArray[np.float64], N
         rest = matrix[i, i] - factor[i, :i] @ factor[i, :i]
         # A rounding error below zero is a singular covariance, which is allowed.
         if rest < -1e-12 * scales[i, i]:
-            raise ValueError(f"covariance must be positive semidefinite, got {matrix.tolist()}")
+            raise ArgumentError(f"covariance must be positive semidefinite, got {matrix.tolist()}")
         factor[i, i] = math.sqrt(rest) if rest > 1e-15 * scales[i, i] else 0.0
     if (np.abs(factor @ factor.T - matrix) > 1e-9 * scales).any():
-        raise ValueError(f"covariance must be positive semidefinite, got {matrix.tolist()}")
+        raise ArgumentError(f"covariance must be positive semidefinite, got {matrix.tolist()}")
     shift = real_array("mean", mean)
     if shift.ndim == 0:
         shift = np.full(dimension, float(shift))
     if shift.shape != (dimension,):
-        raise ValueError(f"mean must have shape ({dimension},), got {shift.shape}")
+        raise ArgumentError(f"mean must have shape ({dimension},), got {shift.shape}")
     return shift, factor
 
 
@@ -278,14 +278,16 @@ def _lines(kinks: Any, dimension: int) -> list[list[Any]]:
     if len(kinks) == 0:
         kinks = [()] * dimension
     if len(kinks) != dimension:
-        raise ValueError(f"kinks must hold {dimension} sequences, one per component, got {kinks!r}")
+        raise ArgumentError(
+            f"kinks must hold {dimension} sequences, one per component, got {kinks!r}"
+        )
     lines = []
     for component, entries in enumerate(kinks):
         checked: list[Any] = []
         for entry in entries:
             if callable(entry):
                 if component == 0:
-                    raise ValueError("kinks of the first component must be numbers")
+                    raise ArgumentError("kinks of the first component must be numbers")
                 checked.append(entry)
             else:
                 checked.append(real_scalar("kinks", entry))

@@ -125,7 +125,7 @@ class Student:
     def __post_init__(self) -> None:
         kinks = real_array("kinks", _as_list(self.kinks))
         if kinks.ndim != 1 or (np.diff(kinks) <= 0).any():
-            raise ValueError(f"kinks must be strictly increasing, got {self.kinks!r}")
+            raise ArgumentError(f"kinks must be strictly increasing, got {self.kinks!r}")
         object.__setattr__(self, "kinks", tuple(kinks.tolist()))
         # Two points away from most kinks: enough to refuse what is not a scalar function.
         points = np.array([-0.6180339887, 0.7548776662])
@@ -135,7 +135,7 @@ class Student:
                 values = evaluate(function, points, name=name)
                 refuse_random(function, points, values, name=name)
                 if not isinstance(function, Hashable):
-                    raise TypeError(f"{name} must be hashable, got {function!r}")
+                    raise ArgumentTypeError(f"{name} must be hashable, got {function!r}")
 
     @property
     def name(self) -> str:

@@ -6,10 +6,12 @@ import csv
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from replica.cli import main
 from replica.simulation._training import simulate_training
+from replica.sweeps import load_runs
 
 SMALL = ["--alpha", "2", "--S", "1/4", "--N", "40", "--epochs", "6"]
 
@@ -117,9 +119,14 @@ def test_sweep_runs_resumes_and_exports(run, tmp_path):
         row["gen_error"] for row in exported
     )
     assert before[:16] == store.read_bytes()[:16]
-    code, out, _ = run("runs", store)
+    code, out, err = run("runs", store)
     assert code == 0
-    assert len(out.splitlines()) == 5
+    constant, header, *lines = out.splitlines()
+    assert "S = 0.25, N = 40, epochs = 4" in constant
+    assert header.split()[:2] == ["alpha", "student"]
+    assert len(lines) == 4
+    assert max(map(len, (header, *lines))) <= 100
+    assert "more columns; --columns all" in err
     code, out, _ = run("runs", store, "--csv")
     assert len(list(csv.DictReader(out.splitlines()))) == 4
 
@@ -132,6 +139,115 @@ def test_sweep_runs_a_function_of_the_users(run, tmp_path, monkeypatch):
     assert (code, err) == (0, "")
     assert (tmp_path / "runs.sqlite").exists()
     assert "2 done" in out
+
+
+def test_sweep_prefers_installed_modules_to_files_of_their_name(run, tmp_path, monkeypatch):
+    (tmp_path / "colorsys.py").write_text("raise AssertionError('imported')\n")
+    (tmp_path / "sweep.toml").write_text(
+        'function = "colorsys:rgb_to_yiq"\n[grid]\nr = [0.5]\n[fixed]\ng = 0.5\nb = 0.5\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    code, out, err = run("sweep", "sweep.toml")
+    assert (code, err) == (0, "")
+    assert "1 done" in out
+
+
+MODEL = "def line(x, seed, kind=None):\n    return {'y': x + 0.5 * (-1) ** seed}\n"
+MODEL_PLAN = """
+function = "mymodel2:line"
+[grid]
+x = [2.0, 1.0]
+seed = [0, 1, 18446744073709551615]
+kind = ["a"]
+"""
+
+
+@pytest.fixture
+def model_store(run, tmp_path, monkeypatch):
+    (tmp_path / "mymodel2.py").write_text(MODEL)
+    (tmp_path / "sweep.toml").write_text(MODEL_PLAN)
+    monkeypatch.chdir(tmp_path)
+    assert run("sweep", "sweep.toml")[0] == 0
+    return tmp_path / "runs.sqlite"
+
+
+def test_sweep_dry_run_counts_and_writes_nothing(run, tmp_path, model_store):
+    content = model_store.read_bytes()
+    (tmp_path / "sweep.toml").write_text(MODEL_PLAN.replace("2.0,", "2.0, 3.0,"))
+    code, out, _ = run("sweep", "sweep.toml", "--dry-run")
+    assert code == 0
+    assert "9 runs: 6 done, 3 missing" in out
+    assert model_store.read_bytes() == content
+    code, out, _ = run("sweep", "sweep.toml", "--dry-run", "--store", "other.sqlite")
+    assert "9 runs: 9 missing" in out
+    assert not (tmp_path / "other.sqlite").exists()
+
+
+def test_runs_selects_rows_and_columns_in_the_order_of_the_parameters(run, model_store):
+    def shown(*argv):
+        code, out, _ = run("runs", model_store, "--columns", "x,seed,y", *argv)
+        assert code == 0
+        cells = [line.split() for line in out.splitlines()[1:]]
+        return [(float(x), int(seed), float(y)) for x, seed, y in cells]
+
+    seed = 18446744073709551615
+    low, high = [(1.0, 0, 1.5), (1.0, 1, 0.5), (1.0, seed, 0.5)], [(2.0, 0, 2.5), (2.0, 1, 1.5)]
+    assert shown() == [*low, *high, (2.0, seed, 1.5)]
+    assert shown("--where", "x=1") == low
+    assert shown("--where", "x < 2", "--where", "seed >= 1") == low[1:]
+    assert shown("--where", f"seed={seed}", "--where", "y!=0.5") == [(2.0, seed, 1.5)]
+    assert shown("--where", "kind=a", "--where", "seed=18446744073709551614") == []
+
+
+def test_runs_averages_over_seeds(run, model_store):
+    code, out, _ = run("runs", model_store, "--mean-over", "seed", "--csv")
+    rows = list(csv.DictReader(out.splitlines()))
+    assert code == 0
+    assert [float(row["x"]) for row in rows] == [1.0, 2.0]
+    assert [row["n_averaged"] for row in rows] == ["3", "3"]
+    y = [1.5, 0.5, 0.5]
+    assert float(rows[0]["y"]) == pytest.approx(np.mean(y))
+    assert float(rows[0]["y_se"]) == pytest.approx(np.std(y, ddof=1) / np.sqrt(3))
+
+
+def test_runs_deletes_what_is_selected(run, model_store):
+    code, out, _ = run("runs", model_store, "--where", "x>1", "--delete")
+    assert (code, out) == (0, f"deleted 3 runs of {model_store}\n")
+    code, out, _ = run("sweep", "sweep.toml", "--dry-run")
+    assert "3 done, 3 missing" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [
+        (["--delete"], "--delete needs --where"),
+        (["--where", "x"], "must be like alpha>=1"),
+        (["--where", "x<a"], "'a' is no number"),
+        (["--where", "sead=1"], "did you mean 'seed'?"),
+        (["--columns", "x,z"], "there is no column 'z'"),
+        (["--mean-over", "sed"], "did you mean 'seed'?"),
+    ],
+)
+def test_runs_refuses_bad_input_in_one_line(run, model_store, argv, word):
+    code, out, err = run("runs", model_store, *argv)
+    assert (code, out) == (2, "")
+    assert word in err
+    assert err.count("\n") == 1
+
+
+def test_sweep_knows_a_student_by_one_identity(run, tmp_path):
+    plan = tmp_path / "sweep.toml"
+    fixed = "\n[fixed]\nS = 0.25\nN = 40\nepochs = 2\n"
+    for line in ('student = "relu"', 'student = ["relu"]', 'student = ["leaky:0"]'):
+        text = f'function = "simulate_training"\n[grid]\nalpha = [1.0]\n{line}{fixed}'
+        plan.write_text(text)
+        assert run("sweep", plan, "--store", tmp_path / "runs.sqlite")[0] == 0
+    plan.write_text(f'function = "simulate_training"\n[grid]\nalpha = [1]{fixed}student = "relu"\n')
+    code, out, _ = run("sweep", plan, "--store", tmp_path / "runs.sqlite", "--dry-run")
+    assert (code, "1 done" in out) == (0, True)
+    assert load_runs(tmp_path / "runs.sqlite").n_rows == 1
 
 
 def test_sweep_reads_ranges_of_whole_numbers(run, tmp_path):
@@ -154,9 +270,9 @@ def test_runs_lists_a_failed_run_in_one_line(run, tmp_path):
     assert "4 failed" in out
     assert "ArgumentError: batch_size must be" in err
     code, out, _ = run("runs", store)
-    lines = out.splitlines()
-    assert len(lines) == 5
-    assert all("ArgumentError: batch_size must be" in line for line in lines[1:])
+    _, _, *lines = out.splitlines()  # what is constant, and the names
+    assert len(lines) == 4
+    assert all("ArgumentError: batch_size must be" in line for line in lines)
     run("runs", store, "-o", tmp_path / "runs.csv")
     assert all("Traceback" in row["message"] for row in read_csv(tmp_path / "runs.csv"))
 
@@ -178,6 +294,9 @@ def test_runs_lists_a_failed_run_in_one_line(run, tmp_path):
         ('function = "os:getpid"\n[grid]\n[fixed]\nstudent = "leaky:7"', "is not a student"),
         ('function = "os:getpid"\n[grid]\nstudent = ["leaky:x"]', "is not a number"),
         ('function = ":getpid"\n[grid]', "function"),
+        ('function = "simulate_training"\n[grid]\nalhpa = [1]', "did you mean 'alpha'?"),
+        ('function = "simulate_training"\n[grid]\nalpha = [1]', "needs the parameter 'S'"),
+        ('function = "simulate_training"\n[grid]\nstudent = ["rleu"]', "'rleu' is not a student"),
     ],
 )
 def test_sweep_refuses_a_bad_plan_in_one_line(run, tmp_path, text, word):

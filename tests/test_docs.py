@@ -39,6 +39,7 @@ MODULES = (
 # Public functions that compute no physics: they run, store, draw, or look something up.
 WITHOUT_EQUATION = {
     "as_glm",
+    "delete_runs",
     "draw_curve",
     "finish_axes",
     "line_style",

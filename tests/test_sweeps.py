@@ -9,20 +9,38 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
+from contextlib import closing, suppress
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import replica
-from replica import sweeps
 from replica.simulation._online import simulate_online
 from replica.students import LeakyReLU
-from replica.sweeps import CorruptStoreError, StoreError, SweepTable, load_runs, sweep
+from replica.sweeps import (
+    CorruptStoreError,
+    StoreError,
+    SweepTable,
+    _store,
+    delete_runs,
+    load_runs,
+    sweep,
+)
+from replica.sweeps._points import code_digest, run_key
+from replica.sweeps._store import Row, Store
 
 GRID = {"x": [1, 2, 3], "y": [0.5, 1.5]}
 
@@ -153,19 +171,160 @@ def test_sweep_table_fills_gaps():
     assert table["c"].tolist() == [[1], [1, 2]]
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [None, 8, 16],
+        [LeakyReLU(0.1), LeakyReLU(0.2), "relu"],
+        [[1, 2], [1, 3], [2]],
+        [True, 1, "1"],
+        [2**64 - 1, 2**64 - 2, 0],
+        [-1, 2**63, 0.5],
+        ["None", "nan", ""],
+    ],
+)
+def test_every_run_is_in_the_table_under_a_label_of_its_own(store, values):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("xarray")
+    grid = {"kind": values, "seed": [0, 1]}
+    table = sweep(lambda kind, seed: seed, grid, name="seed", store=store, progress=False)
+    again = load_runs(store)
+    assert table.n_rows == again.n_rows == 6
+    for runs in (table, again):
+        kinds = runs.to_xarray()["value"]
+        assert kinds.sizes["kind"] == 3
+        assert kinds.notnull().all()
+        assert kinds.sum() == 3
+        assert runs.to_pandas().groupby("kind").size().tolist() == [2, 2, 2]
+        assert len(pandas.unique(runs.to_pandas()["kind"])) == 3
+    assert set(table["kind"].tolist()) == set(again["kind"].tolist())
+
+
+def test_equal_numbers_are_one_run(store):
+    calls = []
+    grids = [{"x": [1, 2.0]}, {"x": [1.0, 2, np.float32(2)]}, {"x": np.array([1, 2])}]
+    for grid in grids:
+        table = sweep(lambda x: calls.append(x), grid, name="f", store=store, progress=False)
+        assert table["x"].tolist() == [1, 2]
+    assert sorted(calls) == [1, 2]
+
+
+def test_large_integers_keep_their_digits(store):
+    seeds = [0, 2**53 + 1, 2**63 + 3, 2**64 - 1]
+    table = sweep(lambda seed: seed, {"seed": seeds}, name="f", store=store, progress=False)
+    assert table["seed"].tolist() == table["value"].tolist() == seeds
+    assert load_runs(store)["seed"].tolist() == seeds
+    mixed = SweepTable({"a": [2**53 + 1, 0.5], "b": [2**53 + 1, None], "c": [[2**53 + 1, 0.5]]}, ())
+    assert mixed["a"].tolist() == [2**53 + 1, 0.5]
+    assert mixed["b"].tolist() == [2**53 + 1, None]
+    assert mixed["c"].tolist() == [[2**53 + 1, 0.5]]
+    assert SweepTable({"a": [[1e300, 2]]}, ())["a"].shape == (1, 2)
+
+
+def test_nothing_is_overwritten_by_a_column_of_the_same_name(store):
+    def busy(status, seconds, message, function):
+        return {"seconds": -1.0, "message": "m", "status_parameter": 3, "function": "g"}
+
+    grid = {"status": ["x"], "seconds": [5], "message": ["y"], "function": ["f"]}
+    sweep(busy, grid, name="busy", store=store, progress=False)
+    table = load_runs(store)
+    for name, value in {
+        "function": "busy", "status": "done", "function_parameter": "f", "status_parameter": "x",
+        "seconds_parameter": 5, "message_parameter": "y", "seconds_result": -1.0,
+        "message_result": "m", "status_parameter_result": 3, "function_result": "g",
+    }.items():  # fmt: skip
+        assert table[name].tolist() == [value], name
+    assert table["seconds"][0] >= 0
+    assert table["message"].tolist() == [None]
+
+
+def test_to_xarray_spreads_runs_over_the_grid_or_raises(store):
+    pytest.importorskip("xarray")
+    points = [{"x": 2, "y": 0.5}, {"x": 1, "y": 0.5}, {"x": 1, "y": 1.5}]
+    data = sweep(multiply, points, store=store, progress=False).to_xarray()
+    assert data["product"].dims == ("x", "y")
+    assert data["x"].values.tolist() == [2, 1]
+    np.testing.assert_array_equal(data["product"], [[1.0, np.nan], [0.5, 1.5]])
+    assert data["pair"].shape == (2, 2, 2)
+    assert data["status"].isnull().values.tolist() == [[False, True], [False, False]]
+    twice = SweepTable({"x": [1, 1], "value": [3.0, 4.0]}, ("x",))
+    with pytest.raises(ValueError, match="two runs of the table have the same parameters"):
+        twice.to_xarray()
+    scattered = SweepTable({"x": range(2000), "y": range(2000), "value": range(2000)}, ("x", "y"))
+    with pytest.raises(ValueError, match="no grid of 2000 x 2000 points"):
+        scattered.to_xarray()
+    assert load_runs(store).to_xarray()["product"].sizes == {
+        "function": 1, "version": 1, "x": 2, "y": 2,
+    }  # fmt: skip
+
+
+def test_load_runs_orders_by_the_parameters_and_knows_them(store):
+    grid = {"x": [10, 2, None], "y": [1.5, 0.5]}
+    sweep(lambda x, y: y, grid, name="f", store=store, progress=False)
+    sweep(multiply, {"x": [1], "y": [2]}, store=store, progress=False)
+    table = load_runs(store)
+    assert table.parameters == ("function", "version", "x", "y")
+    assert table["function"].tolist() == ["f"] * 6 + [f"{__name__}.multiply"]
+    assert table["x"].tolist() == [2, 2, 10, 10, "None", "None", 1]
+    assert table["y"].tolist() == [0.5, 1.5] * 3 + [2]
+
+
+def test_mean_over_averages_what_is_done_and_selects():
+    table = SweepTable(
+        {
+            "alpha": [1, 1, 1, 2], "seed": [0, 1, 2, 0], "e": [1.0, 3.0, 50.0, 4.0],
+            "e_se": [0.1] * 4, "name": ["a"] * 4, "status": ["done", "done", "diverged", "done"],
+        },
+        ("alpha", "seed"),
+    )  # fmt: skip
+    mean = table.mean_over("seed")
+    assert list(mean) == ["alpha", "n_averaged", "e", "e_se"]
+    assert mean.parameters == ("alpha",)
+    assert mean["e"].tolist() == [2.0, 4.0]
+    assert mean["n_averaged"].tolist() == [2, 1]
+    np.testing.assert_allclose(mean["e_se"], [1.0, np.nan])
+    assert table.select(table["alpha"] == 2)["e"].tolist() == [4.0]
+    assert table.select([])["e"].tolist() == []
+    with pytest.raises(ValueError, match="no parameter 'sed'; did you mean 'seed'"):
+        table.mean_over("sed")
+
+
+def test_dry_run_runs_and_writes_nothing(store):
+    sweep(multiply, GRID, store=store, progress=False)
+    content = store.read_bytes()
+    grid = GRID | {"x": [3, 4]}
+    table = sweep(multiply, grid, store=store, progress=False, dry_run=True)
+    assert table["status"].tolist() == ["done", "done", "missing", "missing"]
+    assert table["product"].tolist()[:2] == [1.5, 4.5]
+    assert store.read_bytes() == content
+
+
+def test_delete_runs_deletes_what_is_selected(store):
+    with pytest.warns(RuntimeWarning):
+        table = sweep(fail_on_two, {"x": [1, 2, 3]}, store=store, progress=False)
+    assert delete_runs(store, table.select(table["status"] == "failed")) == 1
+    left = load_runs(store)
+    assert left["x"].tolist() == [1, 3]
+    assert delete_runs(store, left.select(left["x"] > 1)) == 1
+    assert load_runs(store)["x"].tolist() == [1]
+
+
 # --------------------------------------------------------------------------- failures and retries
 
 
 def test_sweep_stores_failures_and_tries_them_again(store):
-    with pytest.warns(RuntimeWarning, match="1 of 3 runs failed after 2 attempts.*two is not a"):
+    with pytest.warns(
+        RuntimeWarning, match="1 of 3 runs failed, the first after 2 attempts.*two is not a"
+    ):
         table = sweep(fail_on_two, {"x": [1, 2, 3]}, store=store, progress=False)
     assert table["status"].tolist() == ["done", "failed", "done"]
     assert "two is not a number" in table["message"][1]
     assert np.isnan(table["value"][1])
-    healed = sweep(
-        lambda x: 2.0 * x, {"x": [1, 2, 3]}, name=f"{__name__}.fail_on_two", store=store,
-        progress=False,
-    )  # fmt: skip
+    with pytest.warns(RuntimeWarning, match="its code has changed"):
+        healed = sweep(
+            lambda x: 2.0 * x, {"x": [1, 2, 3]}, name=f"{__name__}.fail_on_two", store=store,
+            progress=False,
+        )  # fmt: skip
     assert healed["status"].tolist() == ["done"] * 3
     assert healed["value"].tolist() == [1.0, 4.0, 3.0]  # only the failed one has run again
 
@@ -182,6 +341,55 @@ def test_sweep_retries_a_run_that_fails_once(store):
     table = sweep(flaky, {"x": [7]}, name="flaky", retries=1, store=store, progress=False)
     assert table["value"].tolist() == [7]
     assert tries == [7, 7]
+
+
+def test_sweep_does_not_try_a_type_error_again(store):
+    tries = []
+
+    def wrong(x):
+        tries.append(x)
+        return x + "1"
+
+    with pytest.warns(RuntimeWarning, match="the first after 1 attempt with TypeError"):
+        sweep(wrong, {"x": [7]}, name="wrong", retries=3, store=store, progress=False)
+    assert tries == [7]
+
+
+def test_sweep_warns_of_results_of_other_code(store):
+    def f(x):
+        """Doubled."""
+        return 2 * x
+
+    def same(x):
+        """Twice as much."""  # the same in other words
+        return 2 * x
+
+    def other(x):
+        return 3 * x
+
+    sweep(f, {"x": [1]}, name="f", store=store, progress=False)
+    sweep(same, {"x": [1]}, name="f", store=store, progress=False)
+    with pytest.warns(RuntimeWarning, match="1 of 2 runs were stored by another version of f"):
+        table = sweep(other, {"x": [1, 2]}, name="f", store=store, progress=False)
+    assert table["value"].tolist() == [2, 6]
+
+
+def test_code_digest_is_the_same_in_every_process():
+    code = (
+        "from replica.sweeps._points import code_digest\n"
+        "def f(x, k=(1, None)): return x in {'a', 'b', 'c'} or [i for i in x if i in {'d', 'e'}]\n"
+        "print(code_digest(f))"
+    )
+    root = str(Path(replica.__file__).parents[1])
+    digests = {
+        subprocess.check_output(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": root},
+        )
+        for seed in ("1", "2")
+    }
+    assert len(digests) == 1
+    assert code_digest(len) is None
 
 
 # ------------------------------------------------------------------------------------- executors
@@ -211,6 +419,68 @@ def test_sweep_leaves_a_given_executor_open(store):
     with ThreadPoolExecutor(1) as pool:
         sweep(multiply, GRID, store=store, executor=pool, progress=False)
         assert pool.submit(int, "3").result() == 3
+
+
+UNGUARDED = """
+import sys
+sys.path[:0] = {path!r}
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from test_sweeps import multiply
+from replica.sweeps import sweep
+pool = {pool}
+sweep(multiply, {{"x": [1, 2], "y": [3]}}, store={store!r}, executor=pool, progress=False)
+"""
+PATH = [str(Path(__file__).parent), str(Path(replica.__file__).parents[1])]
+
+
+@pytest.mark.parametrize(
+    "pool", ["'processes'", "ProcessPoolExecutor(1, mp_context=get_context('spawn'))"]
+)
+def test_sweep_with_processes_in_a_script_without_guard_names_the_guard(store, tmp_path, pool):
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED.format(path=PATH, store=str(store), pool=pool))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "put the call under `if __name__" in done.stderr  # a worker
+    assert "must stand under `if __name__" in done.stderr.splitlines()[-1]
+    assert "StoreError: the executor broke down" in done.stderr
+
+
+def run_unguarded(store, *, from_input=False, function="multiply"):
+    source = UNGUARDED.format(path=PATH, store=str(store), pool="'processes'")
+    source = source.replace("sweep(multiply", f"def f(x, y): return x\nsweep({function}")
+    command = [sys.executable] if from_input else [sys.executable, "-c", source]
+    text = source if from_input else ""
+    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=120)
+
+
+def test_sweep_with_processes_gives_advice_that_is_true(store):
+    done = run_unguarded(store, from_input=True)
+    assert "ValueError: the script was read from standard input" in done.stderr
+    assert "save it to a file" in done.stderr
+    done = run_unguarded(store, function="f")
+    assert "ValueError: function f was entered in a notebook" in done.stderr
+    assert "put it into a module" in done.stderr
+    assert not store.exists()
+    done = run_unguarded(store)  # what is advised: it comes from a module, and there is no file
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_sweep_with_processes_refuses_what_cannot_be_sent(store):
+    with (
+        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,
+        pytest.raises(ValueError, match="cannot be sent to worker processes"),
+    ):
+        sweep(lambda x: x, {"x": [1]}, name="f", store=store, executor=pool, progress=False)
+
+
+def test_a_worker_may_read_a_finished_sweep_while_it_starts(store, monkeypatch):
+    sweep(multiply, GRID, store=store, progress=False)
+    monkeypatch.setattr("replica.sweeps._sweep.is_worker_starting", lambda: True)
+    assert sweep(multiply, GRID, store=store, progress=False).n_rows == 6
+    with pytest.raises(RuntimeError, match="put the call under `if __name__"):
+        sweep(multiply, {"x": [9], "y": [1.0]}, store=store, progress=False)
 
 
 @pytest.mark.slow
@@ -281,8 +551,8 @@ def committed(store):
     return {round(eval(row[0])["square"] ** 0.5) for row in rows}
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_sweep_killed_at_random_moments_loses_nothing_and_repeats_nothing(store, tmp_path, kills):
+def test_sweep_killed_at_random_moments_loses_nothing_and_repeats_nothing(store, tmp_path):
+    kills = 3  # tests/torture_store.py does it more often
     log = tmp_path / "log"
     rng = random.Random(kills)
     n = 8 * kills
@@ -322,10 +592,10 @@ def test_sweep_killed_takes_its_worker_processes_along(store, tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     workers = set(starts(log))
-    assert all(sweeps._process_exists(worker) for worker in workers)
+    assert all(_store.process_exists(worker) for worker in workers)
     process.kill()
     process.communicate()
-    while any(sweeps._process_exists(worker) for worker in workers):
+    while any(_store.process_exists(worker) for worker in workers):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -360,17 +630,13 @@ def test_concurrent_sweeps_in_one_process_share_the_work(store, tmp_path):
 
 def test_sweep_takes_over_a_claim_whose_lease_has_run_out(store, tmp_path):
     sweep(multiply, [{"x": 1, "y": 1.0}], store=store, progress=False)
-    key = sweeps._key(f"{__name__}.multiply", {"x": 2, "y": 1.0})
-    with sqlite3.connect(store) as connection:
-        connection.execute(
-            "INSERT INTO runs (key, function, version, parameters, status, owner) "
-            "VALUES (?, ?, '0', '{}', 'running', 'ghost')",
-            (key, f"{__name__}.multiply"),
-        )
+    key = run_key(f"{__name__}.multiply", replica.__version__, {"x": 2, "y": 1.0})
+    with closing(sqlite3.connect(store)) as connection, connection:
+        connection.execute("INSERT INTO claims VALUES (?, 'ghost')", (key,))
         connection.execute("INSERT INTO owners VALUES ('ghost', 'elsewhere', 1, ?)", (time.time(),))
-    connection.close()
-    with sweeps._Store(store) as runs:
-        assert runs.claim(key, "f", {}) == "busy"
+    with Store(store) as runs:
+        assert runs.claim(key) is False
+        runs.release()
     with sqlite3.connect(store) as connection:
         connection.execute("UPDATE owners SET heartbeat = heartbeat - 1000")
     connection.close()
@@ -378,16 +644,83 @@ def test_sweep_takes_over_a_claim_whose_lease_has_run_out(store, tmp_path):
     assert table["product"].tolist() == [2.0]
 
 
+def test_claim_does_not_wait_for_a_heartbeat_in_the_future(store):
+    with Store(store) as runs:
+        execute = runs._connection.execute
+        execute("INSERT INTO claims VALUES ('key', 'ghost')")
+        execute("INSERT INTO owners VALUES ('ghost', 'elsewhere', 1, ?)", (time.time(),))
+        assert runs.claim("key") is False
+        execute("UPDATE owners SET heartbeat = ? WHERE owner = 'ghost'", (time.time() + 60,))
+        assert runs.claim("key") is True
+
+
+def stolen_by_ghost(x, store):
+    """Another sweep, on another machine, takes the run over while it is under way."""
+    with closing(sqlite3.connect(store, timeout=60)) as connection, connection:
+        connection.execute("UPDATE claims SET owner = 'ghost'")
+        connection.execute(
+            "REPLACE INTO owners VALUES ('ghost', 'elsewhere', 1, ?)", (time.time(),)
+        )
+    return {"square": -1.0}
+
+
+@pytest.mark.parametrize("end", ["done", "died"])
+def test_sweep_that_lost_a_run_to_another_waits_for_it(store, end):
+    point = {"x": 3, "store": str(store)}
+    name = f"{__name__}.stolen_by_ghost"
+    key = run_key(name, replica.__version__, point)
+    began = threading.Event()
+
+    def ghost():
+        while not began.wait(0.05):
+            if store.exists():
+                with suppress(sqlite3.Error), closing(sqlite3.connect(store)) as connection:
+                    claims = connection.execute("SELECT owner FROM claims").fetchall()
+                    if claims == [("ghost",)]:
+                        began.set()
+        with Store(store) as runs:
+            runs._connection.execute("DELETE FROM owners WHERE owner = 'ghost'")
+            if end == "done":
+                runs.owner = "ghost"
+                runs.commit(Row(key, name, "0", "{}", None, "done", '{"square": 9.0}', None, 1.0))
+
+    thread = threading.Thread(target=ghost)
+    thread.start()
+    function = stolen_by_ghost
+    if end == "died":  # then it is run again, and stored
+
+        def function(x, store):
+            return {"square": 9.0} if began.is_set() else stolen_by_ghost(x, store)
+
+    table = sweep(function, [point], name=name, store=store, progress=False)
+    thread.join()
+    assert table["square"].tolist() == [9.0]
+    assert table["status"].tolist() == ["done"]
+
+
+def test_sweep_returns_its_failures_though_another_has_taken_them_over(store, monkeypatch):
+    release = Store.release
+
+    def taken(self):  # at the last moment
+        self._connection.execute("DELETE FROM runs WHERE status = 'failed'")
+        release(self)
+
+    monkeypatch.setattr(Store, "release", taken)
+    with pytest.warns(RuntimeWarning, match="1 of 3 runs failed"):
+        table = sweep(fail_on_two, {"x": [1, 2, 3]}, store=store, progress=False)
+    assert table["status"].tolist() == ["done", "failed", "done"]
+
+
 def test_a_dead_process_that_nobody_waited_for_does_not_exist():
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    assert sweeps._process_exists(process.pid)
+    assert _store.process_exists(process.pid)
     process.kill()
     deadline = time.monotonic() + 60
-    while sweeps._process_exists(process.pid):  # not waited for: a zombie
+    while _store.process_exists(process.pid):  # not waited for: a zombie
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.wait()
-    assert not sweeps._process_exists(process.pid)
+    assert not _store.process_exists(process.pid)
 
 
 def test_sweep_interrupted_says_how_to_resume(store, tmp_path):
@@ -403,10 +736,8 @@ def test_sweep_interrupted_says_how_to_resume(store, tmp_path):
     assert "the finished runs are in" in err
     assert "resumes" in err
     assert len(committed(store)) >= 4
-    with sqlite3.connect(store) as connection:
-        running = connection.execute("SELECT count(*) FROM runs WHERE status = 'running'")
-        assert running.fetchone() == (0,)
-    connection.close()
+    with closing(sqlite3.connect(store)) as connection:
+        assert connection.execute("SELECT count(*) FROM claims").fetchone() == (0,)
 
 
 def test_sweep_interrupted_does_not_wait_for_its_runs(store, tmp_path):
@@ -435,22 +766,148 @@ def test_sweep_names_a_broken_executor(store):
     assert sweep(multiply, GRID, store=store, progress=False).n_rows == 6
 
 
+# -------------------------------------------------------------------------------------- reading
+
+
+def test_reading_leaves_nothing_beside_the_store(store):
+    sweep(multiply, GRID, store=store, progress=False)
+    assert load_runs(store).n_rows == 6
+    assert os.listdir(store.parent) == [store.name]
+    with Store(store) as runs:  # a sweep at work: its last runs are in the log only
+        row = Row("key", "f", "0", '{"x": 1}', None, "done", '{"y": 2}', None, 1.0)
+        assert runs.commit(row) == row
+        before = {path.name: path.stat().st_mtime_ns for path in store.parent.iterdir()}
+        assert len(before) == 3
+        assert load_runs(store).n_rows == 7
+        assert before == {path.name: path.stat().st_mtime_ns for path in store.parent.iterdir()}
+    assert os.listdir(store.parent) == [store.name]
+
+
+def test_reading_sees_what_a_killed_sweep_had_committed(store, tmp_path):
+    sweep(multiply, GRID, store=store, progress=False)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    with Store(store) as runs:
+        runs.commit(Row("key", "f", "0", '{"x": 1}', None, "done", '{"y": 2}', None, 1.0))
+        for path in store.parent.glob("runs.sqlite*"):
+            if not path.name.endswith("-shm"):
+                (copy / path.name).write_bytes(path.read_bytes())
+    names = sorted(os.listdir(copy))
+    assert names == ["runs.sqlite", "runs.sqlite-wal"]
+    assert load_runs(copy / "runs.sqlite").n_rows == 7
+    assert sorted(os.listdir(copy)) == names
+
+
+def test_reading_waits_until_the_store_holds_still(store, monkeypatch):
+    sweep(multiply, GRID, store=store, progress=False)
+    state, calls = _store._state, []
+
+    def restless(path):
+        calls.append(path)
+        return (*state(path), len(calls)) if len(calls) < 6 else state(path)
+
+    def changed_meanwhile(path):
+        first, *rest = restless(path)
+        return (first if len(calls) >= 6 else len(calls), *rest)
+
+    monkeypatch.setattr(_store, "_state", changed_meanwhile)
+    assert load_runs(store).n_rows == 6
+    assert len(calls) >= 6
+    count = itertools.count()
+    monkeypatch.setattr(_store, "_state", lambda path: (next(count),))
+    monkeypatch.setattr(_store, "_READ_ATTEMPTS", 2)
+    with pytest.raises(StoreError, match="changes faster than it can be read"):
+        load_runs(store)
+
+
+READER = """
+import os, sys
+sys.path[:0] = {path!r}
+import test_sweeps, tqdm, encodings.idna
+from replica.sweeps import StoreError, load_runs, sweep
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+print(load_runs({store!r}).n_rows)
+print(sweep(test_sweeps.multiply, {grid!r}, store={store!r}, progress=False).n_rows)
+try:
+    sweep(test_sweeps.multiply, [{{"x": 7, "y": 7}}], store={store!r}, progress=False)
+except StoreError as error:
+    print(error)
+"""
+
+
+STRANGER = """
+import os, sys
+sys.path[:0] = {path!r}
+import test_sweeps, tqdm, encodings.idna
+from replica.sweeps import StoreError, load_runs, sweep
+os.setgid(65534)
+os.setuid(65534)
+print(load_runs({store!r}).n_rows)
+try:
+    sweep(test_sweeps.multiply, [{{"x": 7, "y": 7}}], store={store!r}, progress=False)
+except StoreError as error:
+    print(error)
+else:
+    print(load_runs({store!r}).n_rows)
+"""
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user"
+)
+@pytest.mark.parametrize("shared", [False, True])
+def test_two_users_share_a_store_or_stay_out_of_each_others_way(shared):
+    umask = os.umask(0 if shared else 0o022)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder).chmod(0o777)
+            store = Path(folder, "runs.sqlite")
+            sweep(multiply, GRID, store=store, progress=False)
+            code = STRANGER.format(path=PATH, store=str(store))
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+            first, second = done.stdout.splitlines()
+            assert first == "6", done.stderr
+            assert second == "7" if shared else "runs.sqlite is read-only for this user" in second
+            assert os.listdir(folder) == ["runs.sqlite"]
+            assert sweep(multiply, [{"x": 8, "y": 8}], store=store, progress=False).n_rows == 1
+    finally:
+        os.umask(umask)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_finished_store_is_read_where_one_may_not_write():
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder, "runs.sqlite")
+        sweep(multiply, GRID, store=store, progress=False)
+        store.chmod(0o444)
+        Path(folder).chmod(0o555)
+        code = READER.format(path=PATH, store=str(store), grid=GRID)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        Path(folder).chmod(0o755)
+        lines = done.stdout.splitlines()
+        assert lines[:2] == ["6", "6"], done.stderr
+        assert "read-only" in lines[2]
+        assert os.listdir(folder) == ["runs.sqlite"]
+
+
 # ------------------------------------------------------------------------------ damaged stores
 
 
 def test_sweep_on_a_full_disk_keeps_what_is_stored(store, monkeypatch):
-    connect = sweeps._connect
+    connect = _store._connect
 
-    def small(path, read_only):
-        connection = connect(path, read_only)
+    def small(*arguments):
+        connection = connect(*arguments)
         connection.execute("PRAGMA max_page_count = 12")  # SQLite's own "disk full"
         return connection
 
-    monkeypatch.setattr(sweeps, "_connect", small)
+    monkeypatch.setattr(_store, "_connect", small)
     with pytest.raises(StoreError, match=r"disk is full.*Finished runs are kept"):
         sweep(lambda x: "x" * 3000, {"x": list(range(50))}, name="f", store=store, progress=False)
     monkeypatch.undo()
-    kept = sweeps.load_runs(store)
+    kept = load_runs(store)
     n_kept = int(np.sum(kept["status"] == "done"))
     assert 1 <= n_kept < 50
     calls = []
@@ -459,7 +916,8 @@ def test_sweep_on_a_full_disk_keeps_what_is_stored(store, monkeypatch):
         calls.append(x)
         return "x" * 3000
 
-    table = sweep(again, {"x": list(range(50))}, name="f", store=store, progress=False)
+    with pytest.warns(RuntimeWarning, match="its code has changed"):
+        table = sweep(again, {"x": list(range(50))}, name="f", store=store, progress=False)
     assert table["status"].tolist() == ["done"] * 50
     assert len(calls) == 50 - n_kept
 
@@ -470,9 +928,10 @@ def test_sweep_refuses_a_read_only_store(store):
     content[18] = 3  # a file format write version above 2 makes SQLite treat it as read-only
     store.write_bytes(content)
     with pytest.raises(StoreError, match="read-only"):
-        sweep(multiply, GRID, store=store, progress=False)
+        sweep(multiply, GRID | {"x": [1, 4]}, store=store, progress=False)
     assert store.read_bytes() == content
     assert load_runs(store).n_rows == 6
+    assert sweep(multiply, GRID, store=store, progress=False).n_rows == 6  # nothing to write
 
 
 def test_sweep_takes_any_file_name(tmp_path):
@@ -503,6 +962,58 @@ def test_sweep_refuses_a_damaged_store_with_advice(store, damage):
     with pytest.raises(CorruptStoreError, match=r"damaged .* untouched.*\.recover"):
         sweep(multiply, GRID, store=store, progress=False)
     assert store.read_bytes() == content
+
+
+def test_flipped_bytes_never_give_wrong_numbers(store, tmp_path):
+    rng = random.Random(2)
+    grid = {"x": list(range(12)), "y": [0.1]}
+    whole = sweep(multiply, grid, store=store, progress=False)
+    right = dict(zip(whole["x"].tolist(), whole["product"].tolist(), strict=True))
+    content = store.read_bytes()
+    used = [i for i, byte in enumerate(content) if byte]  # most of a small store is empty
+    damaged = tmp_path / "damaged.sqlite"
+    refused = 0
+    for _ in range(60):
+        flipped = bytearray(content)
+        flipped[rng.choice(used)] ^= 1 << rng.randrange(8)
+        damaged.write_bytes(flipped)
+        try:
+            table = load_runs(damaged)
+        except StoreError:
+            refused += 1
+            continue
+        for x, value, pair in zip(table["x"], table["product"], table["pair"], strict=True):
+            assert value == right[x]
+            assert pair.tolist() == [x, 0.1]
+    assert refused > 30
+
+
+@pytest.mark.parametrize(
+    ("parameters", "result"),
+    [
+        ("{}", "[1, 2]"),
+        ("{}", "3"),
+        ("{}", "{"),
+        ("{}", "[" * 100_000 + "]" * 100_000),
+        ("[1]", "{}"),
+        ('{"x": {"a": 1, "b": 2}}', "{}"),
+        ('{"x": {"a": 1}}', "{}"),
+    ],
+)
+def test_load_runs_refuses_json_of_the_wrong_shape(store, parameters, result):
+    with Store(store) as runs:
+        runs.commit(Row("key", "f", "0", parameters, None, "done", result, None, 1.0))
+    with pytest.raises(CorruptStoreError, match=r"run 'key'.*DELETE FROM runs WHERE key = 'key'"):
+        load_runs(store)
+
+
+def test_sweep_refuses_a_row_with_a_wrong_checksum(store):
+    sweep(multiply, GRID, store=store, progress=False)
+    with closing(sqlite3.connect(store)) as connection, connection:
+        connection.execute("UPDATE runs SET result = replace(result, '4.5', '4.6')")
+    for read in (load_runs, lambda store: sweep(multiply, GRID, store=store, progress=False)):
+        with pytest.raises(CorruptStoreError, match="its checksum is wrong"):
+            read(store)
 
 
 def test_sweep_refuses_the_file_of_another_program(store):
@@ -537,6 +1048,10 @@ def test_load_runs_of_a_store_that_is_being_created_says_so(store):
 
 # ------------------------------------------------------------------------------------ bad input
 
+DEEP: list = []
+for _ in range(2000):
+    DEEP = [DEEP]
+
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -545,6 +1060,10 @@ def test_load_runs_of_a_store_that_is_being_created_says_so(store):
         ({"grid": {"x": [float("nan")]}}, "parameter 'x' must be finite"),
         ({"fixed": {"x": 1}}, "fixed must not repeat"),
         ({"retries": -1}, "retries must be an integer >= 0"),
+        ({"grid": {"x": [1], "z": [2]}}, "multiply has no parameter 'z'; it has x, y"),
+        ({"function": logged, "grid": {"x": [1], "loq": ["a"]}}, "'loq'; did you mean 'log'?"),
+        ({"grid": {"x": [1]}}, "multiply needs the parameter 'y'"),
+        ({"grid": {"x": [DEEP], "y": [1]}}, "parameter 'x' must not be nested so deeply"),
     ],
 )
 def test_sweep_refuses_bad_values(store, arguments, message):

@@ -273,7 +273,7 @@ def test_descent_limit_tends_to_the_flow(monkeypatch):
 # A validation of tiny runs, one script, as the command line runs it; it hangs after some runs.
 TINY = """
 import itertools, sys, threading
-import replica.sweeps as sweeps
+import replica.sweeps._sweep as sweeps
 from validation import __main__, _runs, figure1_linear, finite_size
 _runs.Setup.quick = classmethod(lambda cls, output: cls(output, N=48, n_runs=4, sizes=(16, 24)))
 for table in (finite_size.MEAN_RUNS, finite_size.DENSE_RUNS, finite_size.FREE_RUNS):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
+from .arguments import ArgumentError
 from .callables import evaluate, refuse_random
 from .jit import jit
 
@@ -71,13 +72,13 @@ def tabulate(
         if not left.size:
             break
         if left.size > _MAX_DENSITY * half_width:
-            raise ValueError(
+            raise ArgumentError(
                 f"activation is not smooth anywhere near u = {left[0]:.6g}: its values look like "
                 "noise, or are rounded to single precision"
             )
         left, right = np.concatenate([left, middle]), np.concatenate([middle, right])
     else:
-        raise ValueError(
+        raise ArgumentError(
             f"activation is not smooth near u = {left[0]:.6g}: declare every point where it or "
             "its slope jumps in kinks"
         )
@@ -94,7 +95,7 @@ def tabulate(
         wrong = np.abs(given - found) > 1e-6 * (1 + np.abs(found))
         if wrong.any():
             index = tuple(np.argwhere(wrong)[0])
-            raise ValueError(
+            raise ArgumentError(
                 f"derivative is not the derivative of activation: {given[index]:.9g} at "
                 f"u = {points[index]:.6g}, where the slope is {found[index]:.9g}"
             )
@@ -128,7 +129,7 @@ def _refuse_undeclared_kinks(
         bad = (jump > 1e-6 * (1 + np.abs(at_left[1:]))) & ~np.isin(breaks[1:-1], kinks)
         if bad.any():
             where = breaks[1:-1][bad][0]
-            raise ValueError(
+            raise ArgumentError(
                 f"the {what} of activation jumps at u = {where:.6g}, which is not among kinks"
             )
 

@@ -16,6 +16,8 @@ import numpy as np
 from numba.core.registry import CPUDispatcher
 from numpy.typing import NDArray
 
+from .arguments import ArgumentError, ArgumentTypeError
+
 __all__ = ["evaluate", "refuse_random"]
 
 # Points at which a whole-array call of a Python function is compared with scalar calls.
@@ -38,7 +40,7 @@ def evaluate(
         If a value is not finite.
     """
     if not callable(function):
-        raise TypeError(f"{name} must be a function of real numbers, got {function!r}")
+        raise ArgumentTypeError(f"{name} must be a function of real numbers, got {function!r}")
     if not points[0].size:
         return np.empty(0)
     if isinstance(function, CPUDispatcher):
@@ -50,7 +52,7 @@ def evaluate(
     bad = ~np.isfinite(values)
     if bad.any():
         first = int(np.argmax(bad))
-        raise ValueError(
+        raise ArgumentError(
             f"{name} must return finite numbers, got {float(values[first])} at {_at(points, first)}"
         )
     return values
@@ -75,7 +77,7 @@ def refuse_random(
     changed = np.abs(again - values) > 1e-13 * (1.0 + np.abs(values))
     if changed.any():
         at = int(np.argmax(changed))
-        raise ValueError(
+        raise ArgumentError(
             f"{name} must be a function of its argument alone, got {float(values[at])} and then "
             f"{float(again[at])} at u = {points[at]:.17g}"
         )
@@ -115,7 +117,7 @@ def _real(value: Any, name: str, points: tuple[NDArray[np.float64], ...], index:
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
-        raise TypeError(
+        raise ArgumentTypeError(
             f"{name} must return one real number, got {value!r} at {_at(points, index)}"
         )
     return float(value)

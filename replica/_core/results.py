@@ -148,8 +148,8 @@ class Result:
             ordered = value.transpose(
                 sorted(range(len(axes)), key=lambda k: everywhere.index(axes[k]))
             )
-            index = tuple(slice(None) if axis in axes else np.newaxis for axis in everywhere)
-            table[name] = np.broadcast_to(ordered[index], shape).reshape(-1)
+            missing = tuple(k for k, axis in enumerate(everywhere) if axis not in axes)
+            table[name] = np.broadcast_to(np.expand_dims(ordered, missing), shape).reshape(-1)
         frame = pd.DataFrame(table)
         frame.attrs.update(attributes)
         return frame
@@ -208,9 +208,8 @@ class Result:
                 f"quantity {quantity!r} makes {len(curves)} curves here, at most {_MOST_CURVES} "
                 "can be told apart; solve for fewer"
             )
-        x = np.asarray(
-            coordinates.get(along, getattr(self, along, np.arange(values.shape[-1]))), dtype=float
-        )
+        size = np.shape(values)[-1]
+        x = np.asarray(coordinates.get(along, getattr(self, along, range(size))), dtype=float)
         if ax is None:
             _, ax = new_axes()
         assert ax is not None

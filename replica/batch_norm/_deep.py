@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from replica._core.arguments import choice, integer, real_array
+from replica._core.arguments import ArgumentError, choice, integer, real_array
 from replica._core.text import summary
 
 from ._prior import estimate_batch_prior, standardize
@@ -178,13 +178,13 @@ def deep_gamma_decay(
     x = real_array("x", x)
     matrices = [real_array(f"weights[{i}]", w) for i, w in enumerate(weights)]
     if len(matrices) < 2:
-        raise ValueError(f"weights must hold at least 2 matrices, got {len(matrices)}")
+        raise ArgumentError(f"weights must hold at least 2 matrices, got {len(matrices)}")
     if x.ndim != 2:
-        raise ValueError(f"x must have shape (P, N_0), got {x.shape}")
+        raise ArgumentError(f"x must have shape (P, N_0), got {x.shape}")
     width = x.shape[1]
     for i, w in enumerate(matrices):
         if w.ndim != 2 or w.shape[1] != width:
-            raise ValueError(f"weights[{i}] must have shape (any, {width}), got {w.shape}")
+            raise ArgumentError(f"weights[{i}] must have shape (any, {width}), got {w.shape}")
         width = w.shape[0]
     hidden = matrices[:-1]
     scales = _per_neuron("gammas", gammas, hidden, 1.0)
@@ -203,13 +203,13 @@ def deep_gamma_decay(
                     h[:, k], batch_size=batch_size, law=law, mean_subtracted=mean_subtracted
                 )
             except ValueError as error:
-                raise ValueError(f"neuron {k} of hidden layer {i + 1}: {error}") from None
+                raise ArgumentError(f"neuron {k} of hidden layer {i + 1}: {error}") from None
             kurtosis[k], bias[k] = prior.kurtosis, prior.inverse_bias
         z, slope, bend = g(gamma * t + beta)
         layers.append(_Layer(w, gamma / sigma, gamma, t, slope, bend, kurtosis, bias))
     bias_out = real_array("output_bias", output_bias)
     if bias_out.shape not in ((), (width,)):
-        raise ValueError(
+        raise ArgumentError(
             f"output_bias must be a number or have shape ({width},), got {bias_out.shape}"
         )
     output = z @ matrices[-1].T + bias_out
@@ -267,14 +267,14 @@ def _per_neuron(
     if values is None:
         values = [default] * len(hidden)
     if len(values) != len(hidden):
-        raise ValueError(
+        raise ArgumentError(
             f"{name} must have one entry per hidden layer ({len(hidden)}), got {len(values)}"
         )
     result = []
     for i, (value, w) in enumerate(zip(values, hidden, strict=True)):
         array = real_array(f"{name}[{i}]", value)
         if array.shape not in ((), (len(w),)):
-            raise ValueError(
+            raise ArgumentError(
                 f"{name}[{i}] must be a number or have shape ({len(w)},), got {array.shape}"
             )
         result.append(np.broadcast_to(array, len(w)))
@@ -287,12 +287,12 @@ def _output_loss(loss: str, output: Array, y: ArrayLike) -> tuple[Array, Array, 
     if loss == "cross-entropy":
         labels = np.asarray(y)
         if labels.shape != (n,) or labels.dtype.kind not in "iu":
-            raise ValueError(
+            raise ArgumentError(
                 f"y must hold {n} integer class numbers, "
                 f"got shape {labels.shape} of type {labels.dtype}"
             )
         if labels.size and (labels.min() < 0 or labels.max() >= k):
-            raise ValueError(f"y must lie in 0..{k - 1}, got {labels.min()}..{labels.max()}")
+            raise ArgumentError(f"y must lie in 0..{k - 1}, got {labels.min()}..{labels.max()}")
         log_p = special.log_softmax(output, axis=1)
         p = np.exp(log_p)
         gradient = p.copy()
@@ -305,7 +305,7 @@ def _output_loss(loss: str, output: Array, y: ArrayLike) -> tuple[Array, Array, 
         return -log_p[np.arange(n), labels], gradient, hessian
     target = real_array("y", y)
     if target.shape != (n, k):
-        raise ValueError(f"y must have shape ({n}, {k}), got {target.shape}")
+        raise ArgumentError(f"y must have shape ({n}, {k}), got {target.shape}")
     scale = 1.0 if loss == "half-squared" else 2.0
     error = output - target
     return (

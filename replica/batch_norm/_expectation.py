@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica._core.arguments import choice, integer, real_scalar
+from replica._core.arguments import ArgumentError, choice, integer, real_scalar
 from replica._core.jit import for_each_chunk, jit
 
 from ._gamma_decay import GLM, IDENTITY, LOGISTIC, SMOOTH, as_glm, evaluate, targets
@@ -187,12 +187,14 @@ def sampled_loss(
     real = choice("batches", batches, ("independent", "real")) == "real"
     noise = choice("noise", noise, ("both", "mean", "std"))
     if real and noise != "both":
-        raise ValueError(f"noise must be 'both' with real batches, got {noise!r}")
+        raise ArgumentError(f"noise must be 'both' with real batches, got {noise!r}")
     n_draws = integer("n_draws", n_draws, low=2)
     t, gamma, beta, glm = _problem(h, gamma, beta, activation, sharpness)
     y = targets(y, t.size)
     if glm.code[0] < 0:
-        raise ValueError(f"sampled_loss needs a named activation, got the user-given {glm.name!r}")
+        raise ArgumentError(
+            f"sampled_loss needs a named activation, got the user-given {glm.name!r}"
+        )
     field = gamma * t + beta
     A, slope, curvature = glm.A(field), glm.dA(field), glm.d2A(field)
     error = slope - y
@@ -240,7 +242,7 @@ def sampled_loss(
     for_each_chunk(run, n_chunks, min_chunk=1)
     total, squares = sums.sum(axis=0)
     if not np.isfinite(squares):
-        raise ValueError(
+        raise ArgumentError(
             f"h must not have so many equal values that a batch of {batch_size} can be constant, "
             "with sigma_B = 0"
         )

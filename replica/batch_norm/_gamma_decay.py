@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from replica._core.arguments import choice, integer, real_array, real_scalar
+from replica._core.arguments import (
+    ArgumentError,
+    ArgumentTypeError,
+    choice,
+    integer,
+    real_array,
+    real_scalar,
+)
 from replica._core.text import summary
 from replica.students import as_student
 
@@ -297,7 +304,7 @@ def targets(y: ArrayLike, size: int) -> NDArray[np.float64]:
     """Return `y` as an array of `size` finite numbers."""
     y = real_array("y", y)
     if y.shape != (size,):
-        raise ValueError(f"y must have shape ({size},) like h, got {y.shape}")
+        raise ArgumentError(f"y must have shape ({size},) like h, got {y.shape}")
     return y
 
 
@@ -305,7 +312,7 @@ def evaluate(function: Function, h: NDArray[np.float64], name: str) -> NDArray[n
     """Return ``function(h)``, checked since it may be the user's own."""
     values = np.asarray(function(h), dtype=float)
     if values.shape != h.shape or not np.isfinite(values).all():
-        raise ValueError(f"{name} must return finite values of shape {h.shape}")
+        raise ArgumentError(f"{name} must return finite values of shape {h.shape}")
     return values
 
 
@@ -373,7 +380,7 @@ def gamma_decay_strength(
     size = batch_sizes(batch_size)
     k = 0.5 * (1 + a**2)
     if mean_only and variance_only:
-        raise ValueError("mean_only and variance_only exclude each other: choose at most one")
+        raise ArgumentError("mean_only and variance_only exclude each other: choose at most one")
     m = 0.0 * size if variance_only else 1 / np.sqrt(size)  # deviation of mu_B/sigma_P
     if not exact:
         zeta = k * (0.5 * m**2 + (0.0 if mean_only else 0.25 / size))
@@ -382,7 +389,7 @@ def gamma_decay_strength(
         if not mean_only:
             dof = size - bool(mean_subtracted)
             if (dof <= 2).any():
-                raise ValueError(
+                raise ArgumentError(
                     f"batch_size must be at least {3 + bool(mean_subtracted)} for E[1/sigma_B^2] "
                     f"to exist, got {int(size.min())}"
                 )
@@ -401,7 +408,7 @@ def batch_sizes(batch_size: ArrayLike) -> NDArray[np.float64]:
         return np.asarray(float(integer("batch_size", batch_size, low=2)))
     size = np.asarray(batch_size)
     if size.dtype.kind not in "iu":
-        raise TypeError(f"batch_size must hold integers, got an array of type {size.dtype}")
+        raise ArgumentTypeError(f"batch_size must hold integers, got an array of type {size.dtype}")
     return real_array("batch_size", size, low=2)
 
 
@@ -489,11 +496,11 @@ def _population(w: ArrayLike, input_variance: float, input_mean: ArrayLike) -> t
     w, mean = real_array("w", w), real_array("input_mean", input_mean)
     a = real_scalar("input_variance", input_variance, low=0.0, low_open=True)
     if w.ndim != 1 or mean.shape not in ((), w.shape):
-        raise ValueError(
+        raise ArgumentError(
             f"w must be a vector and input_mean a number or as long as w, got shapes "
             f"{w.shape} and {mean.shape}"
         )
     norm = float(np.linalg.norm(w))
     if norm == 0.0:
-        raise ValueError("w must not be zero")
+        raise ArgumentError("w must not be zero")
     return float(np.sqrt(a)), float(np.sum(w * mean)) / norm

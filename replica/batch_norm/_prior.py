@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from replica._core.arguments import choice, integer, real_array, real_scalar
+from replica._core.arguments import ArgumentError, choice, integer, real_array, real_scalar
 
 __all__ = ["LAWS", "BatchPrior", "batch_prior", "estimate_batch_prior", "standardize"]
 
@@ -168,12 +168,12 @@ class BatchPrior:
 
     def _require_inverse(self, k: int) -> None:
         if self.law != "chi":
-            raise ValueError(
+            raise ArgumentError(
                 f"E[1/sigma_B^{k}] is infinite under law={self.law!r}: sigma_B reaches 0; "
                 "use law='chi' or 'truncated'"
             )
         if self.dof <= k:
-            raise ValueError(
+            raise ArgumentError(
                 f"batch_size must be at least {k + 1 + self.mean_subtracted} for "
                 f"E[1/sigma_B^{k}] to exist, got {self.batch_size}"
             )
@@ -240,7 +240,9 @@ def batch_prior(
     law = choice("law", law, LAWS)
     kurtosis = real_scalar("kurtosis", kurtosis, low=-2.0)
     if law == "chi" and kurtosis != 0.0:
-        raise ValueError(f"law='chi' is that of Gaussian h: kurtosis must be 0, got {kurtosis!r}")
+        raise ArgumentError(
+            f"law='chi' is that of Gaussian h: kurtosis must be 0, got {kurtosis!r}"
+        )
     return BatchPrior(
         batch_size,
         real_scalar("mean", mean),
@@ -305,16 +307,18 @@ def standardize(h: ArrayLike) -> tuple[NDArray[np.float64], float, float]:
     """Return ((h - mu_P)/sigma_P, mu_P, sigma_P) for a sample `h` that is not constant."""
     h = real_array("h", h)
     if h.ndim != 1 or h.size < 2:
-        raise ValueError(f"h must be one-dimensional with at least 2 values, got shape {h.shape}")
+        raise ArgumentError(
+            f"h must be one-dimensional with at least 2 values, got shape {h.shape}"
+        )
     with np.errstate(over="ignore", invalid="ignore"):
         mean = float(h.mean())
         std = float(h.std())
     if not (1e-150 < std < 1e150 or np.ptp(h) == 0.0):
-        raise ValueError(
+        raise ArgumentError(
             f"h must have a standard deviation within 1e-150 .. 1e150, got values in "
             f"[{float(h.min())!r}, {float(h.max())!r}]"
         )
     # Rounding leaves a tiny spread in a constant array.
     if std <= 1e-13 * max(abs(mean), float(np.finfo(float).tiny)):
-        raise ValueError(f"h must not be constant: every value is {mean!r}, so sigma_P = 0")
+        raise ArgumentError(f"h must not be constant: every value is {mean!r}, so sigma_P = 0")
     return (h - mean) / std, mean, std

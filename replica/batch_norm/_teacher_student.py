@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica._core.arguments import broadcast, choice, integer, real_array
+from replica._core.arguments import ArgumentError, broadcast, choice, integer, real_array
 from replica._core.status import Status, warn_not_converged
 from replica._core.text import summary
 from replica.equilibrium._solve import solve_equilibrium
@@ -223,7 +223,7 @@ def bn_equilibrium(
     theory = choice("theory", theory, ("expansion", "replica"))
     c = shrinkage(integer("batch_size", batch_size, low=2))
     if theory == "replica" and (student.slope != 1.0 or batch_size < SMALLEST_BATCH):
-        raise ValueError(
+        raise ArgumentError(
             'theory="replica" needs the linear student and batch_size >= '
             f"{SMALLEST_BATCH}, got {student.name} and {batch_size!r}"
         )

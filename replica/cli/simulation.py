@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import operator
+import re
+import shutil
 import sys
 import traceback
 from argparse import ArgumentTypeError
@@ -47,19 +50,31 @@ A sweep file names a function, its grid and its fixed parameters:
 
 An interrupted or killed sweep continues where it was: run the same command again.
 
+A sweep file can run any function that it names, from any installed module or one in the working
+folder: run only files that you trust, as with any program.
+
 examples:
+  replica sweep sweep.toml --dry-run
   replica sweep sweep.toml
   replica sweep sweep.toml --store other.sqlite -o table.csv
 """
 
 _RUNS_EPILOG = """\
+Runs are ordered by their parameters. Printed are the parameters that differ and as many results as
+fit on a line; files hold every column. A condition is COLUMN=VALUE, or with != < <= > >= in place
+of =; several conditions must all hold.
+
 examples:
   replica runs runs.sqlite
+  replica runs runs.sqlite --where "alpha>=1" --where student=relu --columns alpha,seed,gen_error
+  replica runs runs.sqlite --mean-over seed
+  replica runs runs.sqlite --where status=failed --delete
   replica runs runs.sqlite -o runs.json
 """
 
 _TRAINING_COLUMNS = ("gamma", "R", "train_error", "gen_error", "energy", "dead_fraction")
 _ONLINE_COLUMNS = ("gamma", "R", "L", "gen_error")
+_STUDENTS = ("student", "teacher")
 
 
 def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
@@ -108,17 +123,25 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     )
     sweep.add_argument("file", type=Path, help="sweep file (TOML)")
     sweep.add_argument("--store", type=Path, help="SQLite file, instead of the one in the file")
+    sweep.add_argument(
+        "--dry-run", action="store_true", help="only count the runs that are there and missing"
+    )
     _add_table_output(sweep)
     sweep.set_defaults(run=_run_sweep)
 
     runs = subparsers.add_parser(
         "runs",
         help="list or export the runs in a store",
-        description="Print the runs in a store, or write them to a file.",
+        description="Print the runs in a store, write them to a file, or delete some of them.",
         epilog=_RUNS_EPILOG,
     )
     runs.add_argument("store", type=Path, help="SQLite file of a sweep")
-    runs.add_argument("--csv", action="store_true", help="print CSV instead of aligned text")
+    add = runs.add_argument
+    add("--where", action="append", default=[], metavar="CONDITION", help="only these runs")
+    add("--columns", type=_words, metavar="NAMES", help='columns to show, with commas, or "all"')
+    add("--mean-over", type=_words, metavar="NAMES", help="means over parameters such as seed")
+    add("--delete", action="store_true", help="delete the runs that fulfill --where")
+    add("--csv", action="store_true", help="print CSV instead of aligned text")
     _add_table_output(runs)
     runs.set_defaults(run=_run_runs)
 
@@ -180,17 +203,25 @@ def _run_simulate(arguments: Namespace) -> None:
         say_written(output)
 
 
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
 def _run_sweep(arguments: Namespace) -> int:
     from replica.sweeps import sweep
 
     plan = _read_plan(arguments.file)
-    function, fixed = _function(plan), _scalars(plan.get("fixed", {}))
-    grid = _whole(function, _values(plan["grid"]))
-    if getattr(function, "__module__", "").startswith("replica.simulation"):
+    function = _function(plan)
+    is_simulator = getattr(function, "__module__", "").startswith("replica.simulation")
+    fixed = {
+        name: _scalar(name, value, is_simulator) for name, value in plan.get("fixed", {}).items()
+    }
+    grid = _whole(function, _values(plan["grid"], is_simulator))
+    if is_simulator:
         fixed.setdefault("progress", False)  # the sweep has its own bar
     store = arguments.store or plan.get("store", "runs.sqlite")
     options = {name: plan[name] for name in ("executor", "retries") if name in plan}
-    table = sweep(function, grid, store=store, fixed=fixed, **options)
+    table = sweep(function, grid, store=store, fixed=fixed, dry_run=arguments.dry_run, **options)
     print(f"{table!r}\nin {store}")
     if arguments.output:
         write_table(arguments.output, _flat(table))
@@ -199,18 +230,98 @@ def _run_sweep(arguments: Namespace) -> int:
 
 
 def _run_runs(arguments: Namespace) -> None:
-    from replica.sweeps import load_runs
+    from replica.sweeps import delete_runs, load_runs
 
-    table = _flat(load_runs(arguments.store))
-    if arguments.output is None:  # a line per run: of a traceback the last one
-        table["message"] = [text.strip().rpartition("\n")[2] for text in table["message"]]
+    runs = load_runs(arguments.store)
+    for condition in arguments.where:
+        runs = runs.select(_fulfills(_flat(runs), condition))
+    if arguments.delete:
+        if not arguments.where:
+            raise arg.UsageError("--delete needs --where; to delete all runs, delete the store")
+        print(f"deleted {delete_runs(arguments.store, runs)} runs of {arguments.store}")
+        return
+    if arguments.mean_over:
+        runs = runs.mean_over(*arguments.mean_over)
+    table = _flat(runs)
+    if arguments.columns and arguments.columns != ["all"]:
+        table = {name: _named(table, name) for name in arguments.columns}
     if arguments.output:
         write_table(arguments.output, table)
         say_written(arguments.output)
     elif arguments.csv:
         sys.stdout.write(as_csv(table))
     else:
+        if "message" in table:  # a line per run: of a traceback the last one
+            table["message"] = [text.strip().rpartition("\n")[2] for text in table["message"]]
+        left_out = 0
+        if not arguments.columns:
+            constant, table, left_out = _narrowed(table, runs.parameters)
+            if constant:
+                print(", ".join(f"{name} = {value}" for name, value in constant.items()))
         sys.stdout.write(as_text(table))
+        if left_out:
+            print(f"({left_out} more columns; --columns all shows them)", file=sys.stderr)
+
+
+def _named(table: dict[str, list[Any]], name: str) -> list[Any]:
+    from replica.sweeps._points import closest
+
+    if name not in table:
+        raise arg.UsageError(f"there is no column {name!r}{closest(name, table)}")
+    return table[name]
+
+
+def _fulfills(table: dict[str, list[Any]], condition: str) -> list[bool]:
+    """For each row whether it fulfills a condition such as "alpha>=1"."""
+    compare = {
+        "=": operator.eq, "==": operator.eq, "!=": operator.ne, "<": operator.lt,
+        "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+    }  # fmt: skip
+    found = re.fullmatch(r"\s*(\w+)\s*(<=|>=|!=|==|=|<|>)\s*(.*?)\s*", condition)
+    if not found:
+        raise arg.UsageError(f"--where must be like alpha>=1 or student=relu, got {condition!r}")
+    name, sign, text = found.groups()
+    values = _named(table, name)
+    is_equality = sign in ("=", "==", "!=")
+    try:  # whole numbers as such: a large seed is no float
+        number = int(text) if text.lstrip("+-").isdigit() else arg.number(text)
+    except ArgumentTypeError:
+        number = None
+        if not is_equality:
+            raise arg.UsageError(f"--where {condition}: {text!r} is no number") from None
+
+    def holds(value: Any) -> bool:
+        if isinstance(value, str | bool) or number is None:
+            return is_equality and compare[sign](str(value), text)
+        return compare[sign](value, number)
+
+    return [holds(value) for value in values]
+
+
+def _narrowed(
+    table: dict[str, list[Any]], parameters: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, list[Any]], int]:
+    """Constant parameters, the columns that fit on a line, and how many others there are."""
+    width = shutil.get_terminal_size((100, 24)).columns
+    constant = {name: table[name][0] for name in parameters if len(set(map(str, table[name]))) == 1}
+    varying = [name for name in parameters if name not in constant]
+    ends = [name for name in ("status", "message") if any(table.get(name, []))]
+    results = [n for n in table if n not in (*parameters, "status", "seconds", "message")]
+    room = width - sum(_width(table, name) for name in (*varying, *ends))
+    shown = []
+    for name in results:
+        if all(value != value or value == "" for value in table[name]):  # NaN throughout
+            continue
+        room -= _width(table, name)
+        if room < 0:
+            break
+        shown.append(name)
+    columns = {name: table[name] for name in (*varying, *shown, *ends)}
+    return constant, columns, len(results) - len(shown)
+
+
+def _width(table: dict[str, list[Any]], name: str) -> int:
+    return as_text({name: table[name]}).index("\n") + 2
 
 
 def _read_plan(path: Path) -> dict[str, Any]:
@@ -255,7 +366,7 @@ def _function(plan: dict[str, Any]) -> Callable[..., Any]:
             f"{suggestion(name, simulators)}"
         )
     if "" not in sys.path:
-        sys.path.insert(0, "")  # modules beside the sweep, as for `python -m`
+        sys.path.append("")  # modules beside the sweep; they must not hide installed ones
     try:
         return getattr(import_module(module), attribute)
     except (Exception, SystemExit) as error:  # whatever the module does
@@ -266,13 +377,13 @@ def _function(plan: dict[str, Any]) -> Callable[..., Any]:
         raise arg.UsageError(f"function {name!r} cannot be imported: {what}") from None
 
 
-def _values(grid: dict[str, Any]) -> dict[str, Any]:
+def _values(grid: dict[str, Any], is_simulator: bool) -> dict[str, Any]:
     """The axes of the grid: lists as they are, texts read as numbers or students."""
     axes = {}
     for name, values in grid.items():
         if isinstance(values, str):
             try:
-                read = arg.students if name in ("student", "teacher") else arg.numbers
+                read = _words if name in _STUDENTS else arg.numbers
                 values = list(read(values))
             except ArgumentTypeError as error:
                 raise arg.UsageError(f"grid.{name}: {error}") from None
@@ -280,7 +391,7 @@ def _values(grid: dict[str, Any]) -> dict[str, Any]:
             raise arg.UsageError(
                 f"grid.{name} must be a list or a text such as '0:1:5', got {values!r}"
             )
-        axes[name] = [_scalar(name, value) for value in values]
+        axes[name] = [_scalar(name, value, is_simulator) for value in values]
     return axes
 
 
@@ -304,31 +415,29 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, Any]:
         return {}
 
 
-def _scalars(fixed: dict[str, Any]) -> dict[str, Any]:
-    return {name: _scalar(name, value) for name, value in fixed.items()}
-
-
-def _scalar(name: str, value: Any) -> Any:
-    """Students by name; every other value as TOML has it."""
-    if name in ("student", "teacher") and isinstance(value, str) and value.startswith("leaky:"):
-        try:
-            return arg.student(value)
-        except ArgumentTypeError as error:
-            raise arg.UsageError(f"{name}: {error}") from None
-    return value
+def _scalar(name: str, value: Any, is_simulator: bool) -> Any:
+    """A value as TOML has it, but a leaky student as the object; the same in grid and fixed."""
+    if name not in _STUDENTS or not isinstance(value, str):
+        return value
+    if not (is_simulator or value.startswith("leaky:")):
+        return value
+    try:
+        student = arg.student(value)
+    except ArgumentTypeError as error:
+        raise arg.UsageError(f"{name}: {error}") from None
+    return {0.0: "relu", 1.0: "linear"}.get(student.slope, student)
 
 
 def _flat(table: Any) -> dict[str, list[Any]]:
     """The columns of a table of runs as plain values; arrays and mappings as text."""
     return {
-        name: [value if isinstance(value, str | int | float) else _text(value) for value in values]
+        name: [value if isinstance(value, int | float) else _text(value) for value in values]
         for name, values in ((name, column.tolist()) for name, column in table.items())
     }
 
 
 def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, dict) and "LeakyReLU" in value:
-        return f"leaky:{value['LeakyReLU']['slope']:g}"
-    return str(value)
+    if isinstance(value, str):
+        leaky = re.fullmatch(r"LeakyReLU\(slope=(.*)\)", value)
+        return f"leaky:{leaky[1]}" if leaky else value
+    return "" if value is None else str(value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica._core.arguments import broadcast, choice, real_array
+from replica._core.arguments import ArgumentError, broadcast, choice, real_array
 from replica.students import LeakyReLU, Student
 
 from . import _quadrature
@@ -91,7 +91,7 @@ def correlations(
     model = make_model("wn", student, teacher, S=S)
     choice("method", method, ("auto", "closed", "quadrature"))
     if method == "closed" and model.pair is None:
-        raise ValueError(
+        raise ArgumentError(
             f"no closed form for student {model.student.name} and teacher {model.teacher.name}"
         )
     gamma, R = broadcast(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, root
 
-from replica._core.arguments import broadcast, choice, real_array, real_scalar
+from replica._core.arguments import ArgumentError, broadcast, choice, real_array, real_scalar
 from replica._core.status import warn
 from replica.students import LeakyReLU, Student
 
@@ -192,14 +192,14 @@ def _balanced_gamma(model: Model) -> float:
     unit = 1.0 / (1.0 + model.zeta)  # gamma is about 1 / zeta at strong decay
     low, high = 1e-6 * unit, unit
     if not balance(low) > 0:
-        raise ValueError(
+        raise ArgumentError(
             f"no gamma > 0 balances the flow at R = 1 for student {model.student.name} and teacher "
             f"{model.teacher.name}"
         )
     while balance(high) > 0:
         low, high = high, 2 * high
         if high > 1e6:
-            raise ValueError("the output scale gamma has no finite fixed point for this pair")
+            raise ArgumentError("the output scale gamma has no finite fixed point for this pair")
     # xtol as good as 0: the relative tolerance, 4 units in the last place, decides.
     return float(brentq(balance, low, high, xtol=1e-300))  # type: ignore[arg-type]
 
@@ -286,7 +286,7 @@ def jacobian(
     D = 1.0 - real_scalar("R", R, low=-1.0, high=1.0)
     L = real_scalar("L", L, **L_RANGE)
     if model.method == "sgd" and gamma != L:
-        raise ValueError(f"gamma must equal L for method 'sgd', got {gamma:g} and {L:g}")
+        raise ArgumentError(f"gamma must equal L for method 'sgd', got {gamma:g} and {L:g}")
     matrix = model.rates_jacobian(gamma, D, L**4)
     if model.method != "sgd":
         # From (gamma, 1 - R, L^4) to (gamma, R, L); the map to L is curved, hence the last line.
@@ -296,7 +296,7 @@ def jacobian(
             matrix = matrix * scale[:, None] / scale
             matrix[2, 2] -= 3 * growth / (4 * L**4)
     if not np.isfinite(matrix).all():
-        raise ValueError(
+        raise ArgumentError(
             f"learning_rate, gamma and 1/L must be smaller: the rates at learning_rate = "
             f"{model.learning_rate:g}, gamma = {gamma:g}, L = {L:g} overflow"
         )
@@ -438,6 +438,6 @@ def effective_learning_rate(
         learning_rate=real_array("learning_rate", learning_rate, low=0.0, high=LARGEST),
     )
     if method == "sgd" and np.any(gamma != L):
-        raise ValueError("gamma must equal L for method 'sgd', where both are |w|/sqrt(N)")
+        raise ArgumentError("gamma must equal L for method 'sgd', where both are |w|/sqrt(N)")
     value = eta * gamma / L**2
     return float(value) if np.ndim(value) == 0 else value

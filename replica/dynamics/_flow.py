@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import solve_ivp
 
-from replica._core.arguments import choice, integer, real_array, real_scalar
+from replica._core.arguments import ArgumentError, choice, integer, real_array, real_scalar
 from replica._core.status import Status, warn
 from replica._core.text import summary
 from replica.students import LeakyReLU, Student
@@ -116,10 +116,10 @@ def check_times(t: ArrayLike) -> NDArray[np.float64]:
     """Return the output times as a 1-D array; they must be >= 0 and strictly increasing."""
     times = np.atleast_1d(real_array("t", t, low=0.0))
     if times.ndim != 1 or times.size == 0:
-        raise ValueError(f"t must be a non-empty 1-D array of times, got shape {times.shape}")
+        raise ArgumentError(f"t must be a non-empty 1-D array of times, got shape {times.shape}")
     if (np.diff(times) <= 0).any():
         where = int(np.argmax(np.diff(times) <= 0))
-        raise ValueError(
+        raise ArgumentError(
             "t must be strictly increasing, "
             f"got {times[where]:g} before {times[where + 1]:g} (element {where + 1})"
         )
@@ -134,7 +134,7 @@ def check_start(
     R0 = real_array("R0", R0, low=-1.0, high=1.0)
     L0 = real_array("L0", L0, **L_RANGE)
     if method == "sgd" and np.any(gamma0 != L0):
-        raise ValueError(
+        raise ArgumentError(
             f"gamma0 must equal L0 for method 'sgd', where both are |w|/sqrt(N), got {gamma0} "
             f"and {L0}"
         )
@@ -252,7 +252,7 @@ def integrate(
         solver = "RODAS4" if model.is_compiled and rtol >= _TIGHT else "LSODA"
     solver = choice("solver", solver, SOLVERS)
     if solver == "RODAS4" and not model.is_compiled:
-        raise ValueError(
+        raise ArgumentError(
             f"solver 'RODAS4' needs a closed form, which method {model.method!r} with student "
             f"{model.student.name} and teacher {model.teacher.name} does not have"
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica._core.arguments import broadcast, integer, real_array, real_scalar
+from replica._core.arguments import ArgumentError, broadcast, integer, real_array, real_scalar
 from replica._core.jit import for_each_chunk
 from replica._core.status import warn_not_converged
 from replica._core.text import summary
@@ -135,7 +135,7 @@ def integrate_grid(
     worst = float(zeta.max(initial=0.0))
     model = _model.make_model(method, student, teacher, zeta=worst, batch_size=batch_size)
     if not model.is_compiled:
-        raise ValueError(
+        raise ArgumentError(
             f"integrate_grid needs a closed form, which method {model.method!r} with student "
             f"{model.student.name} and teacher {model.teacher.name} does not have; use integrate"
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from replica._core.arguments import choice, integer, real_scalar
+from replica._core.arguments import ArgumentError, choice, integer, real_scalar
 from replica._core.jit import jit
 from replica.students import ERF, LeakyReLU, Student, as_activation
 
@@ -114,7 +114,7 @@ def make_model(
     for kink in student.kinks:
         below, above = student.values([kink - 1e-9, kink + 1e-9])
         if abs(above - below) > 1e-6:
-            raise ValueError(
+            raise ArgumentError(
                 f"student must be continuous, since it learns by its slope; {student.name} jumps "
                 f"at {kink:g}"
             )
@@ -129,12 +129,12 @@ def make_model(
         batch_size=integer("batch_size", integer("batch_size", batch_size, low=1), high=10**18),
     )
     if model.zeta and method in ("wn", "sgd"):
-        raise ValueError(
+        raise ArgumentError(
             f"zeta must be 0 for method {method!r}, which has no gamma decay, got {model.zeta:g}"
         )
     if method == "minibatch-bn":
         if model.pair is None or model.pair[0] != _closed_forms.LEAKY_PAIR:
-            raise ValueError(
+            raise ArgumentError(
                 "method 'minibatch-bn' needs a linear, ReLU or leaky-ReLU student and teacher, got "
                 f"{student.name} and {teacher.name}"
             )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica._core.arguments import broadcast, choice, real_array
+from replica._core.arguments import ArgumentError, broadcast, choice, real_array
 from replica._core.status import Status, warn_not_converged
 from replica.students import LeakyReLU, as_activation
 
@@ -174,7 +174,7 @@ def _checked(
     )
     excess = values[2] - values[0] ** 2
     if (excess <= 0).any():
-        raise ValueError(
+        raise ArgumentError(
             f"q must be larger than gamma ** 2, got q - gamma ** 2 = {float(excess.min())!r}"
         )
     return values

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replica._core.arguments import choice, integer, real_scalar
+from replica._core.arguments import ArgumentError, choice, integer, real_scalar
 from replica.students import LeakyReLU, as_student
 
 from . import _kernels as kernels
@@ -203,7 +203,7 @@ def simulate_online(
     L = real_scalar("L", L, low=0.0, high=DIVERGENCE_LIMIT, low_open=normalized)
     R = real_scalar("R", R, low=-1.0, high=1.0)
     if not normalized and gamma is not None and gamma != L:
-        raise ValueError(f"gamma is L without a normalizer, got gamma = {gamma!r} and L = {L!r}")
+        raise ArgumentError(f"gamma is L without a normalizer, got gamma = {gamma!r} and L = {L!r}")
     if normalized:
         gamma = real_scalar(
             "gamma", 1.0 if gamma is None else gamma, low=0.0, high=DIVERGENCE_LIMIT
@@ -216,7 +216,7 @@ def simulate_online(
     n_runs = integer("n_runs", n_runs, low=1, high=MAX_RUNS)
     seed = integer("seed", seed, low=0)
     if t_max * N / M > _MAX_STEPS:
-        raise ValueError(
+        raise ArgumentError(
             f"t_max must give at most {_MAX_STEPS:g} steps of batch_size samples, "
             f"got {t_max * N / M:g}"
         )

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replica._core.arguments import choice, integer, real_array, real_scalar
+from replica._core.arguments import (
+    ArgumentError,
+    ArgumentTypeError,
+    choice,
+    integer,
+    real_array,
+    real_scalar,
+)
 from replica.students import LeakyReLU, as_student
 
 from . import _kernels as kernels
@@ -297,17 +304,17 @@ def simulate_training(
     normalizer = choice("normalizer", normalizer, NORMALIZERS)
     engine = choice("engine", engine, _ENGINES)
     if alpha * N > MAX_SIZE:
-        raise ValueError(f"alpha must give at most {MAX_SIZE:g} samples, got {alpha * N:g}")
+        raise ArgumentError(f"alpha must give at most {MAX_SIZE:g} samples, got {alpha * N:g}")
     P = round(alpha * N)
     if P < 1:
-        raise ValueError(f"alpha must give at least one sample, got alpha * N = {alpha * N:g}")
+        raise ArgumentError(f"alpha must give at least one sample, got alpha * N = {alpha * N:g}")
     center, scale = NORMALIZERS[normalizer]
     if batch_size is None:
         batch_size = min(32, P) if engine == "dense" else P
     smallest = 2 if center or scale == kernels.SCALE_BATCH else 1
     batch_size = integer("batch_size", batch_size, low=smallest, high=P)
     if engine == "matrix-free" and batch_size != P:
-        raise ValueError(
+        raise ArgumentError(
             f"batch_size must be P = {P} (or None) with engine='matrix-free', got {batch_size}"
         )
     normalized = scale != kernels.SCALE_NONE
@@ -315,13 +322,13 @@ def simulate_training(
         init_scale = 1.0 if normalized else 0.01
     epochs = integer("epochs", epochs, low=0)
     if epochs > _MAX_EPOCHS:
-        raise ValueError(f"epochs must be at most {_MAX_EPOCHS}, got {epochs}")
+        raise ArgumentError(f"epochs must be at most {_MAX_EPOCHS}, got {epochs}")
     if engine == "matrix-free" and data_seed is not None:
-        raise ValueError(
+        raise ArgumentError(
             "data_seed needs engine='dense': without the data matrix every run draws its own"
         )
     if engine == "matrix-free" and epochs + 2 > min(N, P):
-        raise ValueError(
+        raise ArgumentError(
             f"epochs must be at most min(N, P) - 2 = {min(N, P) - 2} with engine='matrix-free', "
             f"got {epochs}; the dense engine is the right one there"
         )
@@ -435,7 +442,9 @@ def mean_field_training(
     n_runs = integer("n_runs", n_runs, low=2)
     for name in ("N", "engine", "batch_size", "start"):
         if name in options:
-            raise TypeError(f"mean_field_training takes no {name}; it sets the engine itself")
+            raise ArgumentTypeError(
+                f"mean_field_training takes no {name}; it sets the engine itself"
+            )
     n_samples = integer("n_samples", integer("n_samples", n_samples, low=3), high=MAX_SIZE)
     return simulate_training(
         alpha,
@@ -461,7 +470,7 @@ def _schedule(schedule: str | Sequence[float], epochs: int) -> NDArray[np.float6
         return 0.5 * (1.0 + np.cos(np.pi * done))
     factors = real_array("schedule", schedule, low=0.0)
     if factors.shape != (epochs,):
-        raise ValueError(
+        raise ArgumentError(
             f"schedule must hold one factor per epoch, shape ({epochs},), got {factors.shape}"
         )
     return factors
@@ -507,21 +516,21 @@ def _continue_from(
 ) -> tuple[list[tuple[NDArray[Any], float] | None], list[np.random.SeedSequence | None]]:
     """Initial (w, gamma) and training set of each run that continues `start`."""
     if not isinstance(start, TrainingRun):
-        raise TypeError(f"start must be a TrainingRun, got {type(start).__name__}")
+        raise ArgumentTypeError(f"start must be a TrainingRun, got {type(start).__name__}")
     if start.weights is None or engine != "dense":
-        raise ValueError("start must hold weights, which only engine='dense' produces and takes")
+        raise ArgumentError("start must hold weights, which only engine='dense' produces and takes")
     if data_seed is not None:
-        raise ValueError("data_seed must not be given with start, whose training sets are used")
+        raise ArgumentError("data_seed must not be given with start, whose training sets are used")
     for name in ("alpha", "S", "N"):
         theirs, ours = getattr(start, name), getattr(settings, name)
         if theirs != ours:
-            raise ValueError(f"{name} must equal that of start, {theirs:g}, got {ours:g}")
+            raise ArgumentError(f"{name} must equal that of start, {theirs:g}, got {ours:g}")
     if start.weights.dtype != settings.dtype:
-        raise ValueError(f"dtype must equal that of start, {start.weights.dtype}")
+        raise ArgumentError(f"dtype must equal that of start, {start.weights.dtype}")
     if n_runs is not None and n_runs != start.n_runs:
-        raise ValueError(f"n_runs must equal that of start, {start.n_runs}, got {n_runs}")
+        raise ArgumentError(f"n_runs must equal that of start, {start.n_runs}, got {n_runs}")
     if np.any(start.status == "diverged"):
-        raise ValueError("start must not contain diverged runs")
+        raise ArgumentError("start must not contain diverged runs")
     starts: list[tuple[NDArray[Any], float] | None] = []
     for i, w in enumerate(start.weights):
         if settings.normalizer == start.normalizer:
