@@ -229,7 +229,7 @@ def _functions(c: int, s: int, M: int, a: float, b: float, theta: float, sign: i
         I0[0] -= a / 2 * d[1] ** 2 * _T
         reflected = e[1] * f[1] * r - o[1] * d[1] * _T * corr, e[1] * f[1] - o[1] * d[1] * _T * asin
         I1 += a / 2 * omega * both(np.ones(1), 1, *reflected)
-    else:
+    elif not a == b == 1.0:  # `leaky_series` knows I2 of the linear pair
         pairs = _pair_averages(c, s, rho, law, omega, math.sqrt(kappa), R, sine, e, o, f, d)
         I0 -= (1 - 1 / M) * pairs[:2]
         I1 -= (1 - 1 / M) * pairs[2:]
@@ -243,7 +243,9 @@ def _pair_averages(
     """Averages over two samples at gamma^0 and gamma^1, each with its derivative in R."""
     if c:
         # The pair's fields change over ubar ~ sin(theta), where the teacher bends.
-        m, weight = _graded(9.0, sine / mean, 12)
+        m, weight = _graded(2.0, sine / mean, 10)
+        far, more = _panels(np.array([2.0, 4.0, 6.0, 8.5]), 10)
+        m, weight = np.concatenate([m, far]), np.concatenate([weight, more])
         weight = weight * 2 * _PHI0 * np.exp(-m * m / 2)
         # rho^K is below rounding.
         K = int(39 / -math.log(-rho)) + 1
@@ -469,9 +471,9 @@ def batch_averages(
     M : int
         Batch size.
     student, teacher : LeakyReLU or Student
-        Both leaky: series, exact to about 1e-14 of the terms. Otherwise quadrature, to about 1e-9
-        when both are smooth. Kinks of student and teacher that meet (R near 1, same place) leave
-        about 1e-4; a teacher with a jump leaves that at R near 1 in batches below eight.
+        Both leaky: series, exact to about 1e-14 of the largest term. Otherwise quadrature, to
+        about 1e-10 when both are smooth. Near R = 1 kinks leave 1e-6 (1e-3 in batches below eight)
+        when both have them, and the jump of a teacher 1e-4 in batches below eight.
     S, gamma, D : float
         Variance of the label noise, output scale, 1 - R.
 
