@@ -481,7 +481,8 @@ def batch_averages(
     -------
     P, I2, G : float
         Averages per sample, see the head of the module; the rates of gamma, L^4 and R follow from
-        them as they do from those of a single sample.
+        them as they do from those of a single sample. I2 is NaN where a smooth student is too
+        steep, as tanh(100 u), for a small batch.
 
     Raises
     ------
@@ -521,15 +522,18 @@ def batch_averages(
     steps = np.array([kink / R for kink in known.kinks]) if R else np.empty(0)
     own_cuts = own.breaks / gamma if gamma else np.empty(0)
     outer = _outer_rule(c, s, M, steep)
-    P = I2 = kappa = math.nan
+    P = I2 = kappa = tail = math.nan
     for K in (96,) if steep or student.kinks else (32, 96, 256):
         kernel, factors = _kernel(c, s, M, K)
         P, I2, kappa, tail = _sum_batch(
             *outer, c, s, M, gamma, S, own.breaks, own.series, cuts, smoothed, own_cuts, steps,
             sine / abs(R) if R else 0.0, _STEP_CUTS, kernel, factors, *_FEWER,
         )  # fmt: skip
-        if tail < _PAIR_TOLERANCE * I2:
+        if steep or student.kinks or tail < _PAIR_TOLERANCE * I2 + 1e-14:
             break
+    else:
+        if tail > 1e-6 * I2:  # too steep a student for the longest series
+            I2 = math.nan
     return P, I2, sine2 * kappa
 
 
