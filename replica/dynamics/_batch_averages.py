@@ -39,8 +39,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import owens_t
 
-from replica._activation_table import activation_at, activation_value
-from replica._jit import jit
+from replica._core.activation_table import activation_at, activation_value
+from replica._core.arguments import ArgumentError
+from replica._core.jit import jit
 from replica.students import LeakyReLU, Student
 
 __all__ = ["batch_averages", "leaky_series", "series_averages"]
@@ -58,10 +59,10 @@ _T = 2 / math.pi
 
 def _check(normalizer: str, M: int) -> tuple[int, int]:
     if normalizer not in _NORMALIZERS:
-        raise ValueError(f"normalizer must be one of {tuple(_NORMALIZERS)}, got {normalizer!r}")
+        raise ArgumentError(f"normalizer must be one of {tuple(_NORMALIZERS)}, got {normalizer!r}")
     c, s, least = _NORMALIZERS[normalizer]
     if least > M:
-        raise ValueError(
+        raise ArgumentError(
             f"batch_size must be at least {least} for normalizer {normalizer!r}, below which "
             f"the gradient has no finite variance, got {M}"
         )
