@@ -36,9 +36,13 @@ class ArgumentError(ValueError):
     A class of its own, so that a caller can tell a wrong argument from a failure inside.
     """
 
+    __module__ = "replica"  # the name by which users reach it
+
 
 class ArgumentTypeError(TypeError):
     """An argument is of a type that is not allowed; the message names it and what is."""
+
+    __module__ = "replica"
 
 
 def _interval(low: float, high: float, low_open: bool, high_open: bool) -> str:
