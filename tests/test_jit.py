@@ -111,6 +111,8 @@ def test_jit_compiles_where_no_folder_can_be_written(cache, monkeypatch):
     assert str(Path(__file__).parent / "__pycache__") in str(caught[0].message)
 
 
+# To store a function without a module Numba looks for it in all modules, deprecated ones too.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_jit_says_when_the_folder_asked_for_cannot_be_used(cache, monkeypatch):
     cache.write_text("a file, where a folder was asked for")
     monkeypatch.setattr(config, "CACHE_DIR", str(cache / "below"))
