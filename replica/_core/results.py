@@ -144,11 +144,9 @@ class Result:
             if axis not in columns and not axis.startswith("axis_"):  # the number of a run
                 columns[axis] = (axis,), np.arange(sizes[axis])
         table: dict[str, Any] = {}
-        for name, (axes, value) in columns.items():
-            ordered = value.transpose(
-                sorted(range(len(axes)), key=lambda k: everywhere.index(axes[k]))
-            )
-            missing = tuple(k for k, axis in enumerate(everywhere) if axis not in axes)
+        for name, (own, value) in columns.items():
+            ordered = value.transpose([own.index(axis) for axis in everywhere if axis in own])
+            missing = tuple(k for k, axis in enumerate(everywhere) if axis not in own)
             table[name] = np.broadcast_to(np.expand_dims(ordered, missing), shape).reshape(-1)
         frame = pd.DataFrame(table)
         frame.attrs.update(attributes)
@@ -208,7 +206,7 @@ class Result:
                 f"quantity {quantity!r} makes {len(curves)} curves here, at most {_MOST_CURVES} "
                 "can be told apart; solve for fewer"
             )
-        size = np.shape(values)[-1]
+        size = values.size // max(len(curves), 1)
         x = np.asarray(coordinates.get(along, getattr(self, along, range(size))), dtype=float)
         if ax is None:
             _, ax = new_axes()
