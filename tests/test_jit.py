@@ -123,9 +123,9 @@ def test_jit_says_when_the_folder_asked_for_cannot_be_used(cache, monkeypatch):
     compiled = jit(scope["plus_two"])
     with pytest.warns(RuntimeWarning, match="cannot be kept in") as caught:
         assert compiled(1.0) == 3.0
-    assert len(caught) == 1
-    assert str(cache / "below") in str(caught[0].message)
-    assert str(cache.parent / "__pycache__") in str(caught[0].message)
+    (message,) = [str(w.message) for w in caught if w.category is RuntimeWarning]
+    assert str(cache / "below") in message
+    assert str(cache.parent / "__pycache__") in message
 
 
 def open_to_all(path: Path) -> bool:
