@@ -34,7 +34,7 @@ for M in sizes:
     ratios.append(run.gamma[-1] / plain.gamma[-1])
 least_squares = np.sqrt(1 + S / (alpha - 1))
 predicted = [
-    replica.bn_equilibrium(alpha, S, batch_size=int(M), theory="replica").gamma / least_squares
+    replica.bn_equilibrium(alpha, S, batch_size=int(M), theory="finite-batch").gamma / least_squares
     for M in sizes
 ]
 mean = np.mean(ratios, axis=1)

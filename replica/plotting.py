@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,12 +23,10 @@ from ._core.style import (
     save_figure,
 )
 from ._core.suggest import suggestion
-from .students import as_student
+from .students import LeakyReLU, Student, as_activation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from .students import LeakyReLU
 
 __all__ = [
     "ERROR_LABEL",
@@ -48,9 +46,7 @@ def plot_curve(
     zeta: ArrayLike = 0.0,
     *,
     student: Any = "linear",
-    theory: str = "replica",
-    batch_size: int | None = None,
-    statistics: str | None = None,
+    theory: Literal["replica", "published"] = "replica",
     ax: Axes | None = None,
     label: str | None = None,
     **line: Any,
@@ -67,12 +63,10 @@ def plot_curve(
     S, zeta : float or one-dimensional array_like
         Variance of the teacher's noise and strength of the decay (sum convention). Each
         combination of their elements is a curve.
-    student : "linear", "relu", `LeakyReLU`, or a list of these
+    student : str, LeakyReLU, Student, function, or a list of these
         See `replica.gen_error`.
-    theory : {"replica", "published", "batch_norm"}
+    theory : {"replica", "published"}
         See `replica.gen_error`.
-    batch_size, statistics : optional
-        With ``theory="batch_norm"``, see `replica.gen_error`.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default on a new figure (``ax.figure``), which needs no display and has
         a logarithmic load axis if `alpha` is evenly spaced in the logarithm.
@@ -110,12 +104,12 @@ def plot_curve(
     if loads.ndim != 1:
         raise ArgumentError(f"alpha must be one-dimensional, got shape {loads.shape}")
     students = [
-        as_student(s) for s in (student if isinstance(student, list | tuple) else [student])
+        as_activation(s) for s in (student if isinstance(student, list | tuple) else [student])
     ]
     noises, decays = (np.atleast_1d(real_array(n, v)) for n, v in (("S", S), ("zeta", zeta)))
     if noises.ndim > 1 or decays.ndim > 1:
         raise ArgumentError("S and zeta must be numbers or one-dimensional")
-    curves: list[tuple[LeakyReLU, float, float]]
+    curves: list[tuple[LeakyReLU | Student, float, float]]
     curves = list(product(students, noises.tolist(), decays.tolist()))
     if not curves:
         raise ArgumentError("student, S and zeta must not be empty")
@@ -125,9 +119,8 @@ def plot_curve(
     line = _check_line(line)
 
     # Everything is computed before anything is drawn: bad input leaves `ax` as it was.
-    options = {"theory": theory, "batch_size": batch_size, "statistics": statistics}
-    errors = [np.asarray(gen_error(loads, s, z, student=g, **options)) for g, s, z in curves]
-    origin = _ORIGIN.get(theory, "").format(M=batch_size)
+    errors = [np.asarray(gen_error(loads, s, z, student=g, theory=theory)) for g, s, z in curves]
+    origin = "published theory" if theory == "published" else ""
     suffix = f" ({origin})" if origin else ""
     named = [(f"{g.name} student{suffix}", f"S = {s:.6g}", f"ζ = {z:.6g}") for g, s, z in curves]
     axes, title = ax, None
@@ -154,7 +147,6 @@ def plot_curve(
     return finish_axes(axes, xlabel=LOAD_LABEL, ylabel=ERROR_LABEL, title=title or None)
 
 
-_ORIGIN = {"published": "published theory", "batch_norm": "batch norm, M = {M}"}
 _MOST_NAMED = 10  # curves in a legend that a reader can still tell apart
 
 
@@ -185,7 +177,7 @@ def _check_line(line: dict[str, Any]) -> dict[str, Any]:
 def _draw_family(
     ax: Axes,
     loads: NDArray[np.float64],
-    curves: list[tuple[LeakyReLU, float, float]],
+    curves: list[tuple[LeakyReLU | Student, float, float]],
     errors: list[NDArray[np.float64]],
     named: list[tuple[str, str, str]],
     name: Callable[[Iterable[str]], str],
@@ -198,8 +190,10 @@ def _draw_family(
 
     from ._core.legend_band import STYLE
 
-    values = [tuple(g.slope for g, _, _ in curves), *list(zip(*curves, strict=True))[1:]]
-    which = max((2, 1, 0), key=lambda i: len(set(values[i])))
+    students = [g.slope if isinstance(g, LeakyReLU) else None for g, _, _ in curves]
+    values: list[Any] = [students, *list(zip(*curves, strict=True))[1:]]
+    numbers = (2, 1) if None in students else (2, 1, 0)  # what has no slope has no color
+    which = max(numbers, key=lambda i: len(set(values[i])))
     label = ("slope of the student", "noise variance  $S$", r"decay  $\zeta$")[which]
     # Without its last tenth, a yellow that is too faint on white.
     colors = ListedColormap(colormaps["viridis"](np.linspace(0.0, 0.9, 256)))

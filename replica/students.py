@@ -244,6 +244,8 @@ def as_activation(student: Any, *, name: str = "student") -> LeakyReLU | Student
     """
     if isinstance(student, LeakyReLU | Student):
         return student
+    if callable(student) and not isinstance(student, type):
+        return Student(student)
     names = (*_BY_NAME, *_GENERAL)
     allowed = f"one of {names}, a LeakyReLU(slope) or a Student(activation)"
     if not isinstance(student, str):

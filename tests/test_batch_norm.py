@@ -436,11 +436,11 @@ def test_sampled_loss_refuses_bad_input():
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"variance_only": True}, 1 / 2),
-        ({"variance_only": True, "student": "relu"}, 1 / 4),
+        ({"noise": "std"}, 1 / 2),
+        ({"noise": "std", "student": "relu"}, 1 / 4),
         ({"loss": "half-squared"}, 3 / 4),
-        ({"variance_only": True, "loss": "half-squared"}, 1 / 4),
-        ({"mean_only": True, "loss": "half-squared"}, 1 / 2),
+        ({"noise": "std", "loss": "half-squared"}, 1 / 4),
+        ({"noise": "mean", "loss": "half-squared"}, 1 / 2),
         ({"student": "relu", "loss": "half-squared"}, 3 / 8),
     ],
 )
@@ -459,7 +459,7 @@ def test_gamma_decay_strength_exact_is_the_expected_loss_of_the_noiseless_studen
     t = (t - t.mean()) / t.std()
     exact = gamma_decay_strength(
         9, loss="half-squared", exact=True, mean_subtracted=mean_subtracted,
-        mean_only=noise == "mean", variance_only=noise == "std",
+        noise=noise,
     )  # fmt: skip
     measured = expected_loss(
         t, t, batch_size=9, gamma=1.0, activation="identity", noise=noise,
@@ -492,8 +492,8 @@ def test_gamma_decay_strength_exact_holds_for_a_kink(slope):
     options = {"student": LeakyReLU(slope), "loss": "half-squared", "exact": True}
     for noise, expected in (
         ({}, measured(m, m_weight, first, second)),
-        ({"variance_only": True}, measured(*still, first, second)),
-        ({"mean_only": True}, measured(m, m_weight, 1.0, 1.0)),
+        ({"noise": "std"}, measured(*still, first, second)),
+        ({"noise": "mean"}, measured(m, m_weight, 1.0, 1.0)),
     ):
         found = gamma_decay_strength(16, **noise, **options)
         assert found == pytest.approx(expected, rel=2e-5)
@@ -501,7 +501,7 @@ def test_gamma_decay_strength_exact_holds_for_a_kink(slope):
 
 def test_gamma_decay_strength_exact_tends_to_the_leading_order():
     sizes = np.array([100, 1000, 10_000])
-    for options in ({}, {"mean_only": True}, {"variance_only": True}):
+    for options in ({}, {"noise": "mean"}, {"noise": "std"}):
         ratio = gamma_decay_strength(sizes, exact=True, **options) / gamma_decay_strength(
             sizes, **options
         )
@@ -522,8 +522,8 @@ def test_gamma_decay_strength_refuses_bad_input():
         gamma_decay_strength([8, 3], exact=True)
     with pytest.raises(ValueError, match="at least 3"):
         gamma_decay_strength(2, exact=True, mean_subtracted=False)
-    with pytest.raises(ValueError, match="exclude each other"):
-        gamma_decay_strength(8, mean_only=True, variance_only=True)
+    with pytest.raises(ValueError, match="noise must be one of"):
+        gamma_decay_strength(8, noise="variance")
     with pytest.raises(ValueError, match="loss must be one of"):
         gamma_decay_strength(8, loss="mean")
     with pytest.raises(TypeError, match="integers"):

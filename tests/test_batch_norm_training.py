@@ -101,7 +101,7 @@ def test_bn_equilibrium_linear_student_agrees_with_training_to_convergence(alpha
     # the error itself, with the spread of the data sets
     assert abs(mean[4]) < 4 * error[4] + third_order + 1e-4
     # the ridge-like shrinkage of independent noise, 1/(1 + 1/(2 M)), is excluded
-    independent = 1 / (1 + gamma_decay_strength(batch_size, variance_only=True))
+    independent = 1 / (1 + gamma_decay_strength(batch_size, noise="std"))
     assert abs(measured - independent) > 4 * error[0]
     if alpha < 1:
         assert mean[1] < 1e-4  # exactly along least squares

@@ -39,7 +39,7 @@ def test_bn_equilibrium_replica_agrees_with_minimization_where_the_expansion_fai
             ]
         )
 
-    assert (np.abs(mean - expected("replica")) < 3 * error).all()
+    assert (np.abs(mean - expected("finite-batch")) < 3 * error).all()
     expansion = np.abs(mean - expected("expansion")) / error
     assert expansion[0] > 5
     assert expansion[2] > 3
@@ -47,7 +47,7 @@ def test_bn_equilibrium_replica_agrees_with_minimization_where_the_expansion_fai
 
 def test_bn_equilibrium_replica_tends_to_the_expansion_for_large_batches():
     for M in (32, 128, 512):
-        exact = bn_equilibrium(2.0, S, batch_size=M, theory="replica")
+        exact = bn_equilibrium(2.0, S, batch_size=M, theory="finite-batch")
         expansion = bn_equilibrium(2.0, S, batch_size=M)
         assert exact.gen_error == pytest.approx(float(expansion.gen_error), abs=1.0 / M**3)
         assert M * np.tan(exact.angle) == pytest.approx(M * np.tan(expansion.angle), abs=0.8 / M)
@@ -55,7 +55,7 @@ def test_bn_equilibrium_replica_tends_to_the_expansion_for_large_batches():
 
 def test_bn_equilibrium_replica_is_the_expansion_where_the_residual_vanishes():
     alpha, noise = np.array([0.3, 0.9, 2.0]), np.array([0.25, 0.25, 0.0])
-    exact = bn_equilibrium(alpha, noise, batch_size=4, theory="replica")
+    exact = bn_equilibrium(alpha, noise, batch_size=4, theory="finite-batch")
     expansion = bn_equilibrium(alpha, noise, batch_size=4)
     np.testing.assert_array_equal(exact.gen_error, expansion.gen_error)
     np.testing.assert_array_equal(exact.angle, 0.0)
@@ -63,12 +63,12 @@ def test_bn_equilibrium_replica_is_the_expansion_where_the_residual_vanishes():
 
 @pytest.mark.parametrize(("alpha", "noise"), [(1.01, 1e-4), (2.0, 100.0), (1e3, 1e3)])
 def test_bn_equilibrium_replica_converges_at_the_ends_of_the_range(alpha, noise):
-    exact = bn_equilibrium(alpha, noise, batch_size=8, theory="replica")
+    exact = bn_equilibrium(alpha, noise, batch_size=8, theory="finite-batch")
     assert exact.status == Status.CONVERGED
     # The direction of least squares is not the best one inside batches: gamma^2 is what the
     # training loss gains, and must not be smaller than there.
     population = bn_equilibrium(
-        alpha, noise, batch_size=8, theory="replica", statistics="population"
+        alpha, noise, batch_size=8, theory="finite-batch", statistics="population"
     )
     output = (1 + noise / alpha) ** 0.5
     assert population.gamma >= exact.shrinkage * output * (1 - 1e-12)
@@ -106,9 +106,9 @@ def test_finite_batch_law_agrees_with_drawn_batches():
 
 def test_bn_equilibrium_replica_refuses_what_it_does_not_cover():
     with pytest.raises(ValueError, match=r"linear student and batch_size >= 4, got relu and 8"):
-        bn_gen_error(2.0, S, batch_size=8, student="relu", theory="replica")
+        bn_gen_error(2.0, S, batch_size=8, student="relu", theory="finite-batch")
     with pytest.raises(ValueError, match="batch_size >= 4, got linear and 3"):
-        bn_gen_error(2.0, S, batch_size=3, theory="replica")
+        bn_gen_error(2.0, S, batch_size=3, theory="finite-batch")
     with pytest.raises(ValueError, match="theory must be one of"):
         bn_gen_error(2.0, S, batch_size=8, theory="expanded")
 
@@ -116,7 +116,7 @@ def test_bn_equilibrium_replica_refuses_what_it_does_not_cover():
 def test_bn_equilibrium_replica_reports_missing_convergence(monkeypatch):
     monkeypatch.setattr(finite_batch, "_MAX_OUTER", 2)
     with pytest.warns(ConvergenceWarning, match="1 of 2 points did not converge"):
-        found = bn_equilibrium([0.5, 2.0], S, batch_size=8, theory="replica")
+        found = bn_equilibrium([0.5, 2.0], S, batch_size=8, theory="finite-batch")
     assert np.isfinite(found.gen_error[0])
     assert np.isnan(found.gen_error[1])
     assert list(found.status) == [Status.CONVERGED, Status.MAX_ITERATIONS]

@@ -101,7 +101,8 @@ def test_plot_curve_bad_input_leaves_the_axes_alone():
         ([0.5, 1.0], [], {}),
         ([0.5, 1.0], [[1.0]], {}),
         ([0.5, 1.0], [0.0, 1.0], {"label": "two"}),
-        ([0.5, 1.0], 0.25, {"student": "tanh"}),
+        ([0.5, 1.0], 0.25, {"student": "gelu"}),
+        ([0.5, 1.0], 0.25, {"student": "tanh", "theory": "published"}),
         ([0.5, 1.0], 0.25, {"theory": "exact"}),
     ):
         with pytest.raises(ValueError, match=r"alpha|S |label|student|theory"):
@@ -132,7 +133,7 @@ CALLS = {
     "ten curves": {"S": 0.25, "zeta": np.linspace(0, 1, 10)},
     "long title": {"S": 0.123456, "zeta": 0.1234567, "student": replica.LeakyReLU(0.123456)},
     "long title, published": {"S": 0.123456, "zeta": 0.1234567, "theory": "published"},
-    "batch norm": {"S": 0.25, "student": LEAKY, "theory": "batch_norm", "batch_size": 1024},
+    "any student": {"S": 0.25, "zeta": [0.1, 1.0], "student": ["relu", "erf", np.tanh]},
     "thirty decays": {"S": 0.25, "zeta": np.geomspace(1e-3, 1, 30)},
     "decays from zero": {
         "S": 0.25,
@@ -308,16 +309,6 @@ def test_norm_of_the_color_bar_follows_the_values(values, scale):
 
 
 # --- arguments ------------------------------------------------------------------------------------
-
-
-def test_plot_curve_passes_the_batch_size_on():
-    ax = plotting.plot_curve(ALPHA, 0.25, theory="batch_norm", batch_size=32)
-    (line,) = curves_of(ax)
-    expected = replica.gen_error(ALPHA, 0.25, theory="batch_norm", batch_size=32)
-    np.testing.assert_array_equal(line.get_ydata(), np.where(np.isinf(expected), np.nan, expected))
-    assert ax.get_title(loc="left") == "linear student (batch norm, M = 32), S = 0.25, ζ = 0"
-    with pytest.raises(TypeError, match="batch_size"):
-        plotting.plot_curve(ALPHA, 0.25, batch_size=32)
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ DOORS = {
     ),
     "optimal_zeta": 'replica.optimal_zeta(LOADS, 0.25, student="relu")',
     "solve_output_penalty": 'replica.solve_output_penalty(LOADS, 0.25, 0.0, 1.0, student="relu")',
-    "bn_equilibrium": 'replica.bn_equilibrium(2.0, 0.25, batch_size=8, theory="replica")',
-    "bn_gen_error": 'replica.bn_gen_error(2.0, 0.25, batch_size=8, theory="replica")',
+    "bn_equilibrium": 'replica.bn_equilibrium(2.0, 0.25, batch_size=8, theory="finite-batch")',
+    "bn_gen_error": 'replica.bn_gen_error(2.0, 0.25, batch_size=8, theory="finite-batch")',
     "plot_curve": 'replica.plot_curve(LOADS, 0.25, student="relu")',
     "dynamics.integrate": (
         'replica.dynamics.integrate("sgd", student="linear", t=[0.0, 1e6], **LEARN)'

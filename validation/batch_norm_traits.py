@@ -167,7 +167,7 @@ def along_and_turned(alpha: float, S: float, size: int, *, centered: bool) -> tu
     if alpha <= 1 or S == 0:
         return c, 1.0
     # A centered batch has M - 1 degrees of freedom; for its scale that is exact at the V itself.
-    bn = bn_equilibrium(alpha, S, batch_size=size - centered, theory="replica")
+    bn = bn_equilibrium(alpha, S, batch_size=size - centered, theory="finite-batch")
     length = float(bn.gamma) / float(solve_equilibrium(alpha, S, 0.0).gamma)
     turned = 1.0 / np.cos(float(bn.angle))
     return length / turned * c / bn.shrinkage, turned
@@ -339,7 +339,7 @@ def batch_sizes(setup: Setup, N: int, ax: Any) -> list[dict[str, Any]]:
             worse[pair] = rows[k + 1]["gen_error"] - rows[k]["gen_error"]
     M = (4, 5, 6, 8, 11, 16, 32, 64, 128)
     for i, alpha in enumerate((2.0, 3.0)):
-        exact = [bn_gen_error(alpha, S, batch_size=m, theory="replica") for m in M]
+        exact = [bn_gen_error(alpha, S, batch_size=m, theory="finite-batch") for m in M]
         theory = np.array(exact) - gen_error(alpha, S)
         style = {"color": "black", "linestyle": ("-", "--")[i], "marker": "none"}
         ax.plot(M, theory, label=f"linear theory, α = {alpha:g}", **style)

@@ -267,7 +267,8 @@ def run(setup: Setup) -> list[Claim]:
             points=tuple(
                 m.point(
                     f"alpha = {a:g}",
-                    bn_gen_error(a, S, batch_size=BATCH_SIZE, theory="replica") - gen_error(a, S),
+                    bn_gen_error(a, S, batch_size=BATCH_SIZE, theory="finite-batch")
+                    - gen_error(a, S),
                 )
                 for a, m in zip(CONVERGED_EPOCHS, converged, strict=True)
             ),

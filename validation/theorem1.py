@@ -153,7 +153,7 @@ def run(setup: Setup) -> list[Claim]:
                          seed=setup.seed)  # fmt: skip
         for m, row in zip(BATCH_SIZES, rows, strict=True):
             theory = gamma_decay_strength(
-                m, student=student, loss=loss, variance_only=noise == "std", exact=True,
+                m, student=student, loss=loss, noise=noise, exact=True,
                 mean_subtracted=noise == "both",
             )  # fmt: skip
             where = f"{student}, {noise}, {loss}, M = {m}"

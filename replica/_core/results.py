@@ -65,16 +65,20 @@ class Result:
     if TYPE_CHECKING:
         status: Any
 
+    def _codes(self) -> NDArray[Any]:
+        """The status of every element; what evaluates a formula has no field and has converged."""
+        return np.asarray(getattr(self, "status", Status.CONVERGED))
+
     @property
     def converged(self) -> Any:
         """Whether each element converged, in the shape of `status`."""
-        found = np.asarray(self.status) == Status.CONVERGED
+        found = self._codes() == Status.CONVERGED
         return bool(found) if found.ndim == 0 else found
 
     @property
     def messages(self) -> Any:
         """The status of every element in words, in the shape of `status`."""
-        codes = np.asarray(self.status)
+        codes = self._codes()
         text = np.empty(codes.shape, dtype=object)
         for index in np.ndindex(codes.shape):
             text[index] = Status(int(codes[index])).message
@@ -194,7 +198,7 @@ class Result:
         along = over_axes[-1]
         band = None
         if "run" in axes:
-            kept = np.asarray(self.status) != Status.DIVERGENT
+            kept = self._codes() != Status.DIVERGENT
             values = np.compress(kept, np.moveaxis(values, axes.index("run"), -1), axis=-1)
             count = values.shape[-1]
             if count > 1:
@@ -264,12 +268,9 @@ class Result:
 
     def _grid(self) -> tuple[tuple[str, ...], dict[str, Any]]:
         """The names of the axes of the grid, and the values along those that have any."""
-        arguments = [
-            (name, value)
-            for name, axes, value in self._columns()
-            if axes == (...,) and name in self._problem
-        ]
-        dimensions = arguments[0][1].ndim if arguments else np.ndim(self.status)
+        on_grid = {name: value for name, axes, value in self._columns() if axes == (...,)}
+        arguments = [(name, value) for name, value in on_grid.items() if name in self._problem]
+        dimensions = max((value.ndim for value in on_grid.values()), default=0)
         names = [f"axis_{k}" for k in range(dimensions)]
         coordinates: dict[str, Any] = {}
         varying = {name: _varies_along(value) for name, value in arguments}
@@ -295,7 +296,7 @@ def _varies_along(value: NDArray[Any]) -> set[int]:
 
 def _told(name: str, value: Any) -> Any:
     """A column of a table: the status by name, anything else as it is."""
-    return status_names(value) if name == "status" else np.asarray(value)
+    return np.asarray(status_names(value) if name == "status" else value)
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from replica._core.arguments import ArgumentError, choice, integer, real_array
-from replica._core.text import summary
+from replica._core.results import Result
 
 from ._prior import estimate_batch_prior, standardize
 
@@ -49,7 +49,7 @@ _BLOCK = 256  # samples whose layer Hessians are held at once
 
 
 @dataclass(frozen=True, repr=False)
-class DeepGammaDecay:
+class DeepGammaDecay(Result):
     """Decomposition of the loss of a batch-normalized perceptron; see `deep_gamma_decay`.
 
     Attributes
@@ -69,6 +69,8 @@ class DeepGammaDecay:
         ``pn_loss + sum of remainder + penalty``.
     """
 
+    _problem = ("batch_size", "hessian")
+
     batch_size: int
     hessian: str
     zeta: tuple[Array, ...]
@@ -79,9 +81,6 @@ class DeepGammaDecay:
     pn_loss: float
     penalty: float
     total: float
-
-    def __repr__(self) -> str:
-        return summary(self, "DeepGammaDecay")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +18,7 @@ from replica._core.arguments import (
     real_array,
     real_scalar,
 )
-from replica._core.text import summary
+from replica._core.results import Result
 from replica.students import as_student
 
 from ._prior import batch_prior, chi_moment, estimate_batch_prior, standardize
@@ -132,7 +132,7 @@ def as_glm(activation: Any, *, sharpness: float = 1.0) -> GLM:
 
 
 @dataclass(frozen=True, repr=False)
-class GammaDecay:
+class GammaDecay(Result):
     """The decomposition of the batch-normalized loss of one neuron; see `gamma_decay`.
 
     Attributes
@@ -158,6 +158,8 @@ class GammaDecay:
         What a real batch, which contains the sample it normalizes, adds to `total` at order 1/M.
     """
 
+    _problem = ("batch_size", "gamma", "beta")
+
     batch_size: int
     gamma: float
     beta: float
@@ -172,9 +174,6 @@ class GammaDecay:
     remainder: float | None
     total: float | None
     real_batch: float | None
-
-    def __repr__(self) -> str:
-        return summary(self, "GammaDecay")
 
 
 def gamma_decay(
@@ -320,9 +319,8 @@ def gamma_decay_strength(
     batch_size: ArrayLike,
     *,
     student: Any = "linear",
-    mean_only: bool = False,
-    variance_only: bool = False,
-    loss: str = "squared",
+    noise: Literal["both", "mean", "std"] = "both",
+    loss: Literal["squared", "half-squared"] = "squared",
     exact: bool = False,
     mean_subtracted: bool = True,
 ) -> Any:
@@ -334,9 +332,9 @@ def gamma_decay_strength(
         M >= 2; with `exact` and the noise of sigma_B, M >= 4 (3 without mean subtraction).
     student : {"linear", "relu"} or LeakyReLU
         Activation g.
-    mean_only, variance_only : bool
-        Keep only the noise of mu_B, or only that of sigma_B; both parts by default. The
-        teacher-student problem of section 4 has sigma_B only.
+    noise : {"both", "mean", "std"}
+        The noise of mu_B, that of sigma_B, or both. The teacher-student problem of section 4 has
+        that of sigma_B only.
     loss : {"squared", "half-squared"}
         Convention of the mean loss to which zeta gamma^2 is added: mean_j (y_j - g)^2, as in
         section 4 of the paper, or half of it, as in appendix C.3.
@@ -371,7 +369,7 @@ def gamma_decay_strength(
 
     Examples
     --------
-    >>> gamma_decay_strength(16, student="relu", variance_only=True) == 1 / 64
+    >>> gamma_decay_strength(16, student="relu", noise="std") == 1 / 64
     True
     >>> round(32 * gamma_decay_strength(32, loss="half-squared", exact=True), 4)
     0.8809
@@ -379,14 +377,13 @@ def gamma_decay_strength(
     a = as_student(student).slope
     size = batch_sizes(batch_size)
     k = 0.5 * (1 + a**2)
-    if mean_only and variance_only:
-        raise ArgumentError("mean_only and variance_only exclude each other: choose at most one")
-    m = 0.0 * size if variance_only else 1 / np.sqrt(size)  # deviation of mu_B/sigma_P
+    choice("noise", noise, ("both", "mean", "std"))
+    m = 0.0 * size if noise == "std" else 1 / np.sqrt(size)  # deviation of mu_B/sigma_P
     if not exact:
-        zeta = k * (0.5 * m**2 + (0.0 if mean_only else 0.25 / size))
+        zeta = k * (0.5 * m**2 + (0.0 if noise == "mean" else 0.25 / size))
     else:
         first = second = np.ones_like(size)
-        if not mean_only:
+        if noise != "mean":
             dof = size - bool(mean_subtracted)
             if (dof <= 2).any():
                 raise ArgumentError(

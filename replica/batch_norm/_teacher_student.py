@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from replica._core.arguments import ArgumentError, broadcast, choice, integer, real_array
+from replica._core.results import Result
 from replica._core.status import Status, warn_not_converged
-from replica._core.text import summary
 from replica.equilibrium._solve import solve_equilibrium
 from replica.students import LeakyReLU, as_student, error_of_overlaps
 
@@ -98,14 +98,16 @@ def output_penalty_strength(batch_size: ArrayLike) -> Any:
 
 
 @dataclass(frozen=True, repr=False)
-class BatchNormEquilibrium:
+class BatchNormEquilibrium(Result):
     """Student trained with batch normalization to convergence; see `bn_equilibrium`.
 
     Attributes
     ----------
-    alpha, S : ndarray
+    student : LeakyReLU
+    theory, statistics : str
     batch_size : int
-    student, statistics : str
+    alpha, S : ndarray
+        The problem.
     gamma, R : ndarray
         Length and teacher overlap of the effective weights gamma w/sigma used at test time.
     gen_error : ndarray
@@ -115,26 +117,24 @@ class BatchNormEquilibrium:
     angle : ndarray
         Angle to the unregularized solution on the same data, in radians, to order 1/M (linear
         student) or at any M; 0 for the other students, whose theory neglects it.
-    theory : str
     status : ndarray of int8
         `Status` of each element.
     """
 
+    _problem = ("student", "theory", "statistics", "batch_size", "alpha", "S")
+
+    student: LeakyReLU
+    theory: str
+    statistics: str
+    batch_size: int
     alpha: NDArray[np.float64]
     S: NDArray[np.float64]
-    batch_size: int
-    student: str
-    statistics: str
     gamma: NDArray[np.float64]
     R: NDArray[np.float64]
     gen_error: NDArray[np.float64]
     shrinkage: float
     angle: NDArray[np.float64]
-    theory: str
     status: NDArray[np.int8]
-
-    def __repr__(self) -> str:
-        return summary(self, "BatchNormEquilibrium")
 
 
 def bn_equilibrium(
@@ -158,7 +158,7 @@ def bn_equilibrium(
     statistics : {"training", "population"}
         Which sigma normalizes at test time: the root mean square of w.x over the training set (what
         a running average of the variance estimates) or over the population, |w|/sqrt(N).
-    theory : {"expansion", "replica"}
+    theory : {"expansion", "finite-batch"}
         To order 1/M^2, in closed form, or at any M >= 4, in about a second a point above
         alpha = 1; the latter for the linear student only.
 
@@ -171,12 +171,12 @@ def bn_equilibrium(
     Raises
     ------
     TypeError, ValueError
-        For parameters out of range, and for "replica" with another student or M < 4.
+        For parameters out of range, and for "finite-batch" with another student or M < 4.
 
     Warns
     -----
     ConvergenceWarning
-        If elements of the replica theory did not converge; they are NaN.
+        If elements of the finite-batch theory did not converge; they are NaN.
 
     Notes
     -----
@@ -197,11 +197,12 @@ def bn_equilibrium(
     in a direction orthogonal to teacher and W_LS. gen_error is then right to order 1/M^2, for
     M (alpha - 1) >> 1.
 
-    Replica. The mean correlation in batches is a functional of the law of (W.x, y) on the training
-    set; its derivative is a loss of single samples that depends on its own minimum. Solved by
-    replica-symmetric M-estimation at every M, without expansion; batches are independent draws.
-    That loss is not convex. At small M the best output jumps for some labels (26 % of them at
-    alpha = 2, M = 4, 0.8 % at M = 8, none at M = 32), and replica symmetry is an approximation.
+    Finite batch. The mean correlation in batches is a functional of the law of (W.x, y) on the
+    training set; its derivative is a loss of single samples that depends on its own minimum.
+    Solved by replica-symmetric M-estimation at every M, without expansion; batches are
+    independent draws. That loss is not convex. At small M the best output jumps for some labels
+    (26 % of them at alpha = 2, M = 4, 0.8 % at M = 8, none at M = 32), and replica symmetry is
+    an approximation.
     Numerical accuracy 1e-8 for M >= 6 and 1e-5 at M = 4.
 
     Leaky and ReLU students. c_M times the zeta = 0 solution, i.e. the penalty of
@@ -215,16 +216,16 @@ def bn_equilibrium(
     >>> result = bn_equilibrium(2.0, 0.25, batch_size=32)
     >>> print(f"{result.gamma:.4f} {result.R:.4f} {result.gen_error:.4f}")
     1.1096 0.8942 0.2467
-    >>> result = bn_equilibrium(2.0, 0.25, batch_size=32, theory="replica")
+    >>> result = bn_equilibrium(2.0, 0.25, batch_size=32, theory="finite-batch")
     >>> print(f"{result.gamma:.4f} {result.R:.4f} {result.gen_error:.4f}")
     1.1096 0.8942 0.2467
     """
     student = as_student(student)
-    theory = choice("theory", theory, ("expansion", "replica"))
+    theory = choice("theory", theory, ("expansion", "finite-batch"))
     c = shrinkage(integer("batch_size", batch_size, low=2))
-    if theory == "replica" and (student.slope != 1.0 or batch_size < SMALLEST_BATCH):
+    if theory == "finite-batch" and (student.slope != 1.0 or batch_size < SMALLEST_BATCH):
         raise ArgumentError(
-            'theory="replica" needs the linear student and batch_size >= '
+            'theory="finite-batch" needs the linear student and batch_size >= '
             f"{SMALLEST_BATCH}, got {student.name} and {batch_size!r}"
         )
     statistics = choice("statistics", statistics, ("training", "population"))
@@ -246,7 +247,7 @@ def bn_equilibrium(
         gamma = c * np.sqrt(output) * (1 + gain)  # the loss gains by the turn, and gamma with it
     gamma, R, angle = np.array(gamma), np.array(R / turned), np.array(np.arctan(tangent))
     status = np.where(np.isinf(gamma), Status.DIVERGENT, Status.CONVERGED).astype(np.int8)
-    if theory == "replica" and np.any(turns):
+    if theory == "finite-batch" and np.any(turns):
         for index in np.argwhere(turns):
             i = tuple(index)
             found = solve_finite_batch(float(alpha[i]), float(S[i]), int(batch_size))
@@ -258,7 +259,7 @@ def bn_equilibrium(
         alpha=alpha,
         S=S,
         batch_size=int(batch_size),
-        student=student.name,
+        student=student,
         statistics=statistics,
         gamma=gamma,
         R=R,
@@ -330,13 +331,14 @@ def _ridgeless(
 
 
 @dataclass(frozen=True, repr=False)
-class OutputPenaltyEquilibrium:
+class OutputPenaltyEquilibrium(Result):
     """Saddle point with the penalty on the training-set output; see `solve_output_penalty`.
 
     Attributes
     ----------
+    student : LeakyReLU
     alpha, S, zeta, penalty : ndarray
-    student : str
+        The problem.
     gamma, R, chi : ndarray
         Order parameters.
     gen_error, energy : ndarray
@@ -345,20 +347,19 @@ class OutputPenaltyEquilibrium:
         `Status` of the underlying solution.
     """
 
+    _problem = ("student", "alpha", "S", "zeta", "penalty")
+
+    student: LeakyReLU
     alpha: NDArray[np.float64]
     S: NDArray[np.float64]
     zeta: NDArray[np.float64]
     penalty: NDArray[np.float64]
-    student: str
     gamma: NDArray[np.float64]
     R: NDArray[np.float64]
     chi: NDArray[np.float64]
     gen_error: NDArray[np.float64]
     energy: NDArray[np.float64]
     status: NDArray[np.int8]
-
-    def __repr__(self) -> str:
-        return summary(self, "OutputPenaltyEquilibrium")
 
 
 def solve_output_penalty(
@@ -423,7 +424,7 @@ def solve_output_penalty(
         S=S,
         zeta=zeta,
         penalty=penalty,
-        student=student.name,
+        student=student,
         gamma=gamma,
         R=R,
         chi=plain.chi / scale,
