@@ -144,10 +144,10 @@ def bench_online() -> None:
 
     def seconds_per_step(engine: str, N: int, n_steps: int) -> float:
         options = {
-            "N": N, "engine": engine, "normalizer": "bn", "batch_size": M, "n_records": 1,
-            "t_max": n_steps * M / N, "n_threads": 1, "progress": False,
+            "N": N, "engine": engine, "normalizer": "bn", "batch_size": M,
+            "t": [n_steps * M / N], "n_threads": 1, "progress": False,
         }  # fmt: skip
-        return best_of(lambda: simulate_online(0.25, **options), 3) / n_steps
+        return best_of(lambda: simulate_online(S=0.25, **options), 3) / n_steps
 
     direct = seconds_per_step("direct", N, 200)
     chain = seconds_per_step("chain", N, 100_000)

@@ -594,7 +594,7 @@ OPTIONS = {
         "--log",
     ),
     "simulate": (
-        "--alpha --S --zeta --batch-size --learning-rate --t-max --momentum --dropout --tolerance "
+        "--alpha --S --zeta --batch-size --learning-rate -t --momentum --dropout --tolerance "
         "--n-runs --seed",
         "--student --normalizer --schedule --engine --dtype",
         "--online --anneal",
@@ -619,7 +619,7 @@ def random_line(rng: random.Random) -> list[str]:
     numbers, words, flags = (group.split() for group in OPTIONS[command])
     line = USUAL[command].split()
     if command == "simulate":
-        line += rng.choice((["--alpha", "2"], [], ["--online", "--t-max", "1"]))
+        line += rng.choice((["--alpha", "2"], [], ["--online", "-t", "1"]))
         line = [word for word in line if "--online" not in line or word not in ("--epochs", "2")]
     for _ in range(rng.randrange(4)):
         kind = rng.randrange(8)

@@ -57,7 +57,7 @@ def test_simulate_writes_the_course_of_training(run, tmp_path):
 
 
 def test_simulate_online_and_picture(run, tmp_path):
-    code, out, _ = run("simulate", "--online", "--S", "0", "--N", "1e3", "--t-max", "1")
+    code, out, _ = run("simulate", "--online", "--S", "0", "--N", "1e3", "-t", "1")
     assert code == 0
     assert out.startswith("OnlineRun(linear, none")
     code, _, _ = run("simulate", *SMALL, "-o", tmp_path / "run.png")
@@ -69,7 +69,7 @@ def test_simulate_online_and_picture(run, tmp_path):
     ("argv", "word"),
     [
         (["--S", "0.25"], "--alpha"),
-        (["--alpha", "1", "--S", "0.25", "--t-max", "3"], "--t-max goes with --online"),
+        (["--alpha", "1", "--S", "0.25", "-t", "3"], "-t goes with --online"),
         (["--online", "--S", "0.25", "--epochs", "3"], "--epochs goes without --online"),
         (["--alpha", "1", "--S", "-1"], "S must lie in"),
         (["--alpha", "1", "--S", "0", "--engine", "gpu"], "engine must be one of"),

@@ -42,14 +42,14 @@ def in_law(a, b):
 
 
 def both_engines(N=64, n_runs=2000, **options):
-    start = {"L": 0.8, "R": 0.3} | ({"gamma": 0.5} if options["normalizer"] != "none" else {})
+    start = {"L0": 0.8, "R0": 0.3} | ({"gamma0": 0.5} if options["normalizer"] != "none" else {})
     common = {
-        "N": N, "zeta": 0.1, "t_max": 2.0, "n_runs": n_runs, "n_records": 2, "progress": False,
+        "N": N, "zeta": 0.1, "t": [0.0, 1.0, 2.0], "n_runs": n_runs, "progress": False,
         "n_threads": 1,
     }  # fmt: skip
     return (
-        simulate_online(0.25, engine="direct", seed=1, **common, **start, **options),
-        simulate_online(0.25, engine="chain", seed=2, **common, **start, **options),
+        simulate_online(S=0.25, engine="direct", seed=1, **common, **start, **options),
+        simulate_online(S=0.25, engine="chain", seed=2, **common, **start, **options),
     )
 
 
@@ -94,8 +94,8 @@ def test_chain_with_one_degree_of_freedom_too_many_or_too_few_is_caught(monkeypa
 
 def test_simulate_online_pn_is_wn():
     options = {"batch_size": 2, "zeta": 0.1, "progress": False}
-    pn = simulate_online(0.25, normalizer="pn", **options)
-    wn = simulate_online(0.25, normalizer="wn", **options)
+    pn = simulate_online(S=0.25, normalizer="pn", **options)
+    wn = simulate_online(S=0.25, normalizer="wn", **options)
     assert np.array_equal(pn.R, wn.R)
 
 
@@ -130,10 +130,10 @@ def linear_ode(normalizer, S, eta, zeta, state, t_max, n=4000):
 @pytest.mark.parametrize("normalizer", ["none", "wn"])
 def test_chain_meets_the_learning_dynamics_at_large_n(normalizer):
     N, n_runs = 20_000, 8
-    gamma = {"gamma": 0.5} if normalizer == "wn" else {}
+    gamma = {"gamma0": 0.5} if normalizer == "wn" else {}
     run = simulate_online(
-        0.25, N=N, student="linear", normalizer=normalizer, zeta=0.1, learning_rate=0.5,
-        t_max=3.0, R=0.2, L=0.5, n_runs=n_runs, progress=False, **gamma,
+        S=0.25, N=N, student="linear", normalizer=normalizer, zeta=0.1, learning_rate=0.5,
+        t=3.0, R0=0.2, L0=0.5, n_runs=n_runs, progress=False, **gamma,
     )  # fmt: skip
     exact = linear_ode(normalizer, 0.25, 0.5, 0.1, (0.5, 0.2, 0.5), 3.0)
     for name, value in zip(("gamma", "R", "L"), exact, strict=True):
@@ -145,18 +145,14 @@ def test_chain_meets_the_learning_dynamics_at_large_n(normalizer):
 def test_chain_fluctuations_shrink_with_the_square_root_of_n():
     spread = []
     for N in (100, 10_000):
-        run = simulate_online(
-            0.25, N=N, t_max=1.0, n_runs=200, L=0.5, R=0.2, n_records=1, progress=False
-        )
+        run = simulate_online(S=0.25, N=N, t=[1.0], n_runs=200, L0=0.5, R0=0.2, progress=False)
         spread.append(run.R[-1].std())
     assert spread[0] / spread[1] == pytest.approx(10.0, rel=0.25)
 
 
 def test_chain_keeps_one_minus_r_to_full_precision():
     # Without noise a linear student converges on its teacher; 1 - R^2 falls far below 2^-53.
-    run = simulate_online(
-        0.0, N=50, student="linear", learning_rate=0.5, t_max=60.0, n_records=60, progress=False
-    )
+    run = simulate_online(N=50, student="linear", learning_rate=0.5, t=60.0, progress=False)
     assert run.R[-1, 0] == 1.0
     assert run.gen_error[-1, 0] < 1e-12
     walker = _Chain(np.random.SeedSequence(1), 0.0, 50, 1, NORMALIZERS["none"], 1.0, 1.0, 0.5, 0.0)
@@ -168,8 +164,8 @@ def test_chain_keeps_one_minus_r_to_full_precision():
 def test_simulate_online_starts_where_asked():
     for engine in ("chain", "direct"):
         run = simulate_online(
-            0.0, N=300, engine=engine, normalizer="bn", batch_size=4, gamma=0.7, R=-0.4, L=2.0,
-            t_max=0.1, progress=False,
+            N=300, engine=engine, normalizer="bn", batch_size=4, gamma0=0.7, R0=-0.4, L0=2.0,
+            t=0.1, progress=False,
         )  # fmt: skip
         start = (run.gamma[0, 0], run.R[0, 0], run.L[0, 0])
         assert start == pytest.approx((0.7, -0.4, 2.0), rel=1e-12)
@@ -183,17 +179,17 @@ def test_simulate_online_starts_where_asked():
 @pytest.mark.parametrize("engine", ["chain", "direct"])
 def test_simulate_online_depends_on_the_seed_only(engine):
     options = {"N": 60, "engine": engine, "n_runs": 6, "normalizer": "bn", "batch_size": 4}
-    one = simulate_online(0.25, n_threads=1, seed=3, progress=False, **options)
-    two = simulate_online(0.25, n_threads=3, seed=3, progress=False, **options)
-    other = simulate_online(0.25, n_threads=1, seed=4, progress=False, **options)
+    one = simulate_online(S=0.25, n_threads=1, seed=3, progress=False, **options)
+    two = simulate_online(S=0.25, n_threads=3, seed=3, progress=False, **options)
+    other = simulate_online(S=0.25, n_threads=1, seed=4, progress=False, **options)
     assert np.array_equal(one.R, two.R)
     assert not np.array_equal(one.R, other.R)
     assert len(np.unique(one.R[-1])) == 6
 
 
 def test_chain_result_does_not_depend_on_the_records():
-    coarse = simulate_online(0.25, N=40, t_max=3.0, n_records=1, progress=False)
-    fine = simulate_online(0.25, N=40, t_max=3.0, n_records=30, progress=False)
+    coarse = simulate_online(S=0.25, N=40, t=[3.0], progress=False)
+    fine = simulate_online(S=0.25, N=40, t=np.linspace(0, 3, 31), progress=False)
     assert coarse.R[-1, 0] == pytest.approx(fine.R[-1, 0], rel=1e-12)
 
 
@@ -201,7 +197,7 @@ def test_chain_result_does_not_depend_on_the_records():
 def test_simulate_online_marks_divergence(engine):
     with pytest.warns(ConvergenceWarning, match="1 of 1 runs diverged") as caught:
         run = simulate_online(
-            0.25, N=50, student="linear", learning_rate=4.0, t_max=100.0, engine=engine,
+            S=0.25, N=50, student="linear", learning_rate=4.0, t=100.0, engine=engine,
             progress=False,
         )  # fmt: skip
     assert [warning.filename for warning in caught] == [__file__]
@@ -216,30 +212,27 @@ def test_simulate_online_marks_divergence(engine):
 
 def test_chain_takes_any_n():
     # The work is the number of steps; a step that allocated by N would need terabytes here.
-    run = simulate_online(
-        0.0, N=10**12, normalizer="wn", batch_size=32, t_max=32e-9, n_records=1, progress=False
-    )
+    run = simulate_online(N=10**12, normalizer="wn", batch_size=32, t=[32e-9], progress=False)
     assert run.t[-1] == pytest.approx(32e-9)
 
 
 @pytest.mark.parametrize("engine", ["chain", "direct"])
 @pytest.mark.parametrize("normalizer", NORMALIZERS)
 def test_online_run_knows_its_problem(engine, normalizer):
-    start = {"L": 0.7, "R": 0.1} | ({"gamma": 0.6} if normalizer != "none" else {})
+    start = {"L0": 0.7, "R0": 0.1} | ({"gamma0": 0.6} if normalizer != "none" else {})
     run = simulate_online(
-        0.25, N=30, student="relu", teacher=LeakyReLU(0.4), normalizer=normalizer, zeta=0.1,
-        batch_size=3, learning_rate=0.3, t_max=1.0, engine=engine, n_runs=2, seed=4, n_records=3,
+        S=0.25, N=30, student="relu", teacher=LeakyReLU(0.4), normalizer=normalizer, zeta=0.1,
+        batch_size=3, learning_rate=0.3, t=[0.1, 0.35, 1.0], engine=engine, n_runs=2, seed=4,
         **start,
     )  # fmt: skip
     names = set(inspect.signature(simulate_online).parameters) - {"progress", "n_threads"}
-    start_of = {"gamma": "gamma0", "R": "R0", "L": "L0"}
-    again = simulate_online(**{name: getattr(run, start_of.get(name, name)) for name in names})
+    again = simulate_online(**{name: getattr(run, name) for name in names})
     for name in ("t", *OBSERVED):
         assert np.allclose(getattr(again, name), getattr(run, name), rtol=1e-12, atol=0)
 
 
 def test_online_run_final_and_plot():
-    run = simulate_online(0.0, N=30, n_runs=3, progress=False)
+    run = simulate_online(N=30, n_runs=3, progress=False)
     assert run.final()["R"] == run.mean("R")[-1]
     ax = run.plot("gen_error")
     assert np.array_equal(ax.lines[0].get_ydata(), run.mean("gen_error"))
@@ -256,17 +249,18 @@ def test_online_run_final_and_plot():
         ({"normalizer": "ln"}, "normalizer must be one of"),
         ({"normalizer": "bn"}, "batch_size must be an integer >= 2, got 1"),
         ({"learning_rate": 0.0}, "learning_rate must lie in"),
-        ({"R": 1.5}, "R must lie in"),
-        ({"L": 0.0, "normalizer": "wn"}, "L must lie in"),
-        ({"gamma": 0.3}, "gamma is L without a normalizer"),
+        ({"R0": 1.5}, "R0 must lie in"),
+        ({"L0": 0.0, "normalizer": "wn"}, "L0 must lie in"),
+        ({"gamma0": 0.3}, "gamma0 must be L0 without a normalizer"),
         ({"teacher": "tanh"}, "teacher must be"),
-        ({"t_max": -1.0}, "t_max must lie in"),
-        ({"n_records": 0}, "n_records must be an integer >= 1"),
+        ({"t": -1.0}, "t must lie in"),
+        ({"t": []}, "t must be a number or a non-empty 1-D array"),
+        ({"t": [1.0, 1.0]}, "t must increase by at least a step, 0.001, .* 1 before 1"),
         ({"n_runs": 10**12}, "n_runs must be an integer >= 1.* <= 1000000"),
         ({"n_threads": 0}, "n_threads must be an integer >= 1"),
         ({"N": 10**30}, "N must be an integer <= 1000000000000000000"),
-        ({"t_max": 1e20}, "t_max must give at most 1e\\+12 steps"),
-        ({"L": 1e300}, "L must lie in"),
+        ({"t": 1e20}, "t must give at most 1e\\+12 steps"),
+        ({"L0": 1e300}, "L0 must lie in"),
         ({"S": 1e200}, "S must lie in"),
     ],
 )
@@ -278,7 +272,7 @@ def test_simulate_online_refuses_bad_input(bad, message):
 def test_simulate_online_predicts_its_memory(monkeypatch):
     monkeypatch.setattr(data_module, "available_memory", lambda: 10**6)
     with pytest.raises(MemoryError, match="direct engine with N = 100000"):
-        simulate_online(0.0, N=100_000, engine="direct")
+        simulate_online(N=100_000, engine="direct")
     with pytest.raises(MemoryError, match=r"chain engine with .* M = 100000, .* batch_size"):
-        simulate_online(0.0, N=10**6, batch_size=100_000)
-    assert simulate_online(0.0, N=100_000, t_max=1e-3, progress=False).n_runs == 1
+        simulate_online(N=10**6, batch_size=100_000)
+    assert simulate_online(N=100_000, t=1e-3, progress=False).n_runs == 1

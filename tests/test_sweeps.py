@@ -133,12 +133,12 @@ def test_sweep_of_simulations_stores_final_states(store):
     table = sweep(
         simulate_online,
         {"student": [LeakyReLU(0.2), "relu"], "learning_rate": [0.3, 0.5]},
-        fixed={"S": 0.25, "N": 50, "t_max": 1.0, "n_runs": 3, "progress": False},
+        fixed={"S": 0.25, "N": 50, "t": 1.0, "n_runs": 3, "progress": False},
         store=store,
         progress=False,
     )
     run = simulate_online(
-        0.25, student="relu", learning_rate=0.5, N=50, t_max=1.0, n_runs=3, progress=False
+        S=0.25, student="relu", learning_rate=0.5, N=50, t=1.0, n_runs=3, progress=False
     )
     assert table["gen_error"][-1] == run.final()["gen_error"]
     assert np.isfinite(table["gen_error_se"]).all()
@@ -146,7 +146,7 @@ def test_sweep_of_simulations_stores_final_states(store):
 
 @pytest.mark.filterwarnings("ignore::replica.ConvergenceWarning")
 def test_sweep_marks_diverged_runs(store):
-    options = {"S": 0.25, "N": 50, "student": "linear", "t_max": 60.0, "progress": False}
+    options = {"S": 0.25, "N": 50, "student": "linear", "t": 60.0, "progress": False}
     table = sweep(
         simulate_online, {"learning_rate": [0.5, 4.0]}, fixed=options, store=store, progress=False
     )

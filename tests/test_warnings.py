@@ -12,7 +12,7 @@ from replica.batch_norm import _finite_batch as finite_batch
 
 LOADS = [1.0, 2.0]
 LEARN = {"gamma0": 1.0, "R0": 0.1, "L0": 1.0, "learning_rate": 2.1}
-ONLINE = {"N": 50, "student": "linear", "learning_rate": 4.0, "t_max": 100.0, "progress": False}
+ONLINE = {"N": 50, "student": "linear", "learning_rate": 4.0, "t": 100.0, "progress": False}
 TRAIN = {"N": 40, "batch_size": 40, "learning_rate": 5.0, "epochs": 60, "record": 1}
 
 
@@ -39,7 +39,7 @@ DOORS = {
     "dynamics.fixed_point": (
         'replica.dynamics.fixed_point("sgd", student="linear", learning_rate=2.5, S=0.3)'
     ),
-    "simulate_online": "replica.simulate_online(0.25, **ONLINE)",
+    "simulate_online": "replica.simulate_online(S=0.25, **ONLINE)",
     "simulate_training": "replica.simulate_training(1.0, 0.25, progress=False, **TRAIN)",
     "sweep": 'replica.sweep(broken, {"alpha": LOADS}, store=store, progress=False, retries=0)',
 }

@@ -28,7 +28,7 @@ examples:
   replica simulate --alpha 2 --S 0.25 --zeta 1/64 --N 1000 --epochs 50 --n-runs 4
   replica simulate --alpha 2 --S 0.25 --student relu --normalizer bn-var --batch-size 16 -o run.png
   replica simulate --alpha 1.5 --S 0.25 --student relu --engine matrix-free --N 1e6 --dtype float32
-  replica simulate --online --S 0.25 --student relu --normalizer wn --N 1e6 --t-max 20 -o run.csv
+  replica simulate --online --S 0.25 --student relu --normalizer wn --N 1e6 -t 20 -o run.csv
 """
 
 _SWEEP_EPILOG = """\
@@ -97,7 +97,12 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     add("--learning-rate", type=arg.number, help="(default: 0.1; online: 0.5)")
     add("--schedule", choices=("constant", "step", "cosine"), help="of the rate, over the epochs")
     add("--epochs", type=arg.positive_integer, help="passes over the set (default: 100)")
-    add("--t-max", type=arg.number, help="online: samples per weight to train for (default: 10)")
+    add(
+        "-t",
+        type=arg.number,
+        metavar="T",
+        help="online: samples per weight to train for (default: 10)",
+    )
     add("--momentum", type=arg.number, help="heavy-ball coefficient in [0, 1)")
     add("--dropout", type=arg.number, help="probability that an output is dropped")
     add("--anneal", action="store_true", default=None, help="anneal the kink of the activation")
@@ -161,10 +166,10 @@ def _run_simulate(arguments: Namespace) -> None:
     both = ("N", "batch_size", "learning_rate", "engine")
     training = ("alpha", "schedule", "epochs", "momentum", "dropout", "anneal", "tolerance")
     training += ("dtype",)
-    here, elsewhere = (("t_max",), training) if arguments.online else (training, ("t_max",))
+    here, elsewhere = (("t",), training) if arguments.online else (training, ("t",))
     for name in elsewhere:
         if getattr(arguments, name) is not None:
-            option = "--" + name.replace("_", "-")
+            option = "-t" if name == "t" else "--" + name.replace("_", "-")
             raise arg.UsageError(
                 f"{option} goes {'without' if arguments.online else 'with'} --online"
             )

@@ -10,12 +10,12 @@ import math
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from replica._core.arguments import ArgumentError, choice, integer, real_scalar
+from replica._core.arguments import ArgumentError, choice, integer, real_array, real_scalar
 from replica.students import LeakyReLU, as_student
 
 from . import _kernels as kernels
@@ -27,6 +27,7 @@ from ._settings import (
     MAX_SIZE,
     MAX_VARIANCE,
     NORMALIZERS,
+    Normalizer,
     warn_of_divergence,
 )
 
@@ -35,6 +36,7 @@ __all__ = ["OnlineRun", "simulate_online"]
 # Random numbers are drawn in blocks of about this many: large enough to hide the call, small
 # enough for the cache.
 _BLOCK_NUMBERS = 1 << 16
+_RECORDS = 100  # intervals that are recorded if only the end is asked for
 # More than a day of the cheapest steps.
 _MAX_STEPS = 10**12
 
@@ -54,27 +56,24 @@ class OnlineRun(RunStatistics):
         "budget" (all steps done) or "diverged" (the records from there on are NaN).
     seconds : float
         Wall time.
-    S, N, student, teacher, normalizer, zeta, batch_size, learning_rate, t_max, engine, seed
+    student, teacher, normalizer, S, zeta, batch_size, learning_rate, gamma0, R0, L0, N, engine
+    seed
         The arguments of `simulate_online`, with their defaults filled in.
-    gamma0, R0, L0, n_records
-        Its `gamma`, `R` and `L`, and the number of recorded intervals.
     """
 
-    S: float
-    N: int
     student: LeakyReLU
     teacher: LeakyReLU
     normalizer: str
+    S: float
     zeta: float
     batch_size: int
     learning_rate: float
-    t_max: float
     gamma0: float
     R0: float
     L0: float
+    N: int
     engine: str
     seed: int
-    n_records: int
     t: NDArray[np.float64]
     gamma: NDArray[np.float64]
     R: NDArray[np.float64]
@@ -107,61 +106,63 @@ class OnlineRun(RunStatistics):
 
 
 def simulate_online(
-    S: float,
     *,
-    N: int = 1000,
     student: LeakyReLU | str = "relu",
     teacher: LeakyReLU | str | None = None,
-    normalizer: str = "none",
+    normalizer: Normalizer = "none",
+    S: float = 0.0,
     zeta: float = 0.0,
     batch_size: int = 1,
     learning_rate: float = 0.5,
-    t_max: float = 10.0,
-    gamma: float | None = None,
-    R: float = 0.0,
-    L: float = 1.0,
-    engine: str = "chain",
+    gamma0: float | None = None,
+    R0: float = 0.0,
+    L0: float = 1.0,
+    t: ArrayLike = 10.0,
+    N: int = 1000,
+    engine: Literal["chain", "direct"] = "chain",
     n_runs: int = 1,
     seed: int = 0,
-    n_records: int = 100,
     n_threads: int | None = None,
     progress: bool = True,
 ) -> OnlineRun:
     """Simulate online learning of g_t(w*.x) + s from fresh Gaussian samples (section 3).
 
-    One step sees `batch_size` = M fresh samples, follows the summed gradient with rate eta and
-    advances t by M/N. The decay is zeta per sample and weight: over dt = 1 gamma (without
-    normalizer: w) shrinks by the factor 1 - eta zeta, as in eq. (6).
+    One step sees `batch_size` = M fresh samples, follows the gradient of the sum of their losses
+    and takes M/N units of time. The arguments mean what they do in `replica.dynamics.integrate`,
+    which is the limit N -> infinity.
 
     Parameters
     ----------
-    S : float
-        Variance of the output noise.
-    N : int
-        Number of inputs, at least 3; the chain engine takes any.
     student : "linear", "relu" or LeakyReLU
         The student's activation.
     teacher : "linear", "relu" or LeakyReLU, optional
         The teacher's activation; by default the student's, as in section 3.
-    normalizer : str
+    normalizer : {"none", "wn", "pn", "bn", "bn-var", "bn-mean"}
         "none" (SGD), "wn", "pn" (population statistics; the same as "wn" here), or real batch
         statistics: "bn", "bn-var", "bn-mean".
+    S : float
+        Variance of the output noise.
     zeta : float
-        Decay of gamma, or of w without a normalizer.
+        Decay per sample: over dt = 1 gamma (without normalizer: w) shrinks by 1 - eta zeta, as in
+        eq. (6).
     batch_size : int
         Samples per step, at least 2 with batch statistics.
     learning_rate : float
-        eta > 0.
-    t_max : float
-        Samples per weight to train for.
-    gamma, R, L : float
-        Initial order parameters; `gamma` is 1 by default with a normalizer, and L without.
-    engine : "chain" or "direct"
+        eta > 0, of the sum over the batch of (1/2) (y - g(u))^2.
+    gamma0, R0, L0 : float
+        Start: output scale, overlap in [-1, 1], weight length |w|/sqrt(N). `gamma0` is 1 by
+        default, without a normalizer L0 and nothing else.
+    t : float or array_like, shape (n_records,)
+        Samples seen per weight. An array, >= 0 and increasing: when to record, each time rounded
+        to the next whole step. A number: the end, with 100 equal intervals recorded up to it
+        (fewer if there are fewer steps).
+    N : int
+        Number of inputs, at least 3; the chain engine takes any.
+    engine : {"chain", "direct"}
         Order parameters alone, or all N weights.
-    n_runs, seed, n_records, n_threads, progress
-        Independent runs; seed of everything; number of recorded intervals; threads (one per
-        processor by default, one in a worker thread or process; the result does not depend on
-        them); progress bar on a terminal.
+    n_runs, seed, n_threads, progress
+        Independent runs; seed of everything; threads (one per processor by default, one in a
+        worker thread or process; the result does not depend on them); progress bar on a terminal.
 
     Returns
     -------
@@ -185,8 +186,8 @@ def simulate_online(
 
     Examples
     --------
-    >>> run = simulate_online(0.0, N=10**9, normalizer="wn", batch_size=10**6, learning_rate=0.5,
-    ...                       t_max=0.02, L=1.0)
+    >>> run = simulate_online(N=10**9, normalizer="wn", batch_size=10**6, learning_rate=0.5,
+    ...                       t=0.02)
     >>> run.R[-1, 0] > run.R[0, 0]
     np.True_
     """
@@ -200,28 +201,22 @@ def simulate_online(
     normalized = scale != kernels.SCALE_NONE
     smallest = 2 if center or scale == kernels.SCALE_BATCH else 1
     M = integer("batch_size", integer("batch_size", batch_size, low=smallest), high=MAX_SIZE)
-    L = real_scalar("L", L, low=0.0, high=DIVERGENCE_LIMIT, low_open=normalized)
-    R = real_scalar("R", R, low=-1.0, high=1.0)
-    if not normalized and gamma is not None and gamma != L:
-        raise ArgumentError(f"gamma is L without a normalizer, got gamma = {gamma!r} and L = {L!r}")
-    if normalized:
-        gamma = real_scalar(
-            "gamma", 1.0 if gamma is None else gamma, low=0.0, high=DIVERGENCE_LIMIT
+    L0 = real_scalar("L0", L0, low=0.0, high=DIVERGENCE_LIMIT, low_open=normalized)
+    R0 = real_scalar("R0", R0, low=-1.0, high=1.0)
+    if gamma0 is None:
+        gamma0 = 1.0 if normalized else L0
+    gamma0 = real_scalar("gamma0", gamma0, low=0.0, high=DIVERGENCE_LIMIT)
+    if not normalized and gamma0 != L0:
+        raise ArgumentError(
+            f"gamma0 must be L0 without a normalizer, where both are |w|/sqrt(N), got {gamma0!r} "
+            f"and {L0!r}"
         )
-    else:
-        gamma = L
     eta = real_scalar("learning_rate", learning_rate, low=0.0, low_open=True)
     zeta = real_scalar("zeta", zeta, low=0.0)
-    t_max = real_scalar("t_max", t_max, low=0.0)
     n_runs = integer("n_runs", n_runs, low=1, high=MAX_RUNS)
     seed = integer("seed", seed, low=0)
-    if t_max * N / M > _MAX_STEPS:
-        raise ArgumentError(
-            f"t_max must give at most {_MAX_STEPS:g} steps of batch_size samples, "
-            f"got {t_max * N / M:g}"
-        )
-    n_steps = math.ceil(t_max * N / M - 1e-9)
-    n_records = min(integer("n_records", n_records, low=1), max(n_steps, 1))
+    record_steps = _record_steps(t, M / N)
+    n_steps, n_records = int(record_steps[-1]), record_steps.size
     n_threads = default_threads() if n_threads is None else integer("n_threads", n_threads, low=1)
     workers = min(n_threads, n_runs)
     per_sample, weights = (N, 4 * N) if engine == "direct" else (4, 0)
@@ -232,8 +227,6 @@ def simulate_online(
         "a smaller batch_size, fewer records or runs"
         + (", or engine='chain'" if engine == "direct" else ""),
     )
-
-    record_steps = np.linspace(0, n_steps, n_records + 1).round().astype(np.int64)
 
     from tqdm import tqdm
 
@@ -247,28 +240,26 @@ def simulate_online(
             walker = make(
                 own, S, N, M, (center, scale), student.slope, teacher.slope, eta, zeta * M / N
             )
-            walker.start(gamma, R, L)
+            walker.start(gamma0, R0, L0)
             return _follow(walker, record_steps, stop, bar.update)
 
         values = np.stack(map_runs(run, n_runs, workers, stop), axis=-1)
     status = np.where(np.isnan(values[-1, 0]), "diverged", "budget")
     warn_of_divergence(status)
     return OnlineRun(
-        S=S,
-        N=N,
         student=student,
         teacher=teacher,
         normalizer=normalizer,
+        S=S,
         zeta=zeta,
         batch_size=M,
         learning_rate=eta,
-        t_max=t_max,
-        gamma0=gamma,
-        R0=R,
-        L0=L,
+        gamma0=gamma0,
+        R0=R0,
+        L0=L0,
+        N=N,
         engine=engine,
         seed=seed,
-        n_records=n_records,
         t=np.asarray(record_steps * (M / N), np.float64),
         gamma=values[:, 0],
         R=values[:, 1],
@@ -279,14 +270,39 @@ def simulate_online(
     )
 
 
+def _record_steps(t: ArrayLike, dt: float) -> NDArray[np.int64]:
+    """After how many steps of length `dt` to record, for `t` as in `simulate_online`."""
+    times = real_array("t", t, low=0.0)
+    if times.ndim > 1 or times.size == 0:
+        raise ArgumentError(f"t must be a number or a non-empty 1-D array, got shape {times.shape}")
+    if times.size and times.max() / dt > _MAX_STEPS:
+        raise ArgumentError(
+            f"t must give at most {_MAX_STEPS:g} steps of batch_size samples, "
+            f"got {times.max() / dt:g}"
+        )
+    # A whole number of steps, but for rounding, is that number.
+    steps = np.ceil(times / dt - 1e-9).astype(np.int64)
+    if times.ndim == 0:
+        last = int(steps)
+        return np.linspace(0, last, min(_RECORDS, max(last, 1)) + 1).round().astype(np.int64)
+    if (np.diff(steps) <= 0).any():
+        where = int(np.argmax(np.diff(steps) <= 0))
+        raise ArgumentError(
+            f"t must increase by at least a step, {dt:.4g}, from one time to the next, got "
+            f"{times[where]:g} before {times[where + 1]:g} (element {where + 1})"
+        )
+    return steps
+
+
 def _follow(
     walker: Any, record_steps: NDArray[np.int64], stop: threading.Event, tick: Any
 ) -> NDArray[np.float64]:
     """(gamma, R, L) at each of `record_steps`, shape (n_records, 3); NaN after a divergence."""
     values = np.full((record_steps.size, 3), np.nan)
-    values[0] = walker.order_parameters()
-    for i in range(1, record_steps.size):
-        left = int(record_steps[i] - record_steps[i - 1])
+    done = 0
+    for i, step in enumerate(record_steps.tolist()):
+        left = step - done
+        done = step
         while left and not stop.is_set():
             steps = min(left, walker.block)
             if not walker.advance(steps):

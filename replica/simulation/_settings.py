@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,10 @@ from replica.students import LeakyReLU
 from . import _kernels as kernels
 from ._data import linear_teacher_error
 
-__all__ = ["NORMALIZERS", "OBSERVABLES", "RunRecord", "TrainingSettings", "fill_in_gen_errors"]
+__all__ = ["NORMALIZERS", "OBSERVABLES", "Normalizer", "RunRecord", "TrainingSettings"]
+__all__ += ["fill_in_gen_errors"]
 
+Normalizer = Literal["none", "wn", "pn", "bn", "bn-mean", "bn-var"]
 # name: (is the batch mean subtracted, what the field is divided by)
 NORMALIZERS = {
     "none": (False, kernels.SCALE_NONE),
