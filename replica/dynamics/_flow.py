@@ -20,7 +20,7 @@ from replica._core.status import Status, warn
 from replica.students import LeakyReLU, Student
 
 from ._model import L_RANGE, LARGEST, Activation, Model, Normalizer, Pair, field, make_model
-from ._rosenbrock import DIVERGED_AT, Runs, integrate_many
+from ._rosenbrock import DIVERGED_AT, blank_runs, integrate_many
 
 __all__ = ["Trajectory", "check_start", "check_times", "integrate"]
 
@@ -29,7 +29,7 @@ _TIGHT = 1e-11
 Solver = Literal["RODAS4", "LSODA", "Radau", "BDF", "DOP853", "RK45", "RK23"]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Trajectory(Result):
     """The order parameters along one run, and what follows from them.
 
@@ -237,18 +237,17 @@ def integrate(
     if max_steps is None:
         max_steps = 100_000 if compiled else 10_000
     max_steps = integer("max_steps", max_steps, low=1)
-    if solver is None:
-        solver = "RODAS4" if compiled and rtol >= _TIGHT else "LSODA"
-    solver = choice("solver", solver, get_args(Solver))
-    if solver == "RODAS4" and not compiled:
+    default: Solver = "RODAS4" if compiled and rtol >= _TIGHT else "LSODA"
+    chosen: Solver = choice("solver", solver or default, get_args(Solver))
+    if chosen == "RODAS4" and not compiled:
         raise ArgumentError(
             f"solver 'RODAS4' needs a closed form or a series, which {model.described} does not "
             "have"
         )
-    if solver == "RODAS4":
+    if chosen == "RODAS4":
         end = _solve_compiled(model, start, times, rtol, atol, max_steps)
     else:
-        end = _solve_by_scipy(model, start, times, solver, rtol, atol, max_steps)
+        end = _solve_by_scipy(model, start, times, chosen, rtol, atol, max_steps)
     if end.status != Status.CONVERGED:
         warn(f"{model.normalizer}: {end.message}")
 
@@ -275,7 +274,7 @@ def integrate(
         status=end.status,
         message=end.message,
         n_evaluations=end.n_evaluations,
-        solver=solver,
+        solver=chosen,
         rtol=rtol,
         atol=atol,
         max_steps=max_steps,
@@ -321,12 +320,7 @@ def _solve_compiled(
     assert isinstance(model.pair, Pair)  # or RODAS4 would have been refused
     problem = np.array([[model.learning_rate, model.zeta, model.S]])
     state = np.array([[start.gamma, 1.0 - start.R, start.L**4]])
-    runs = Runs(
-        np.full((1, times.size, 3), np.nan),
-        np.empty((1, times.size)),
-        *np.zeros((3, 1), dtype=np.int64),
-        np.empty(1),
-    )
+    runs = blank_runs(1, times.size)
     integrate_many(
         model.pair, model.plain, problem, state, times, rtol, atol, max_steps, 0, 1, runs
     )
@@ -419,6 +413,7 @@ def _solve_by_scipy(
     out[:, times == 0.0] = first[:, None]  # not the integrator's interpolation of it
     # The exact flow keeps 0 <= 1 - R <= 2; the integrator may step over the edge by its tolerance.
     out[1] = np.clip(out[1], 0.0, 2.0)
+    out[:, ~np.isfinite(out).all(axis=0)] = np.nan
     if result.status == 1:
         when = clock * float(result.t_events[0][0])
         return solution(Status.DIVERGENT, _ABOVE_MAXIMUM.format(when), result.nfev)

@@ -17,7 +17,7 @@ from replica.students import LeakyReLU, Student
 from . import _model
 from ._flow import check_start, check_times
 from ._model import Activation, Normalizer
-from ._rosenbrock import Runs, integrate_many
+from ._rosenbrock import blank_runs, integrate_many
 
 __all__ = ["TrajectoryGrid", "integrate_grid"]
 
@@ -25,7 +25,7 @@ __all__ = ["TrajectoryGrid", "integrate_grid"]
 _MIN_CHUNK = 16
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class TrajectoryGrid(Result):
     """Trajectories over a grid of problems of shape ``grid``.
 
@@ -170,12 +170,7 @@ def integrate_grid(
     shape = eta.shape
     problems = np.stack([eta.ravel(), zeta.ravel(), S.ravel()], axis=1)
     start = np.stack([gamma0.ravel(), 1.0 - R0.ravel(), L0.ravel() ** 4], axis=1)
-    runs = Runs(
-        np.full((eta.size, times.size, 3), np.nan),
-        np.empty((eta.size, times.size)),
-        *np.zeros((3, eta.size), dtype=np.int64),
-        np.empty(eta.size),
-    )
+    runs = blank_runs(eta.size, times.size)
 
     def run(first: int, stop: int) -> None:
         integrate_many(

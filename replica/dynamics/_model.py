@@ -264,8 +264,5 @@ def _differentiate(
     series = np.polynomial.chebyshev.chebfit(nodes, in_gamma, 11)
     by_gamma = np.polynomial.chebyshev.chebval(0.0, np.polynomial.chebyshev.chebder(series)) / step
     values = averages(gamma, D)
-    return tuple(  # type: ignore[return-value]
-        float(x)
-        for k in range(3)
-        for x in (values[k], by_gamma[k], by_D[k])  # pyright: ignore
-    )
+    table = np.array([values, np.asarray(by_gamma), np.asarray(by_D)]).T
+    return Derivatives(*table.ravel().tolist())

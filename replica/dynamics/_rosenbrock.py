@@ -17,7 +17,7 @@ from replica._core.status import Status
 
 from . import _model
 
-__all__ = ["DIVERGED_AT", "Runs", "integrate_many"]
+__all__ = ["DIVERGED_AT", "Runs", "blank_runs", "integrate_many"]
 
 # |W| beyond this many times max(1, its start) is divergence: nothing brings the flow back.
 DIVERGED_AT = 1e6
@@ -43,6 +43,13 @@ class Runs(NamedTuple):
     steps: Any
     tries: Any
     ends: Any
+
+
+def blank_runs(n: int, n_times: int) -> Runs:
+    """Return `Runs` of n problems for `integrate_many` to fill."""
+    status, steps, tries = np.zeros((3, n), dtype=np.int64)
+    out = np.full((n, n_times, 3), np.nan)
+    return Runs(out, np.empty((n, n_times)), status, steps, tries, np.empty(n))
 
 
 class _Ending(NamedTuple):
