@@ -116,7 +116,7 @@ def correlations(
     model = make_model(
         student=student, teacher=teacher, normalizer=normalizer, S=S, batch_size=batch_size
     )
-    method = choice("method", method, get_args(Method))
+    choice("method", method, get_args(Method))
     if method == "closed" and model.pair is None:
         raise ArgumentError(f"no closed form for {model.described}")
     gamma, R = broadcast(

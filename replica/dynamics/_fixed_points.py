@@ -187,7 +187,7 @@ def _result(model: Model, L0: float, *values: Any, status: Status = Status.CONVE
         model.learning_rate,
         L0,
         *values,
-        status,
+        status=status,
     )
 
 

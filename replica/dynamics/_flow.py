@@ -238,7 +238,8 @@ def integrate(
         max_steps = 100_000 if compiled else 10_000
     max_steps = integer("max_steps", max_steps, low=1)
     default: Solver = "RODAS4" if compiled and rtol >= _TIGHT else "LSODA"
-    chosen: Solver = choice("solver", solver or default, get_args(Solver))
+    chosen = solver or default
+    choice("solver", chosen, get_args(Solver))
     if chosen == "RODAS4" and not compiled:
         raise ArgumentError(
             f"solver 'RODAS4' needs a closed form or a series, which {model.described} does not "
