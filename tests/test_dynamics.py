@@ -929,7 +929,7 @@ def test_real_batch_norm_has_a_lower_maximum_learning_rate_than_its_model(normal
     assert real < effective < model
     state = simulate(
         **batches, learning_rate=effective / mean, gamma0=mean, R0=1 - start, L0=1.0, t=[t],
-        N=1000, runs=200, seed=5,
+        N=16_000, runs=60, seed=5,
     )  # fmt: skip
     rate = effective * (effective * (n - 1) / (n - 2) - 2 * mean)
     growth = state[:, 0, 1] / start

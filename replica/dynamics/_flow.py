@@ -142,7 +142,7 @@ def integrate(
     L0: float,
     t: ArrayLike,
     solver: Solver | None = None,
-    rtol: float = 1e-9,
+    rtol: float | None = None,
     atol: float = 1e-13,
     max_steps: int | None = None,
 ) -> Trajectory:
@@ -182,11 +182,12 @@ def integrate(
         default RODAS4 where it serves and ``rtol >= 1e-11``, else "LSODA": both are implicit where
         the flow is stiff.
     rtol, atol : float, optional
-        Its tolerances, on (gamma, 1 - R, (L/L0)^4).
+        Its tolerances, on (gamma, 1 - R, (L/L0)^4). `rtol` is 1e-9 by default, and 1e-6 where each
+        evaluation is a quadrature over a batch, of about that accuracy and some milliseconds.
     max_steps : int, optional
         When a run is given up: steps of RODAS4 besides one for each output time, or evaluations of
-        the right-hand side by the others. By default 100,000, and 10,000 where each evaluation is a
-        quadrature.
+        the right-hand side by the others. By default 100,000; 10,000 where each evaluation is a
+        quadrature, and 3,000 where it is one over a batch.
 
     Returns
     -------
@@ -204,7 +205,7 @@ def integrate(
 
     See Also
     --------
-    replica.simulate_online : the same at finite N.
+    replica.simulate_online : The same at finite N.
 
     Notes
     -----
@@ -231,11 +232,14 @@ def integrate(
     )
     times = check_times(t)
     start = _scalar_start(model, gamma0, R0, L0)
+    compiled = model.pair is not None
+    slow = model.has_batches and not compiled
+    if rtol is None:
+        rtol = 1e-6 if slow else 1e-9
     rtol = real_scalar("rtol", rtol, low=1e-13)
     atol = real_scalar("atol", atol, low=0.0, low_open=True)
-    compiled = model.pair is not None
     if max_steps is None:
-        max_steps = 100_000 if compiled else 10_000
+        max_steps = 100_000 if compiled else 3_000 if slow else 10_000
     max_steps = integer("max_steps", max_steps, low=1)
     default: Solver = "RODAS4" if compiled and rtol >= _TIGHT else "LSODA"
     chosen = solver or default
