@@ -157,8 +157,8 @@ def run(setup: Setup) -> list[Claim]:
             formula="eq. 6 with zeta = 1/(4 M) for ReLU, 1/(2 M) for the linear student",
             theory='dynamics.integrate, normalizer "pn"',
             points=tuple(modeled),
-            note="Batch norm shrinks gamma by about 3/2 times as much as gamma decay does, without the "
-            "mean subtracted by half as much; and it has more noise.",
+            note="Batch norm shrinks gamma by about 3/2 times as much as gamma decay does, without "
+            "the mean subtracted by half as much; and it has more noise.",
             **common,
         )
     )

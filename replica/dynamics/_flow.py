@@ -327,7 +327,18 @@ def _solve_compiled(
     state = np.array([[start.gamma, 1.0 - start.R, start.L**4]])
     runs = blank_runs(1, times.size)
     integrate_many(
-        model.pair, model.plain, problem, state, times, rtol, atol, max_steps, 0, 1, runs
+        model.pair,
+        model.series,
+        model.plain,
+        problem,
+        state,
+        times,
+        rtol,
+        atol,
+        max_steps,
+        0,
+        1,
+        runs,
     )
     status, when = Status(int(runs.status[0])), runs.ends[0]
     tries = int(runs.tries[0])

@@ -172,9 +172,22 @@ def integrate_grid(
     start = np.stack([gamma0.ravel(), 1.0 - R0.ravel(), L0.ravel() ** 4], axis=1)
     runs = blank_runs(eta.size, times.size)
 
+    series = model.series  # before the threads want it
+
     def run(first: int, stop: int) -> None:
         integrate_many(
-            pair, model.plain, problems, start, times, rtol, atol, max_steps, first, stop, runs
+            pair,
+            series,
+            model.plain,
+            problems,
+            start,
+            times,
+            rtol,
+            atol,
+            max_steps,
+            first,
+            stop,
+            runs,
         )
 
     for_each_chunk(run, eta.size, min_chunk=_MIN_CHUNK)

@@ -38,19 +38,17 @@ _LARGEST_BATCH = 10**18
 # A jump larger than the steepest continuous activation makes over the two sides of a kink.
 _JUMP = 1e-6
 
-# A leaky pair whose averages are those of a batch; goes on from `_closed_forms.LEAKY_PAIR`.
-_BATCH_PAIR = 2
-_NO_SERIES = np.zeros((1, 1))
-_NO_SERIES.flags.writeable = False  # like those there are: one type for the compiler
-
 
 class Pair(NamedTuple):
-    """Student and teacher as compiled code knows them: the formula, its slopes, its series."""
+    """Student and teacher as compiled code knows them: the formula of `_closed_forms`, its slopes.
+
+    The `leaky_series` of real batches goes beside it, or None: by the type of that the compiler
+    decides which averages it takes, which costs nothing where there are no batches.
+    """
 
     kind: int
     a: float
     b: float
-    series: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -79,14 +77,17 @@ class Model:
     def pair(self) -> Pair | None:
         """What the compiled integrator needs, for pairs that have it."""
         if isinstance(self.student, LeakyReLU) and isinstance(self.teacher, LeakyReLU):
-            a, b = self.student.slope, self.teacher.slope
-            if self.has_batches:
-                series = leaky_series(self.normalizer, self.batch_size, a, b)
-                return Pair(_BATCH_PAIR, a, b, series)
-            return Pair(_closed_forms.LEAKY_PAIR, a, b, _NO_SERIES)
+            return Pair(_closed_forms.LEAKY_PAIR, self.student.slope, self.teacher.slope)
         if self.student == ERF and self.teacher == ERF and not self.has_batches:
-            return Pair(_closed_forms.ERF_PAIR, 0.0, 0.0, _NO_SERIES)
+            return Pair(_closed_forms.ERF_PAIR, 0.0, 0.0)
         return None
+
+    @cached_property
+    def series(self) -> NDArray[np.float64] | None:
+        """What `pair_averages` has to know of real batches."""
+        if self.pair is None or not self.has_batches:
+            return None
+        return leaky_series(self.normalizer, self.batch_size, self.pair.a, self.pair.b)
 
     @property
     def described(self) -> str:
@@ -99,7 +100,7 @@ class Model:
     def averages(self, gamma: float, D: float) -> Averages:
         """Return P, I2 and G; see `_closed_forms`."""
         if self.pair is not None:
-            at = pair_averages(self.pair, self.S, gamma, D)
+            at = pair_averages(self.pair, self.series, self.S, gamma, D)
             return Averages(at.P, at.I2, at.G)
         if self.has_batches:
             return batch_averages(
@@ -111,7 +112,7 @@ class Model:
         """Return P, I2 and G, each followed by its derivatives in gamma and D."""
         if self.pair is None:
             return _differentiate(self.averages, gamma, D)
-        return pair_averages(self.pair, self.S, gamma, D)
+        return pair_averages(self.pair, self.series, self.S, gamma, D)
 
     def generalization_error(self, gamma: float, D: float) -> float:
         """Return E[(g*(z) - g(u))^2]."""
@@ -172,10 +173,12 @@ def make_model(
 
 
 @jit
-def pair_averages(pair: Pair, S: float, gamma: float, D: float) -> Derivatives:
+def pair_averages(
+    pair: Pair, series: NDArray[np.float64] | None, S: float, gamma: float, D: float
+) -> Derivatives:
     """Return P, I2 and G with their derivatives."""
-    if pair.kind == _BATCH_PAIR:
-        return series_averages(pair.series, S, gamma, D)
+    if series is not None:
+        return series_averages(series, S, gamma, D)
     return _closed_forms.averages(pair.kind, pair.a, pair.b, S, gamma, D)
 
 

@@ -62,8 +62,8 @@ class _Ending(NamedTuple):
 
 
 @jit
-def _rates(pair: _model.Pair, plain: bool, p: Any, y: Any, out: Any) -> None:
-    at = _model.pair_averages(pair, p[2], y[0], y[1])
+def _rates(pair: _model.Pair, series: Any, plain: bool, p: Any, y: Any, out: Any) -> None:
+    at = _model.pair_averages(pair, series, p[2], y[0], y[1])
     out[0], out[1], out[2] = _model.field(plain, p[0], p[1], at, y[0], y[1], y[2])
 
 
@@ -123,6 +123,7 @@ _C[5, :5] = (
 @jit
 def _integrate_one(
     pair: _model.Pair,
+    series: Any,
     plain: bool,
     p: Any,
     y: Any,
@@ -156,11 +157,11 @@ def _integrate_one(
             if steps >= max_steps + i or tries >= 10 * (max_steps + i):
                 return _Ending(_MAX_ITERATIONS, steps, tries, t)
             tries += 1
-            at = _model.pair_averages(pair, p[2], y[0], y[1])
+            at = _model.pair_averages(pair, series, p[2], y[0], y[1])
             _model.field_jacobian(plain, p[0], p[1], at, y[0], y[1], y[2], jacobian)
             if h == 0.0:
                 # A first step over which nothing can change by more than about 1 %.
-                _rates(pair, plain, p, y, rate)
+                _rates(pair, series, plain, p, y, rate)
                 fastest = 1e-12
                 for j in range(3):
                     fastest = max(fastest, abs(rate[j]) / (abs(y[j]) + 1e-3), abs(jacobian[j, j]))
@@ -172,7 +173,7 @@ def _integrate_one(
             if not last and t + step == t:
                 return _Ending(_MAX_ITERATIONS, steps, tries, t)
             if step < _TINY_STEP:
-                _rates(pair, plain, p, y, rate)
+                _rates(pair, series, plain, p, y, rate)
                 for j in range(3):
                     if not abs(rate[j]) * step <= 1e-9 * (abs(y[j]) + atol):
                         return _Ending(_NON_FINITE, steps, tries, t)
@@ -190,7 +191,7 @@ def _integrate_one(
                     stage[j] = y[j]
                     for m in range(s):
                         stage[j] += _A[s, m] * k[m, j]
-                _rates(pair, plain, p, stage, k[s])
+                _rates(pair, series, plain, p, stage, k[s])
                 for j in range(3):
                     for m in range(s):
                         k[s, j] += _C[s, m] * k[m, j] / step
@@ -237,6 +238,7 @@ def _integrate_one(
 @jit
 def integrate_many(
     pair: _model.Pair,
+    series: Any,
     plain: bool,
     problems: Any,
     start: Any,
@@ -251,7 +253,7 @@ def integrate_many(
     """Integrate the problems first..stop; `runs` holds NaN and keeps it where none is reached."""
     for i in range(first, stop):
         end = _integrate_one(
-            pair, plain, problems[i], start[i], times, rtol, atol, max_steps, runs.out[i]
+            pair, series, plain, problems[i], start[i], times, rtol, atol, max_steps, runs.out[i]
         )
         runs.status[i], runs.steps[i], runs.tries[i] = end.status, end.steps, end.tries
         runs.ends[i] = end.t
