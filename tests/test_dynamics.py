@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import solve_ivp
 
 import replica.dynamics as rd
 from online_chain import extrapolate, overlap_rate, simulate, slope_of, stability_limit
@@ -425,6 +426,21 @@ def test_integrate_never_returns_nan_in_silence(extreme):
     assert len(caught) == int(run.status > 0) + int(grid.status > 0)
 
 
+@pytest.mark.parametrize("normalizer", ["pn", "bn-mean"])
+def test_a_quadrature_never_sees_what_is_no_number(normalizer, monkeypatch):
+    # LSODA tries states that are NaN on its way to t = 1e300, after some 1,000 evaluations.
+    seen = []
+
+    def solve(rates, *args, **options):
+        seen.append(rates(0.0, np.array([math.nan, 0.5, 1.0])))
+        return solve_ivp(rates, *args, **options)
+
+    monkeypatch.setattr("replica.dynamics._flow.solve_ivp", solve)
+    options = {"student": "tanh", "normalizer": normalizer, "batch_size": 8, "learning_rate": 0.5}
+    assert rd.integrate(t=[0.1], **options, **START).converged
+    assert np.isnan(seen).all()
+
+
 def test_jacobian_refuses_rates_that_are_no_floats():
     for function in (rd.jacobian, rd.eigenvalues):
         with pytest.raises(ValueError, match=r"the rates at .* overflow"):
@@ -496,6 +512,21 @@ def test_integrate_takes_any_student():
     tanh = rd.integrate(normalizer="pn", student="tanh", teacher="erf", **options)
     assert tanh.status == Status.CONVERGED
     assert tanh.gen_error[-1] < tanh.gen_error[0]
+
+
+def test_integrate_calls_a_function_of_one_number_for_a_few_tables_only():
+    calls = 0
+
+    def activation(u):
+        nonlocal calls
+        calls += 1
+        return math.tanh(u)
+
+    options = {"normalizer": "pn", "learning_rate": 0.5, "t": [1.0, 10.0], **START}
+    run = rd.integrate(student=Student(activation), **options)
+    assert calls < 20_000  # and not for each of the 40,000 nodes of every evaluation
+    expected = rd.integrate(student="tanh", **options)
+    assert pytest.approx(expected.R, rel=1e-9) == run.R
 
 
 def test_integrate_starts_where_it_was_told():

@@ -5,6 +5,7 @@ The compiled integrator serves the pairs with a closed form or a series, SciPy's
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -381,6 +382,8 @@ def _solve_by_scipy(
         if n_evaluations > max_steps:
             raise _GaveUpError
         gamma, D, growth = y.tolist()
+        if not math.isfinite(gamma + D + growth):  # a step that went wrong: the integrator gives up
+            return math.nan, math.nan, math.nan
         at = averages(gamma, D)
         gamma, D, quartic = field(model.plain, eta, zeta, at, gamma, D, growth * unit)
         return clock * gamma, clock * D, clock * quartic / unit
