@@ -43,7 +43,14 @@ def grid_seconds(t: np.ndarray) -> float:
     for _ in range(3):
         start = time.perf_counter()
         grid = integrate_grid(
-            "bn", student="relu", learning_rate=ETA, zeta=ZETA, t=t, rtol=RTOL, atol=ATOL, **START
+            student="relu",
+            normalizer="pn",
+            learning_rate=ETA,
+            zeta=ZETA,
+            t=t,
+            rtol=RTOL,
+            atol=ATOL,
+            **START,
         )
         best = min(best, time.perf_counter() - start)
     assert (grid.status == 0).all()
@@ -59,7 +66,7 @@ def scipy_run(t: np.ndarray, method: str, eta: float, zeta: float, rtol: float) 
 
 def one_run(t: np.ndarray, solver: str | None, eta: float, zeta: float, rtol: float) -> None:
     integrate(
-        "bn", student="relu", learning_rate=eta, zeta=zeta, t=t, rtol=rtol, atol=ATOL,
+        student="relu", normalizer="pn", learning_rate=eta, zeta=zeta, t=t, rtol=rtol, atol=ATOL,
         solver=solver, **START,
     )  # fmt: skip
 
@@ -77,7 +84,7 @@ def interleaved(
 
 
 def main() -> None:
-    integrate_grid("bn", student="relu", learning_rate=1.0, t=1.0, **START)  # compile
+    integrate_grid(student="relu", normalizer="pn", learning_rate=1.0, t=1.0, **START)  # compile
     one_run(np.array([1.0]), None, 1.0, 0.0, RTOL)
     size = ETA.size * ZETA.size
     rng = np.random.default_rng(0)

@@ -24,19 +24,28 @@ t = np.linspace(0.0, 200.0, 2001)
 for gamma0 in (0.1, 0.8, 1.5):
     for R0 in (-0.5, 0.0, 0.5):
         run = integrate(
-            "bn", student="relu", learning_rate=0.2, zeta=zeta, gamma0=gamma0, R0=R0, L0=1.0, t=t
+            student="relu",
+            normalizer="pn",
+            learning_rate=0.2,
+            zeta=zeta,
+            gamma0=gamma0,
+            R0=R0,
+            L0=1.0,
+            t=t,
         )
         portrait.plot(run.R, run.gamma, color=line_style(0)["color"], linewidth=1)
         portrait.plot(R0, gamma0, "o", color="0.5", markersize=4)
-end = fixed_point("bn", student="relu", learning_rate=0.2, zeta=zeta)
+end = fixed_point(student="relu", normalizer="pn", learning_rate=0.2, zeta=zeta)
 portrait.plot(end.R, end.gamma, "k*", markersize=12)
-finish_axes(portrait, xlabel="overlap  $R$", ylabel=r"$\gamma$", title="BN with decay, ReLU")
+finish_axes(portrait, xlabel="overlap  $R$", ylabel=r"$\gamma$", title="PN with decay, ReLU")
 
 t = np.geomspace(1e-3, 200.0, 400)
 for i, rate in enumerate([1.0, 3.0, 6.0, 12.0]):
-    run = integrate("wn", student="relu", learning_rate=rate, gamma0=1.0, R0=0.999, L0=1.0, t=t)
+    run = integrate(student="relu", normalizer="wn", learning_rate=rate, R0=0.999, L0=1.0, t=t)
     draw_curve(burst, run.effective_learning_rate, run.one_minus_R, index=i, label=f"η = {rate:g}")
-burst.axvline(max_learning_rate("wn", student="relu"), color="0.4", linestyle="--", linewidth=1)
+burst.axvline(
+    max_learning_rate(student="relu", normalizer="wn"), color="0.4", linestyle="--", linewidth=1
+)
 burst.set(xscale="log", yscale="log", ylim=(1e-6, 1))
 finish_axes(
     burst, xlabel=r"$\eta\gamma/L^2$", ylabel="$1 - R$", title="WN from R = 0.999", legend="inside"

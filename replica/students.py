@@ -152,7 +152,8 @@ class Student:
         u = real_array("u", u)
         if self.derivative is not None:
             return evaluate(self.derivative, u.ravel(), name="derivative").reshape(u.shape)
-        width = max(10.0, 2.0 * float(np.abs(u).max(initial=0.0)))
+        # A power of two, so that fields of about the same size share one table.
+        width = 2.0 ** np.ceil(np.log2(max(16.0, float(np.abs(u).max(initial=0.0)))))
         breaks, series, _ = self.table(width)
         piece = np.clip(np.searchsorted(breaks, u, side="right") - 1, 0, breaks.size - 2)
         t = (2 * u - breaks[piece] - breaks[piece + 1]) / (breaks[piece + 1] - breaks[piece])

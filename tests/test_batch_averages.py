@@ -197,11 +197,6 @@ def test_too_small_batches_are_refused(normalizer, M, least, student):
     assert 0.0 < I2 < math.inf
 
 
-def test_unknown_normalizers_are_refused():
-    with pytest.raises(ValueError, match=r"normalizer must be one of .*'bn-mean'.*, got 'wn'"):
-        batch_averages("wn", 8, RELU, RELU, 0.1, 0.8, 0.5)
-
-
 def test_students_too_steep_for_the_pair_series_give_nan_not_a_number():
     steep = Student(lambda u: np.tanh(100 * u))
     P, I2, G = batch_averages("bn", 4, steep, TANH, 0.1, 1.0, 0.3)

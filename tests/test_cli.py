@@ -421,7 +421,9 @@ def test_main_code_is_1_wherever_a_point_did_not_converge(run, monkeypatch, tmp_
 
 
 def test_dynamics_code_is_1_if_a_run_diverges(run):
-    code, out, err = run("dynamics", "--method", "sgd", "--lr", "30", "-t", "50", "--points", "5")
+    code, out, err = run(
+        "dynamics", "--normalizer", "none", "--lr", "30", "-t", "50", "--points", "5"
+    )
     assert code == 1
     assert "nan" in out
     assert err.startswith("replica: warning: ")
@@ -440,7 +442,7 @@ def test_dynamics_code_is_1_if_a_run_diverges(run):
         (("error", "--theory", "Published"), "did you mean published?"),
         (("error", "--student", "lineer"), "did you mean linear?"),
         (("dynamics", "--student", "Tanh"), "did you mean tanh?"),
-        (("dynamics", "--method", "wm"), "did you mean wn?"),
+        (("dynamics", "--normalizer", "wm"), "did you mean wn?"),
         (("simulate", "--S", "1", "--normalizer", "bn-men"), "did you mean bn-mean?"),
         (("simulate", "--S", "1", "--alpha", "1", "--engine", "Dense"), "did you mean dense?"),
     ],
@@ -569,7 +571,7 @@ NUMBERS = (
 )
 WORDS = (
     *("linear", "relu", "leaky:0.1", "leaky:2", "leaky:", "Relu", "tanh", "erf", "linear,relu", ""),
-    *("replica", "published", "batch_norm", "bn", "wn", "bn,sgd", "minibatch-bn", "none", "bn-var"),
+    *("replica", "published", "batch_norm", "bn", "wn", "pn,none", "bn-men", "none", "bn-var"),
     *("constant", "cosine", "float32", "dense", "matrix-free", "chain", "direct", "é", "-", "a b"),
 )
 FILES = (
@@ -590,7 +592,7 @@ OPTIONS = {
     "figure": ("1", "", ""),
     "dynamics": (
         "--lr --zeta --S --gamma0 --R0 --L0 --batch-size -t",
-        "--method --student",
+        "--normalizer --student",
         "--log",
     ),
     "simulate": (

@@ -33,11 +33,9 @@ DOORS = {
     "bn_equilibrium": 'replica.bn_equilibrium(2.0, 0.25, batch_size=8, theory="finite-batch")',
     "bn_gen_error": 'replica.bn_gen_error(2.0, 0.25, batch_size=8, theory="finite-batch")',
     "plot_curve": 'replica.plot_curve(LOADS, 0.25, student="relu")',
-    "dynamics.integrate": (
-        'replica.dynamics.integrate("sgd", student="linear", t=[0.0, 1e6], **LEARN)'
-    ),
+    "dynamics.integrate": ('replica.dynamics.integrate(student="linear", t=[0.0, 1e6], **LEARN)'),
     "dynamics.fixed_point": (
-        'replica.dynamics.fixed_point("sgd", student="linear", learning_rate=2.5, S=0.3)'
+        'replica.dynamics.fixed_point(student="linear", learning_rate=2.5, S=0.3)'
     ),
     "simulate_online": "replica.simulate_online(S=0.25, **ONLINE)",
     "simulate_training": "replica.simulate_training(1.0, 0.25, progress=False, **TRAIN)",

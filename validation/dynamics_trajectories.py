@@ -1,11 +1,9 @@
-"""Learning dynamics: the differential equations beside online learning at finite N.
-
-Times count samples per weight, also for mini-batches.
-"""
+"""Learning dynamics: the differential equations beside online learning at finite N."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +14,8 @@ from replica.plotting import finish_axes, line_style
 from ._claims import Claim, Point
 from ._runs import Setup, fit_limit
 
-START = {"gamma": 0.5, "R": 0.1, "L": 1.0}
-RATE, S = 0.5, 0.25  # the rate per sample
+START = {"gamma0": 0.5, "R0": 0.1, "L0": 1.0}
+RATE, S = 0.5, 0.25
 TIMES = (2.0, 5.0, 10.0)
 STUDENTS = ("relu", "linear")
 BATCH_SIZE = 8
@@ -28,57 +26,50 @@ RUNS = {"chain": 60, "direct": 8}  # times setup.n_runs
 
 @dataclass(frozen=True)
 class Method:
-    """One way to learn: its name in the equations and in the simulator."""
+    """One way to learn, in the words that equations and simulator share."""
 
-    equations: str
     normalizer: str
     zeta: float = 0.0
     batch_size: int = 1
 
-    @property
-    def start(self) -> dict[str, float]:
-        """The initial order parameters; without a normalizer gamma is L."""
-        return START | {"L": START["gamma"]} if self.equations == "sgd" else START
+    def problem(self, student: str) -> dict[str, Any]:
+        """The arguments of both; without a normalizer gamma is L."""
+        start = START | ({"L0": START["gamma0"]} if self.normalizer == "none" else {})
+        return {
+            "student": student, "normalizer": self.normalizer, "S": S, "zeta": self.zeta,
+            "batch_size": self.batch_size, "learning_rate": RATE, **start,
+        }  # fmt: skip
 
     @property
     def observables(self) -> tuple[str, ...]:
         """What is compared."""
-        return ("gamma", "1 - R") if self.equations == "sgd" else ("gamma", "1 - R", "L")
-
-    def flow(self, student: str, times: object) -> Trajectory:
-        """The equations; they average the gradient over a batch, and count steps per weight."""
-        return integrate(
-            self.equations, student=student, zeta=self.zeta, S=S, batch_size=self.batch_size,
-            learning_rate=RATE * self.batch_size, t=np.asarray(times) / self.batch_size,
-            **{f"{name}0": value for name, value in self.start.items()},
-        )  # fmt: skip
+        return ("gamma", "1 - R") if self.normalizer == "none" else ("gamma", "1 - R", "L")
 
 
 METHODS = {
-    "SGD": Method("sgd", "none"),
-    "WN": Method("wn", "wn"),
-    "WN, gamma decay": Method("bn", "pn", zeta=0.1),
-    "real BN": Method("minibatch-bn", "bn-var", batch_size=BATCH_SIZE),
+    "SGD": Method("none"),
+    "SGD, weight decay": Method("none", zeta=0.1),
+    "WN": Method("wn"),
+    "WN, gamma decay": Method("pn", zeta=0.1),
+    "real BN": Method("bn", batch_size=BATCH_SIZE),
+    "real BN, no mean": Method("bn-var", batch_size=BATCH_SIZE),
 }
+REAL = ("real BN", "real BN, no mean")
 
 
 def trajectory(
     *, method: str, student: str, N: int, engine: str, n_runs: int, seed: int
 ) -> dict[str, object]:
     """Means and standard errors of the order parameters at `TIMES`."""
-    how = METHODS[method]
-    n_records = 10
     run = simulate_online(
-        S, N=N, student=student, normalizer=how.normalizer, zeta=how.zeta, learning_rate=RATE,
-        batch_size=how.batch_size, t_max=TIMES[-1], engine=engine, n_runs=n_runs, seed=seed,
-        n_records=n_records, n_threads=1, progress=False, **how.start,
+        **METHODS[method].problem(student), t=TIMES, N=N, engine=engine, n_runs=n_runs, seed=seed,
+        n_threads=1, progress=False,
     )  # fmt: skip
-    at = [round(t / TIMES[-1] * n_records) for t in TIMES]
     record: dict[str, object] = {}
     for name in ("gamma", "R", "L"):
-        record[name] = run.mean(name)[at]
-        record[f"{name}_se"] = run.standard_error(name)[at]
-    record["1 - R"], record["1 - R_se"] = 1.0 - run.mean("R")[at], record["R_se"]
+        record[name] = run.mean(name)
+        record[f"{name}_se"] = run.standard_error(name)
+    record["1 - R"], record["1 - R_se"] = 1.0 - run.mean("R"), record["R_se"]
     return record
 
 
@@ -128,12 +119,12 @@ def run(setup: Setup) -> list[Claim]:
     for engine in RUNS:
         points = {True: [], False: []}
         for student, label in cases:
-            theory = METHODS[label].flow(student, TIMES)
-            points[label == "real BN"] += compare(student, label, engine, theory)
+            theory = integrate(**METHODS[label].problem(student), t=TIMES)
+            points[label in REAL] += compare(student, label, engine, theory)
         claims += [
             Claim(
                 name=f"trajectories-{engine}",
-                statement=f"Online SGD, WN and WN with gamma decay at N = {setup.N} follow the "
+                statement=f"Online SGD and WN, without and with decay, at N = {setup.N} follow the "
                 f"order-parameter equations ({what[engine]}).",
                 stated_by="paper",
                 formula="eqs. 6, 13-15, with k3 in place of the misprint in eq. 15",
@@ -147,15 +138,16 @@ def run(setup: Setup) -> list[Claim]:
                 f"equations with exact batch averages ({what[engine]}).",
                 stated_by="package",
                 formula="none in the paper",
-                theory='dynamics.integrate, method "minibatch-bn"',
+                theory='dynamics.integrate, normalizer "bn" and "bn-var"',
                 points=tuple(points[True]),
                 **common,
             ),
         ]
     modeled = []
     for student, zeta in DECAY.items():
-        model = Method("bn", "pn", zeta=zeta, batch_size=BATCH_SIZE)
-        modeled += compare(student, "real BN", "direct", model.flow(student, TIMES))
+        model = integrate(**Method("pn", zeta=zeta).problem(student), t=TIMES)
+        for label in REAL:
+            modeled += compare(student, label, "direct", model)
     claims.append(
         Claim(
             name="trajectories-bn-as-decay",
@@ -163,10 +155,10 @@ def run(setup: Setup) -> list[Claim]:
             "gamma decay.",
             stated_by="paper",
             formula="eq. 6 with zeta = 1/(4 M) for ReLU, 1/(2 M) for the linear student",
-            theory="dynamics.integrate, the same batches",
+            theory='dynamics.integrate, normalizer "pn"',
             points=tuple(modeled),
-            note="Gamma decay shrinks gamma by about twice as much as batch norm does, and has "
-            "less noise in the direction of the weights.",
+            note="Batch norm shrinks gamma by about 3/2 times as much as gamma decay does, without "
+            "the mean subtracted by half as much; and it has more noise.",
             **common,
         )
     )
@@ -182,7 +174,7 @@ def draw(setup: Setup, blocks: dict, name: str) -> None:
     fine = np.linspace(0.0, TIMES[-1], 101)
     for student, row in zip(STUDENTS, figure.subplots(2, 3), strict=True):
         for index, (label, method) in enumerate(METHODS.items()):
-            curve = method.flow(student, fine)
+            curve = integrate(**method.problem(student), t=fine)
             direct = blocks[student, label][-1]
             for ax, quantity in zip(row, ("gamma", "R", "L"), strict=True):
                 ax.plot(fine, getattr(curve, quantity), **line_style(index, marker="none"))

@@ -29,19 +29,21 @@ from online_chain import overlap_rate, simulate, stability_limit
 RUNS = 200_000  # single steps, at each of five learning rates
 
 STUDENTS = {s.name: s for s in (LINEAR, RELU, LeakyReLU(0.25), ERF)}
-# method, zeta, S; with decay or noise I2 does not vanish at the fixed point
-CASES = [("sgd", 0.0, 0.0), ("wn", 0.0, 0.0), ("bn", 0.25, 0.0), ("bn", 0.25, 0.1)]
+# normalizer, zeta, S; with decay or noise I2 does not vanish at the fixed point
+CASES = [("none", 0.0, 0.0), ("wn", 0.0, 0.0), ("pn", 0.25, 0.0), ("pn", 0.25, 0.1)]
 DECAYS = (0.0, 0.25)
-START = {"gamma": 0.5, "R": 0.1, "L": 1.0}
+START = {"gamma0": 0.5, "R0": 0.1, "L0": 1.0}
+RECORDED = ("gamma", "R", "L")
 RATE, LATE = 0.5, 50.0  # of the runs that approach the fixed point
 BATCH_SIZE = 8
-REAL_RATES = (10.0, 15.0)  # effective, below and above the maximum 13.3 of real batch norm
+REAL_RATES = (1.25, 1.875)  # effective, below and above the maximum 1.66 of real batch norm
+REAL_TIME = 1.6
 LENGTH = 1.0  # L_0, where the rates of the normalized methods are stated
 
 
-def problem(student: str, method: str, zeta: float, S: float) -> dict:
+def problem(student: str, normalizer: str, zeta: float, S: float) -> dict:
     """The arguments that all functions of the dynamics share."""
-    return {"method": method, "student": STUDENTS[student], "zeta": zeta, "S": S}
+    return {"student": STUDENTS[student], "normalizer": normalizer, "zeta": zeta, "S": S}
 
 
 def steps_code(student: str) -> float:
@@ -50,23 +52,23 @@ def steps_code(student: str) -> float:
 
 
 def simulated_limit(
-    *, student: str, method: str, zeta: float, S: float, runs: int, seed: int
+    *, student: str, normalizer: str, zeta: float, S: float, runs: int, seed: int
 ) -> dict[str, float]:
     """Effective learning rate at which simulated single steps stop approaching the teacher."""
-    case = problem(student, method, zeta, S)
+    case = problem(student, normalizer, zeta, S)
     gamma = fixed_point(**case).gamma
     guess = max_learning_rate(**case, neglect_I2=False)
-    value, error = stability_limit(method, steps_code(student), gamma=gamma, guess=guess, S=S,
+    value, error = stability_limit(normalizer, steps_code(student), gamma=gamma, guess=guess, S=S,
                                    runs=runs, seed=seed)  # fmt: skip
     return {"mean": value, "error": error}
 
 
 def simulated_rate(
-    *, student: str, method: str, zeta: float, S: float, runs: int, seed: int
+    *, student: str, normalizer: str, zeta: float, S: float, runs: int, seed: int
 ) -> dict[str, float]:
     """Growth rate of 1 - R near 0 in simulated single steps, at an effective rate of 1."""
-    gamma = fixed_point(**problem(student, method, zeta, S)).gamma
-    value, error = overlap_rate(method, steps_code(student), eta=LENGTH**2 / gamma, gamma=gamma,
+    gamma = fixed_point(**problem(student, normalizer, zeta, S)).gamma
+    value, error = overlap_rate(normalizer, steps_code(student), eta=LENGTH**2 / gamma, gamma=gamma,
                                 L=LENGTH, runs=runs, seed=seed, S=S)  # fmt: skip
     return {"mean": value, "error": error}
 
@@ -75,20 +77,19 @@ def simulated_decay(
     *, deviation: str, student: str, normalizer: str, zeta: float, learning_rate: float,
     gamma: float, batch_size: int, t: float, N: int, n_runs: int, seed: int
 ) -> dict[str, float]:  # fmt: skip
-    """Rate at which a small deviation from (gamma, R = 1) grows or decays over N t steps."""
+    """Rate at which a small deviation from (gamma, R = 1) grows or decays up to the time t."""
     options = {
-        "N": N, "student": student, "normalizer": normalizer, "zeta": zeta, "L": LENGTH,
-        "batch_size": batch_size, "learning_rate": learning_rate / batch_size,
-        "t_max": t * batch_size, "n_runs": n_runs, "seed": seed, "n_records": 1,
-        "n_threads": 1, "progress": False,
+        "student": student, "normalizer": normalizer, "zeta": zeta, "batch_size": batch_size,
+        "learning_rate": learning_rate, "L0": LENGTH, "t": [0.0, t], "N": N, "n_runs": n_runs,
+        "seed": seed, "n_threads": 1, "progress": False,
     }  # fmt: skip
     if deviation == "gamma":
         # Both runs see the same samples. So long a w stays where it is, and R with it.
-        options["L"] = 100.0
-        high, low = (simulate_online(0.0, gamma=gamma * x, R=1.0, **options) for x in (1.01, 0.99))
+        options["L0"] = 100.0
+        high, low = (simulate_online(gamma0=gamma * x, R0=1.0, **options) for x in (1.01, 0.99))
         gap = high.gamma - low.gamma
     else:
-        gap = 1.0 - simulate_online(0.0, gamma=gamma, R=1.0 - 1e-8, **options).R
+        gap = 1.0 - simulate_online(gamma0=gamma, R0=1.0 - 1e-8, **options).R
     ratio = gap[-1] / gap[0]
     error = ratio.std(ddof=1) / math.sqrt(n_runs) / ratio.mean()
     return {"mean": math.log(ratio.mean()) / t, "error": error / t}
@@ -97,11 +98,11 @@ def simulated_decay(
 def approach(*, student: str, zeta: float, N: int, n_runs: int, seed: int) -> dict[str, float]:
     """gamma, R and L at the time LATE of online learning, with standard errors."""
     run = simulate_online(
-        0.0, N=N, student=student, normalizer="pn", zeta=zeta, learning_rate=RATE, t_max=LATE,
-        n_runs=n_runs, seed=seed, n_records=1, n_threads=1, progress=False, **START,
+        student=student, normalizer="pn", zeta=zeta, learning_rate=RATE, t=[LATE], N=N,
+        n_runs=n_runs, seed=seed, n_threads=1, progress=False, **START,
     )  # fmt: skip
-    record = {name: float(run.mean(name)[-1]) for name in START}
-    return record | {f"{name}_se": float(run.standard_error(name)[-1]) for name in START}
+    record = {name: float(run.mean(name)[-1]) for name in RECORDED}
+    return record | {f"{name}_se": float(run.standard_error(name)[-1]) for name in RECORDED}
 
 
 def integrated_rate(deviation: str, gamma: float, eta: float, size: float, **case: Any) -> float:
@@ -115,7 +116,7 @@ def integrated_rate(deviation: str, gamma: float, eta: float, size: float, **cas
         overlap = 1.0 - size * (deviation == "R" and sign == 1)
         run = integrate(
             **case, learning_rate=eta, gamma0=start, R0=overlap,
-            L0=start if case["method"] == "sgd" else LENGTH, t=[0.0, time],
+            L0=start if case["normalizer"] == "none" else LENGTH, t=[0.0, time],
             solver="DOP853", rtol=1e-12, atol=1e-30 if deviation == "R" else 1e-16,
         )  # fmt: skip
         ends.append(run.gamma if deviation == "gamma" else run.one_minus_R)
@@ -136,11 +137,11 @@ def integrated_rate_and_error(
     return refined(lambda size: integrated_rate(deviation, gamma, eta, size, **case))
 
 
-def integrated_limit(student: str, method: str, zeta: float, S: float) -> tuple[float, float]:
+def integrated_limit(student: str, normalizer: str, zeta: float, S: float) -> tuple[float, float]:
     """Effective learning rate at which the integrated flow stops approaching R = 1, and error."""
-    case = problem(student, method, zeta, S)
+    case = problem(student, normalizer, zeta, S)
     gamma = fixed_point(**case).gamma
-    scale = 1.0 if method == "sgd" else LENGTH**2 / gamma
+    scale = 1.0 if normalizer == "none" else LENGTH**2 / gamma
     guess = max_learning_rate(**case)
 
     def border(size: float) -> float:
@@ -153,8 +154,7 @@ def integrated_limit(student: str, method: str, zeta: float, S: float) -> tuple[
 def limit_of_flow(student: str, zeta: float) -> dict[str, tuple[float, float]]:
     """gamma and R of the integrated flow, extrapolated to t = infinity, with the error of that."""
     t = np.logspace(4, 8, 13)
-    run = integrate("bn", student=student, learning_rate=RATE, zeta=zeta, gamma0=START["gamma"],
-                    R0=START["R"], L0=START["L"], t=t)  # fmt: skip
+    run = integrate(student=student, normalizer="pn", learning_rate=RATE, zeta=zeta, t=t, **START)
     limits = {}
     for name in ("gamma", "R"):
         # The corrections are powers of t^(-1/4).
@@ -202,13 +202,12 @@ def fixed_point_points(setup: Setup) -> tuple[list[Point], list[Point]]:
     paper, own = [], []
     for case, block in zip(cases, blocks, strict=True):
         where = f"{case['student']}, zeta = {case['zeta']:g}"
-        point = fixed_point("bn", **case)
-        flow = integrate("bn", learning_rate=RATE, gamma0=START["gamma"], R0=START["R"],
-                         L0=START["L"], t=[LATE], **case)  # fmt: skip
+        point = fixed_point(normalizer="pn", **case)
+        flow = integrate(normalizer="pn", learning_rate=RATE, t=[LATE], **START, **case)
         for name, (value, error) in limit_of_flow(**case).items():
             theory = getattr(point, name)
             paper.append(measured(f"{where}, {name}, integrated to infinity", theory, value, error))
-        for name in START:
+        for name in RECORDED:
             theory = float(getattr(flow, name)[0])
             own.append(sized(setup, f"{where}, {name}({LATE:g})", theory, block, runs, name))
     return paper, own
@@ -216,15 +215,15 @@ def fixed_point_points(setup: Setup) -> tuple[list[Point], list[Point]]:
 
 def eigenvalue_points(setup: Setup) -> tuple[list[Point], list[Point]]:
     """Proposition 2 as printed, and the rate of R with I2 kept; at an effective rate of 1."""
-    cases = [(student, *case) for student in STUDENTS for case in CASES if case[0] != "sgd"]
-    keys = ("student", "method", "zeta", "S")
+    cases = [(student, *case) for student in STUDENTS for case in CASES if case[0] != "none"]
+    keys = ("student", "normalizer", "zeta", "S")
     steps = setup.run(simulated_rate, [dict(zip(keys, c, strict=True)) for c in cases],
                       runs=2 * RUNS, seed=setup.seed)  # fmt: skip
     decays = {}
     runs = 120 * setup.n_runs
-    for student, method, zeta, S in cases:
+    for student, normalizer, zeta, S in cases:
         if S == 0.0 and student in ("linear", "relu"):
-            gamma = fixed_point(**problem(student, method, zeta, S)).gamma
+            gamma = fixed_point(**problem(student, normalizer, zeta, S)).gamma
             for deviation in ("gamma",) if zeta else ("gamma", "R"):
                 decays[student, zeta, deviation] = {
                     "deviation": deviation, "student": student, "normalizer": "pn", "zeta": zeta,
@@ -233,13 +232,12 @@ def eigenvalue_points(setup: Setup) -> tuple[list[Point], list[Point]]:
                 }  # fmt: skip
     blocks = dict(zip(decays, at_sizes(setup, simulated_decay, list(decays.values())), strict=True))
     paper, own = [], []
-    for (student, method, zeta, S), row in zip(cases, steps, strict=True):
-        case = problem(student, method, zeta, S)
+    for (student, normalizer, zeta, S), row in zip(cases, steps, strict=True):
+        case = problem(student, normalizer, zeta, S)
         gamma = fixed_point(**case).gamma
         eta = LENGTH**2 / gamma
         printed = fixed_point(**case, learning_rate=eta, L0=LENGTH)
-        matrix = jacobian(method, gamma, 1.0, LENGTH, learning_rate=eta,
-                          **{k: v for k, v in case.items() if k != "method"})  # fmt: skip
+        matrix = jacobian(gamma, 1.0, LENGTH, learning_rate=eta, **case)
         where = f"{student}, zeta = {zeta:g}, S = {S:g}"
         theories = (("gamma", printed.eigenvalue_gamma, matrix[0, 0]),
                     ("R", printed.eigenvalue_R, matrix[1, 1]))  # fmt: skip
@@ -265,7 +263,7 @@ def eigenvalue_points(setup: Setup) -> tuple[list[Point], list[Point]]:
 def limit_points(setup: Setup) -> tuple[list[Point], list[Point], list[Point], list[Point]]:
     """Table 1 without noise, with noise, the latter with I2 kept, and Proposition 4."""
     cases = [(student, *case) for student in STUDENTS for case in CASES]
-    keys = ("student", "method", "zeta", "S")
+    keys = ("student", "normalizer", "zeta", "S")
     rows = setup.run(
         simulated_limit,
         [dict(zip(keys, case, strict=True)) for case in cases],
@@ -275,11 +273,11 @@ def limit_points(setup: Setup) -> tuple[list[Point], list[Point], list[Point], l
     quiet, published, kept, shortfalls = [], [], [], []
     without_decay = {}
     for case, row in zip(cases, rows, strict=True):
-        student, method, zeta, S = case
+        student, normalizer, zeta, S = case
         value, error = integrated_limit(*case)
         found = {"integration": (value, error), "single steps": (row["mean"], row["error"])}
         for how, (value, error) in found.items():
-            text = f"{student}, {method}, zeta = {zeta:g}, S = {S:g}, {how}"
+            text = f"{student}, {normalizer}, zeta = {zeta:g}, S = {S:g}, {how}"
             theory = max_learning_rate(**problem(*case))
             right = max_learning_rate(**problem(*case), neglect_I2=False)
             if zeta == S == 0.0:
@@ -296,10 +294,11 @@ def limit_points(setup: Setup) -> tuple[list[Point], list[Point], list[Point], l
 
 def real_batch_points(setup: Setup) -> tuple[list[Point], list[Point]]:
     """Growth of 1 - R in real mini-batches: by the paper's model, and by the exact average."""
-    gamma = fixed_point("minibatch-bn", student="linear", batch_size=BATCH_SIZE).gamma
+    gamma = fixed_point(student="linear", normalizer="bn-var", batch_size=BATCH_SIZE).gamma
     runs = 300 * setup.n_runs
     options = {"deviation": "R", "student": "linear", "normalizer": "bn-var", "zeta": 0.0,
-               "gamma": gamma, "batch_size": BATCH_SIZE, "t": 0.2, "n_runs": runs}  # fmt: skip
+               "gamma": gamma, "batch_size": BATCH_SIZE, "t": REAL_TIME,
+               "n_runs": runs}  # fmt: skip
     blocks = at_sizes(
         setup,
         simulated_decay,
@@ -308,16 +307,18 @@ def real_batch_points(setup: Setup) -> tuple[list[Point], list[Point]]:
     paper, own = [], []
     for rate, block in zip(REAL_RATES, blocks, strict=True):
         where = f"linear, M = {BATCH_SIZE}, effective rate {rate:g}"
-        decay = {"zeta": 1 / (2 * BATCH_SIZE), "student": "linear", "batch_size": BATCH_SIZE}
-        scale = LENGTH**2 / fixed_point("bn", **decay).gamma
-        printed = fixed_point("bn", **decay, learning_rate=rate * scale, L0=LENGTH).eigenvalue_R
+        decay = {"student": "linear", "normalizer": "pn", "zeta": 1 / (2 * BATCH_SIZE)}
+        scale = LENGTH**2 / fixed_point(**decay).gamma
+        printed = fixed_point(**decay, learning_rate=rate * scale, L0=LENGTH).eigenvalue_R
         eta = rate * LENGTH**2 / gamma
-        case = {"method": "minibatch-bn", "student": "linear", "batch_size": BATCH_SIZE}
+        case = {"student": "linear", "normalizer": "bn-var", "batch_size": BATCH_SIZE}
         right = jacobian(gamma=gamma, R=1.0, L=LENGTH, learning_rate=eta, **case)[1, 1]
         value, error = integrated_rate_and_error("R", gamma, eta, **case)
         own.append(measured(f"{where}, integration", right, value, error))
         for points, theory in ((paper, printed), (own, right)):
-            points.append(sized(setup, f"{where}, growth over t = 0.2", theory, block, runs))
+            points.append(
+                sized(setup, f"{where}, growth over t = {REAL_TIME:g}", theory, block, runs)
+            )
     return paper, own
 
 
@@ -419,8 +420,9 @@ def run(setup: Setup) -> list[Claim]:
             formula="Proposition 2 at zeta = 1/(2 M)",
             theory="the rate of R of the model",
             points=tuple(model),
-            note="At an effective rate of 15 the model, whose maximum is 17, approaches R = 1; "
-            "real batch norm, whose maximum is 13.3, leaves it. Weight norm has 16.",
+            note="Without the mean subtracted. At an effective rate of 1.875 the model, whose "
+            "maximum is 2.125, approaches R = 1; real batch norm, whose maximum is 1.66, leaves "
+            "it. Weight norm has 2. In the mean over the batch: 15, 17, 13.3 and 16.",
             **common,
         ),
         Claim(
@@ -428,7 +430,7 @@ def run(setup: Setup) -> list[Claim]:
             statement="The rate of R of real mini-batch norm.",
             stated_by="package",
             formula="none in the paper",
-            theory='dynamics.jacobian, method "minibatch-bn"',
+            theory='dynamics.jacobian, normalizer "bn-var"',
             points=tuple(real),
             **common,
         ),
@@ -445,25 +447,25 @@ def draw(setup: Setup, name: str) -> None:
     figure = Figure(figsize=(10.5, 6.2), layout="constrained")
     axes = figure.subplots(2, 3)
     t = np.linspace(0.0, 30.0, 200)
-    for index, method in enumerate(("bn", "wn", "sgd")):
+    for index, normalizer in enumerate(("pn", "wn", "none")):
         run = integrate(
-            method,
             student="relu",
+            normalizer=normalizer,
             learning_rate=1.0,
-            zeta=0.25 if method == "bn" else 0.0,
+            zeta=0.25 if normalizer == "pn" else 0.0,
             gamma0=0.5,
             R0=0.1,
-            L0=0.5 if method == "sgd" else 1.0,
+            L0=0.5 if normalizer == "none" else 1.0,
             t=t,
         )
-        style = line_style(index, marker="none", label=method)
+        style = line_style(index, marker="none", label=normalizer)
         for ax, values in zip(axes[0], (run.gamma, run.R, run.L), strict=True):
             ax.plot(t, values, **style)
     for ax, label, where in zip(
         axes[0], (r"$\gamma$", "$R$", "$L$"), ("none", "inside", "none"), strict=True
     ):
-        finish_axes(ax, xlabel="time  $t$ = steps / $N$", ylabel=label, legend=where)
-    axes[0, 0].set_title(r"ReLU, $\eta = 1$, bn: $\zeta = 0.25$", loc="left")
+        finish_axes(ax, xlabel="time  $t$ = samples / $N$", ylabel=label, legend=where)
+    axes[0, 0].set_title(r"ReLU, $\eta = 1$, pn: $\zeta = 0.25$", loc="left")
 
     eta = np.linspace(0.05, 10.0, 120)
     zeta = np.linspace(0.0, 0.6, 60)
@@ -471,8 +473,8 @@ def draw(setup: Setup, name: str) -> None:
     for ax, L0 in zip(axes[1, :2], (1.0, None), strict=True):
         late = L0 is None
         grid = integrate_grid(
-            "bn",
             student="relu",
+            normalizer="pn",
             learning_rate=eta[:, None],
             zeta=zeta,
             gamma0=gamma,
@@ -485,13 +487,18 @@ def draw(setup: Setup, name: str) -> None:
             zeta, eta, np.maximum(shown, 1e-5), norm=LogNorm(1e-5, 1.0), cmap="viridis",
             rasterized=True,
         )  # fmt: skip
-        published = np.array([max_learning_rate("bn", student="relu", zeta=z) for z in zeta])
-        kept = [max_learning_rate("bn", student="relu", zeta=z, neglect_I2=False) for z in zeta]
+        published = np.array(
+            [max_learning_rate(student="relu", normalizer="pn", zeta=z) for z in zeta]
+        )
+        kept = [
+            max_learning_rate(student="relu", normalizer="pn", zeta=z, neglect_I2=False)
+            for z in zeta
+        ]
         ax.plot(zeta, published / gamma, color="white", linewidth=1.5, label="published")
         ax.plot(zeta, kept / gamma, color="white", linestyle="--", label="with $I_2$ kept")
         ax.set(xlabel=r"$\zeta$", ylabel=r"$\eta$", ylim=(eta[0], eta[-1]))
         ax.set_title(
-            r"bn: $1 - R$ at $t = 10^4$" if late else r"bn: largest $1 - R$ for $t \leq 40$",
+            r"pn: $1 - R$ at $t = 10^4$" if late else r"pn: largest $1 - R$ for $t \leq 40$",
             loc="left",
         )
         legend = ax.legend(facecolor="0.3", loc="upper left", fontsize=8)
@@ -502,16 +509,23 @@ def draw(setup: Setup, name: str) -> None:
     ax = axes[1, 2]
     eta = np.linspace(1.6, 2.4, 160)  # not 2 itself, where |w| of the linear student just stays
     for index, student in enumerate(("relu", "linear")):
-        grid = integrate_grid(
-            "sgd", student=student, learning_rate=eta, gamma0=1.0, R0=0.9, L0=1.0, t=[1e4]
-        )
+        grid = integrate_grid(student=student, learning_rate=eta, R0=0.9, L0=1.0, t=[1e4])
         style = line_style(index, marker="none", label=f"{student}, limit")
         ax.plot(eta, np.where(grid.status == 0, grid.R[:, 0], np.nan), **style)
         last = eta[grid.status == 0].max()  # above it |w| diverges: no value to draw
         ax.axvline(last, color=style["color"], linestyle=":", linewidth=1.0)
     points = np.array([1.7, 1.9, 2.05, 2.1, 2.15, 2.2])
     simulated = [
-        simulate("sgd", 4000, 8, [150.0], seed=setup.seed + k, a=0.0, eta=x, D=0.1)[:, 0, 1]
+        simulate(
+            student="relu",
+            learning_rate=x,
+            R0=0.9,
+            L0=1.0,
+            t=[150.0],
+            N=4000,
+            runs=8,
+            seed=setup.seed + k,
+        )[:, 0, 1]
         for k, x in enumerate(points)
     ]
     R = 1 - np.array(simulated)
@@ -519,6 +533,6 @@ def draw(setup: Setup, name: str) -> None:
         points, R.mean(axis=1), R.std(axis=1) / np.sqrt(8), fmt="o", color="black", markersize=4,
         label="relu, N = 4000",
     )  # fmt: skip
-    ax.set_title("sgd: $R$ at late times", loc="left")
+    ax.set_title("none: $R$ at late times", loc="left")
     finish_axes(ax, xlabel=r"$\eta$", ylabel="$R$", legend="inside")
     setup.save(figure, name)

@@ -14,31 +14,33 @@ from ._output import as_csv, as_text, say_written, write_table
 if TYPE_CHECKING:
     from argparse import Namespace, _SubParsersAction
 
-_METHODS = ("bn", "wn", "sgd", "minibatch-bn")
+_NORMALIZERS = ("none", "wn", "pn", "bn", "bn-var", "bn-mean")
 _STUDENTS = "linear, relu, leaky:SLOPE, erf, tanh, softplus or quadratic"
 _EPILOG = """\
-methods:
-  bn            weight normalization with gamma decay, the paper's model of batch normalization
-  wn            weight normalization (ZETA does not act on it)
-  sgd           plain weights (ZETA does not act on it; gamma and L are both GAMMA0 at the start)
-  minibatch-bn  real batch normalization over --batch-size fresh samples
+normalizers:
+  none     plain weights with weight decay ZETA; gamma and L are both GAMMA0 at the start
+  wn, pn   weight and population normalization, the same equations, with gamma decay ZETA: the
+           paper's model of batch normalization
+  bn       real batch normalization over --batch-size fresh samples (4 or more), with gamma decay
+  bn-var   the same by the root mean square alone (3 samples or more)
+  bn-mean  the same by the mean alone (2 samples or more)
 
 examples:
-  replica dynamics --method bn,wn,sgd --student relu --lr 0.5 --zeta 0.1 -t 100 -o dyn.png
-  replica dynamics --method wn --student linear --lr 3 --S 0.25 -t 1e6 --log -o late.csv
-  replica dynamics --method wn,minibatch-bn --student relu --lr 2 --batch-size 8 -t 50
+  replica dynamics --normalizer pn,none --student relu --lr 0.5 --zeta 0.1 -t 100 -o dyn.png
+  replica dynamics --normalizer wn --student linear --lr 3 --S 0.25 -t 1e6 --log -o late.csv
+  replica dynamics --normalizer wn,bn,bn-var --student erf --lr 0.5 --batch-size 8 -t 50
 """
 
 
-def _methods(text: str) -> list[str]:
-    methods = [item.strip() for item in text.split(",")]
-    for method in methods:
-        if method not in _METHODS:
+def _normalizers(text: str) -> list[str]:
+    normalizers = [item.strip() for item in text.split(",")]
+    for normalizer in normalizers:
+        if normalizer not in _NORMALIZERS:
             raise ArgumentTypeError(
-                f"{method!r} is not a method (write {arg.listed(_METHODS)})"
-                f"{suggestion(method, _METHODS)}"
+                f"{normalizer!r} is not a normalizer (write {arg.listed(_NORMALIZERS)})"
+                f"{suggestion(normalizer, _NORMALIZERS)}"
             )
-    return methods
+    return normalizers
 
 
 def _activation(text: str) -> Any:
@@ -63,11 +65,11 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     )
     add = parser.add_argument
     add(
-        "--method",
-        type=_methods,
-        default="bn,wn,sgd",
-        metavar="METHODS",
-        help="comma-separated list (default: bn,wn,sgd)",
+        "--normalizer",
+        type=_normalizers,
+        default="none,pn",
+        metavar="NORMALIZERS",
+        help="comma-separated list (default: none,pn)",
     )
     add(
         "--student",
@@ -76,14 +78,20 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
         metavar="STUDENT",
         help=f"activation of student and teacher: {_STUDENTS} (default: relu)",
     )
-    add("--lr", type=arg.number, required=True, metavar="ETA", help="learning rate; >= 0")
-    add("--zeta", type=arg.number, default=0.0, help="strength of the gamma decay (default: 0)")
+    add(
+        "--lr",
+        type=arg.number,
+        required=True,
+        metavar="ETA",
+        help="learning rate >= 0, of the sum over a batch",
+    )
+    add("--zeta", type=arg.number, default=0.0, help="decay per sample (default: 0)")
     add("--S", type=arg.number, default=0.0, help="variance of the label noise (default: 0)")
     add("--gamma0", type=arg.number, default=0.5, help="output scale at the start (default: 0.5)")
     add("--R0", type=arg.number, default=0.1, help="overlap at the start (default: 0.1)")
     add("--L0", type=arg.number, default=1.0, help="weight length at the start (default: 1)")
     add("--batch-size", type=arg.positive_integer, default=1, help="samples per step (default: 1)")
-    add("-t", "--time", type=arg.number, required=True, metavar="T", help="last time, steps / N")
+    add("-t", "--time", type=arg.number, required=True, metavar="T", help="last time, samples / N")
     add(
         "--points",
         type=arg.positive_integer,
@@ -114,25 +122,25 @@ def _run(arguments: Namespace) -> None:
     else:
         times = np.linspace(0.0, arguments.time, arguments.points + 1)
     runs = []
-    for method in arguments.method:
+    for normalizer in arguments.normalizer:
         runs.append(
             integrate(
-                method,
                 student=arguments.student,
-                learning_rate=arguments.lr,
-                zeta=arguments.zeta if "bn" in method else 0.0,
+                normalizer=normalizer,
                 S=arguments.S,
+                zeta=arguments.zeta,
+                batch_size=arguments.batch_size,
+                learning_rate=arguments.lr,
                 gamma0=arguments.gamma0,
                 R0=arguments.R0,
-                L0=arguments.gamma0 if method == "sgd" else arguments.L0,
+                L0=arguments.gamma0 if normalizer == "none" else arguments.L0,
                 t=times,
-                batch_size=arguments.batch_size,
             )
         )
     names = ("gamma", "R", "L", "effective_learning_rate", "gen_error")
     output = arguments.output
     if output is None or output.suffix.lower() in arg.TABLES:
-        table = {"method": [run.method for run in runs for _ in times]}
+        table = {"normalizer": [run.normalizer for run in runs for _ in times]}
         table["t"] = np.tile(times, len(runs)).tolist()
         for name in names:
             table[name] = np.concatenate([getattr(run, name) for run in runs]).tolist()
@@ -142,24 +150,22 @@ def _run(arguments: Namespace) -> None:
         write_table(output, table)
     else:
         _draw(runs, output, arguments.log)
-        last: dict[str, list[Any]] = {"method": [run.method for run in runs]}
+        last: dict[str, list[Any]] = {"normalizer": [run.normalizer for run in runs]}
         last |= {name: [getattr(run, name)[-1] for run in runs] for name in names}
         print(as_text(last), end="")
     say_written(output)
 
 
 def _draw(runs: list[Any], output: Any, logarithmic: bool) -> None:
-    from replica.plotting import finish_axes, line_style, new_axes, save_figure
+    from replica.plotting import new_axes, save_figure
 
     figure, axes = new_axes(4, width=3.3, height=3.0)
-    for index, run in enumerate(runs):
-        style = line_style(index, marker="none")
-        run.plot(axes, **style)
-    labels = (r"$\gamma$", "$R$", "$L$", "generalization error")
-    for panel, (ax, label) in enumerate(zip(axes, labels, strict=True)):
+    for panel, (ax, quantity) in enumerate(
+        zip(axes, ("gamma", "R", "L", "gen_error"), strict=True)
+    ):
         if logarithmic:
             ax.set_xscale("log")
-        finish_axes(
-            ax, xlabel="time  $t$ = steps / $N$", ylabel=label, legend="none" if panel else "inside"
-        )
+        for run in runs:
+            label = None if panel else run.normalizer
+            run.plot(quantity, ax=ax, label=label, marker="none")
     save_figure(figure, output)

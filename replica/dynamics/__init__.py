@@ -1,8 +1,9 @@
 """Learning dynamics: order-parameter equations of online learning, and what follows from them.
 
 One module per question: `correlations`, `flow` (one trajectory), `grid` (many, compiled),
-`fixed_points` (fixed points, Jacobian, learning rates, late-time laws), `mini_batch` (averages of
-real batch normalization).
+`fixed_points` (fixed points, Jacobian, learning rates, late-time laws). They ask `model` for the
+averages, which come from `closed_forms`, `batch_averages` (real batch normalization) or
+`quadrature`.
 """
 
 from ._correlations import Correlations, correlations

@@ -34,6 +34,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,29 +45,45 @@ from replica._core.arguments import ArgumentError
 from replica._core.jit import jit
 from replica.students import LeakyReLU, Student
 
-__all__ = ["batch_averages", "leaky_series", "series_averages"]
+from ._averages import Averages, Derivatives
+from ._closed_forms import along_tangent, mirrored
+
+__all__ = ["batch_averages", "by_quadrature", "leaky_series", "refuse_small_batch"]
+__all__ += ["series_averages"]
 
 Array = NDArray[np.float64]
 Activation = LeakyReLU | Student
 
-# Subtracted mean c, division by sigma_B s, and the smallest M for which E[c_j^2] is finite:
-# sigma_B^2 needs more than two degrees of freedom.
-_NORMALIZERS = {"bn": (1, 1, 4), "bn-var": (0, 1, 3), "bn-mean": (1, 0, 2)}
+
+class _Statistics(NamedTuple):
+    """What is taken from the batch: subtracted mean c, division by sigma_B s, smallest M.
+
+    Below the smallest M, E[c_j^2] is infinite: sigma_B^2 needs more than two degrees of freedom.
+    """
+
+    c: int
+    s: int
+    least: int
+
+
+_NORMALIZERS = {
+    "bn": _Statistics(1, 1, 4),
+    "bn-var": _Statistics(0, 1, 3),
+    "bn-mean": _Statistics(1, 0, 2),
+}
 
 _PHI0 = 1 / math.sqrt(2 * math.pi)
 _T = 2 / math.pi
 
 
-def _check(normalizer: str, M: int) -> tuple[int, int]:
-    if normalizer not in _NORMALIZERS:
-        raise ArgumentError(f"normalizer must be one of {tuple(_NORMALIZERS)}, got {normalizer!r}")
-    c, s, least = _NORMALIZERS[normalizer]
+def refuse_small_batch(normalizer: str, M: int) -> None:
+    """Raise an `ArgumentError` if the update of one step has no finite variance."""
+    least = _NORMALIZERS[normalizer].least
     if least > M:
         raise ArgumentError(
             f"batch_size must be at least {least} for normalizer {normalizer!r}, below which "
             f"the gradient has no finite variance, got {M}"
         )
-    return c, s
 
 
 # --- Leaky pairs ----------------------------------------------------------------------------------
@@ -133,7 +150,7 @@ def leaky_series(normalizer: str, M: int, a: float, b: float) -> Array:
     Row 0 holds constants, rows 1 to 6 and 7 to 12 the Chebyshev series of six functions for R >= 0
     and R < 0, in x = asinh(theta / delta) with theta = arccos |R|.
     """
-    c, s = _check(normalizer, M)
+    c, s, _ = _NORMALIZERS[normalizer]
     n = M - c
     inverse = M / (n - 2) if s else 1.0  # E[sigma_B^-2]
     # The functions bend at theta ~ M^(-1/2) when the mean is subtracted; those of the smallest
@@ -385,27 +402,20 @@ def _sum_pairs(scale, shift, weight, outer, owen, R, sine, rho, K, slopes):
 
 
 @jit
-def series_averages(
-    series: Array, S: float, gamma: float, D: float
-) -> tuple[float, float, float, float, float, float, float, float, float]:
+def series_averages(series: Array, S: float, gamma: float, D: float) -> Derivatives:
     """Return P, I2, G, each followed by its derivatives in gamma and D, for a `leaky_series`.
 
     As in `_closed_forms.averages`: a negative gamma is the state (-gamma, -R), and outside
     0 <= D <= 2, where an integrator may look, the averages go on along their tangents.
     """
-    step = D - min(max(D, 0.0), 2.0)
+    inside = min(max(D, 0.0), 2.0)
     if gamma >= 0.0:
-        P, P_g, P_D, I2, I2_g, I2_D, G, G_g, G_D = _inside(series, S, gamma, D - step)
-    else:
-        P, P_g, P_D, I2, I2_g, I2_D, G, G_g, G_D = _inside(series, S, -gamma, 2.0 - (D - step))
-        P, P_D, I2_g, I2_D, G_D = -P, P_D, -I2_g, -I2_D, -G_D
-    return P + P_D * step, P_g, P_D, I2 + I2_D * step, I2_g, I2_D, G + G_D * step, G_g, G_D
+        return along_tangent(_inside(series, S, gamma, inside), D - inside)
+    return along_tangent(mirrored(_inside(series, S, -gamma, 2.0 - inside)), D - inside)
 
 
 @jit
-def _inside(
-    series: Array, S: float, gamma: float, D: float
-) -> tuple[float, float, float, float, float, float, float, float, float]:
+def _inside(series: Array, S: float, gamma: float, D: float) -> Derivatives:
     """The averages for gamma >= 0 and 0 <= D <= 2."""
     delta, width, P_1, I2_2, noise, across, miss = series[0, :7]
     near = min(D, 2.0 - D)
@@ -440,7 +450,7 @@ def _inside(
     I2_g = I1 + 2.0 * gamma * I2_2 - 2.0 * miss * (R - gamma)
     I2_D = 2.0 * (across * R + miss * gamma) - I0_R - gamma * I1_R
     G_D = 2.0 * R * kappa + slope
-    return P0 + P_1 * gamma, P_1, -kappa, I2, I2_g, I2_D, sine2 * kappa, 0.0, G_D
+    return Derivatives(P0 + P_1 * gamma, P_1, -kappa, I2, I2_g, I2_D, sine2 * kappa, 0.0, G_D)
 
 
 # --- Any student and teacher ----------------------------------------------------------------------
@@ -462,7 +472,7 @@ def batch_averages(
     S: float,
     gamma: float,
     D: float,
-) -> tuple[float, float, float]:
+) -> Averages:
     """Return P, I2 and G of one step of batch normalization, per sample.
 
     Parameters
@@ -480,10 +490,10 @@ def batch_averages(
 
     Returns
     -------
-    P, I2, G : float
-        Averages per sample, see the head of the module; the rates of gamma, L^4 and R follow from
-        them as they do from those of a single sample. I2 is NaN where a smooth student is too
-        steep, as tanh(100 u), for a small batch.
+    Averages
+        P, I2 and G per sample, see the head of the module; the rates of gamma, L^4 and R follow as
+        they do from those of a single sample. I2 is NaN where a smooth student is too steep, as
+        tanh(100 u), for a small batch.
 
     Raises
     ------
@@ -497,11 +507,25 @@ def batch_averages(
     >>> round(I2, 12) == round((8 - 2) / (8 - 3) * (1 - 0.5**2), 12)
     True
     """
+    refuse_small_batch(normalizer, M)
     if isinstance(student, LeakyReLU) and isinstance(teacher, LeakyReLU):
         series = leaky_series(normalizer, M, student.slope, teacher.slope)
-        values = series_averages(series, S, gamma, D)
-        return values[0], values[3], values[6]
-    c, s = _check(normalizer, M)
+        at = series_averages(series, S, gamma, D)
+        return Averages(at.P, at.I2, at.G)
+    return by_quadrature(normalizer, M, student, teacher, S, gamma, D)
+
+
+def by_quadrature(
+    normalizer: str,
+    M: int,
+    student: Activation,
+    teacher: Activation,
+    S: float,
+    gamma: float,
+    D: float,
+) -> Averages:
+    """`batch_averages` of any pair."""
+    c, s, _ = _NORMALIZERS[normalizer]
     # Outside [0, 2], where an integrator may look, G goes on through its zero.
     sine2, D = D * (2.0 - D), min(max(D, 0.0), 2.0)
     R = 1.0 - D
@@ -535,7 +559,7 @@ def batch_averages(
     else:
         if tail > 1e-6 * I2:  # too steep a student for the longest series
             I2 = math.nan
-    return P, I2, sine2 * kappa
+    return Averages(P, I2, sine2 * kappa)
 
 
 def _union(*points: Array, limit: float) -> Array:

@@ -19,7 +19,10 @@ import math
 
 from replica._core.jit import jit
 
-__all__ = ["ERF_PAIR", "LEAKY_PAIR", "averages", "generalization_error"]
+from ._averages import Derivatives
+
+__all__ = ["ERF_PAIR", "LEAKY_PAIR", "along_tangent", "averages", "generalization_error"]
+__all__ += ["mirrored"]
 
 LEAKY_PAIR = 0  # student slope a, teacher slope b
 ERF_PAIR = 1  # erf(u / sqrt 2) on both sides; a and b are not used
@@ -47,9 +50,7 @@ def _angle_functions(D: float) -> tuple[float, float, float, float]:
 
 
 @jit
-def _leaky(
-    a: float, b: float, S: float, gamma: float, D: float
-) -> tuple[float, float, float, float, float, float, float, float, float]:
+def _leaky(a: float, b: float, S: float, gamma: float, D: float) -> Derivatives:
     theta, sine, first, third = _angle_functions(D)
     R = 1.0 - D
     p1 = (1 - a) * (1 - b) / (2 * math.pi)
@@ -68,7 +69,8 @@ def _leaky(
 
     kappa = (1 + a * b) / 2 - p1 * theta
     G = sine * sine * kappa
-    return P, P_gamma, P_D, I2, I2_gamma, I2_D, G, 0.0, 2 * R * kappa - p1 * sine
+    G_D = 2 * R * kappa - p1 * sine
+    return Derivatives(P, P_gamma, P_D, I2, I2_gamma, I2_D, G, 0.0, G_D)
 
 
 @jit
@@ -98,9 +100,7 @@ def _erf_distance(x: float, y: float, excess: float, k: float, rest: float) -> f
 
 
 @jit
-def _erf(
-    S: float, gamma: float, D: float
-) -> tuple[float, float, float, float, float, float, float, float, float]:
+def _erf(S: float, gamma: float, D: float) -> Derivatives:
     c = 2 / math.pi
     R = 1.0 - D
     q = gamma * gamma
@@ -148,38 +148,49 @@ def _erf(
     G = sine2 * kappa
     G_gamma = -G * det_gamma / (2 * det)
     G_R = -2 * R * kappa - G * det_R / (2 * det)
-    return P, P_gamma, -P_R, I2, I2_gamma, -I2_R, G, G_gamma, -G_R
+    return Derivatives(P, P_gamma, -P_R, I2, I2_gamma, -I2_R, G, G_gamma, -G_R)
 
 
 @jit
-def _inside(
-    pair: int, a: float, b: float, S: float, gamma: float, D: float
-) -> tuple[float, float, float, float, float, float, float, float, float]:
+def _inside(pair: int, a: float, b: float, S: float, gamma: float, D: float) -> Derivatives:
     """Averages for 0 <= D <= 2."""
     if pair == ERF_PAIR:
         return _erf(S, gamma, D)
     if gamma >= 0.0:
         return _leaky(a, b, S, gamma, D)
-    P, P_g, P_D, I2, I2_g, I2_D, G, G_g, G_D = _leaky(a, b, S, -gamma, 2.0 - D)
-    return -P, P_g, P_D, I2, -I2_g, -I2_D, G, -G_g, -G_D
+    return mirrored(_leaky(a, b, S, -gamma, 2.0 - D))
 
 
 @jit
-def averages(
-    pair: int, a: float, b: float, S: float, gamma: float, D: float
-) -> tuple[float, float, float, float, float, float, float, float, float]:
+def mirrored(at: Derivatives) -> Derivatives:
+    """Return the averages at (gamma, R), given those at (-gamma, -R): uhat is reversed."""
+    return Derivatives(
+        -at.P, at.P_gamma, at.P_D, at.I2, -at.I2_gamma, -at.I2_D, at.G, -at.G_gamma, -at.G_D
+    )
+
+
+@jit
+def along_tangent(at: Derivatives, step: float) -> Derivatives:
+    """Go on from an edge of 0 <= D <= 2: the field stays smooth, with the right Jacobian."""
+    return Derivatives(
+        at.P + at.P_D * step, at.P_gamma, at.P_D,
+        at.I2 + at.I2_D * step, at.I2_gamma, at.I2_D,
+        at.G + at.G_D * step, at.G_gamma, at.G_D,
+    )  # fmt: skip
+
+
+@jit
+def averages(pair: int, a: float, b: float, S: float, gamma: float, D: float) -> Derivatives:
     """Return P, I2, G, each followed by its derivatives in gamma and D.
 
     A negative gamma (the student's sign can flip on the way) is the state (-gamma, -R) with uhat
     reversed.
     """
     if D < 0.0 or D > 2.0:
-        # An integrator may look a little outside: continue along the tangent, so that the field
-        # stays smooth and its Jacobian stays the right one.
+        # An integrator may look a little outside.
         edge = 0.0 if D < 0.0 else 2.0
         step = D - edge
-        P, P_g, P_D, I2, I2_g, I2_D, G, G_g, G_D = _inside(pair, a, b, S, gamma, edge)
-        return P + P_D * step, P_g, P_D, I2 + I2_D * step, I2_g, I2_D, G + G_D * step, G_g, G_D
+        return along_tangent(_inside(pair, a, b, S, gamma, edge), step)
     return _inside(pair, a, b, S, gamma, D)
 
 

@@ -9,18 +9,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, root
 
-from replica._core.arguments import ArgumentError, broadcast, choice, real_array, real_scalar
-from replica._core.status import warn
+from replica._core.arguments import ArgumentError, broadcast, real_array, real_scalar
+from replica._core.results import Result
+from replica._core.status import Status, warn
 from replica.students import LeakyReLU, Student
 
-from ._model import L_RANGE, LARGEST, METHODS, Model, make_model
+from ._model import L_RANGE, LARGEST, Activation, Model, Normalizer, make_model
 
 __all__ = ["AsymptoticLaw", "FixedPoint", "effective_learning_rate", "eigenvalues", "fixed_point"]
 __all__ += ["jacobian", "max_learning_rate"]
 
-Activation = str | LeakyReLU | Student
 # Averages are exact to a few 1e-16; a residual noise below this is zero.
 _ZERO_NOISE = 1e-14
+# The fixed point moves by about eta: steps of a twentieth are well within reach of Newton's method.
+_N_CONTINUATION = 20
+# What rounding, and a quadrature, leave of the balance.
+_BALANCED = 1e-11
 
 
 @dataclass(frozen=True)
@@ -44,34 +48,40 @@ class AsymptoticLaw:
     one_minus_R: float
 
 
-@dataclass(frozen=True)
-class FixedPoint:
+@dataclass(frozen=True, eq=False, repr=False)
+class FixedPoint(Result):
     """A fixed point of the order-parameter flow.
 
     Attributes
     ----------
     gamma, R, L : float
-        Its place; for normalized methods L is free and is what was asked for.
+        Its place; with a normalizer L is free and is what was asked for.
     eigenvalue_gamma, eigenvalue_R : float
-        Proposition 2: the two rates at this place without the terms in I2 itself ("sgd": the rates
-        of L and R). Both negative means stable.
+        Proposition 2: the two rates at this place without the terms in I2 itself (without a
+        normalizer: the rates of L and R). Both negative means stable.
     exact : bool
         Whether the flow at this learning rate really stops here. False: only the limit
         eta -> 0 does, L grows without bound and `law` holds instead.
     law : AsymptoticLaw or None
         The late-time behavior where `exact` is False.
-    method, student, teacher, learning_rate, zeta, S, L0, batch_size
+    status : Status
+        CONVERGED, or MAX_ITERATIONS where no fixed point continues the one of small eta.
+    student, teacher, normalizer, S, zeta, batch_size, learning_rate, L0
         The arguments of `fixed_point`.
     """
 
-    method: str
+    _problem = (
+        "student", "teacher", "normalizer", "S", "zeta", "batch_size", "learning_rate", "L0",
+    )  # fmt: skip
+
     student: LeakyReLU | Student
     teacher: LeakyReLU | Student
-    learning_rate: float
-    zeta: float
+    normalizer: Normalizer
     S: float
-    L0: float
+    zeta: float
     batch_size: int
+    learning_rate: float
+    L0: float
     gamma: float
     R: float
     L: float
@@ -79,30 +89,31 @@ class FixedPoint:
     eigenvalue_R: float
     exact: bool
     law: AsymptoticLaw | None
+    status: Status
 
 
 def fixed_point(
-    method: str,
     *,
     student: Activation,
-    learning_rate: float = 0.0,
-    zeta: float = 0.0,
-    S: float = 0.0,
-    L0: float = 1.0,
     teacher: Activation | None = None,
+    normalizer: Normalizer = "none",
+    S: float = 0.0,
+    zeta: float = 0.0,
     batch_size: int = 1,
+    learning_rate: float = 0.0,
+    L0: float = 1.0,
 ) -> FixedPoint:
     """Return the fixed point that learning approaches (Table 1, Proposition 1).
 
     Parameters
     ----------
-    method, student, zeta, S, teacher, batch_size
+    student, teacher, normalizer, S, zeta, batch_size
         As in `integrate`.
     learning_rate : float, optional
-        eta. 0 gives the paper's fixed point, the limit of small eta. For "sgd" with eta > 0 the
-        fixed point of the flow itself is returned, which has R < 1 when noise persists.
+        eta. 0 gives the paper's fixed point, the limit of small eta. Without a normalizer and for
+        eta > 0 the fixed point of the flow itself is returned, which has R < 1 when noise persists.
     L0 : float, optional
-        The weight length at which to state the rates of the normalized methods.
+        With a normalizer: the weight length at which to state the rates.
 
     Returns
     -------
@@ -116,7 +127,8 @@ def fixed_point(
     Warns
     -----
     ConvergenceWarning
-        For "sgd", where no fixed point continues the one of small eta (the values are NaN).
+        Without a normalizer, where no fixed point continues the one of small eta: the values are
+        NaN.
 
     Notes
     -----
@@ -128,53 +140,54 @@ def fixed_point(
 
     Examples
     --------
-    >>> point = fixed_point("bn", student="relu", learning_rate=0.5, zeta=0.25)
+    >>> point = fixed_point(student="relu", normalizer="pn", learning_rate=0.5, zeta=0.25)
     >>> round(point.gamma, 12), point.R, point.exact
     (0.666666666667, 1.0, False)
-    >>> fixed_point("sgd", student="linear", learning_rate=0.5, S=0.3).L ** 2
+    >>> fixed_point(student="linear", learning_rate=0.5, S=0.3).L ** 2
     1.1...
     """
     model = make_model(
-        method,
-        student,
-        teacher,
-        learning_rate=learning_rate,
-        zeta=zeta,
+        student=student,
+        teacher=teacher,
+        normalizer=normalizer,
         S=S,
+        zeta=zeta,
         batch_size=batch_size,
+        learning_rate=learning_rate,
     )
     L = real_scalar("L0", L0, **L_RANGE)
     gamma = _balanced_gamma(model)
-    if model.method == "sgd":
-        return _sgd_fixed_point(model, gamma, L)
+    if model.plain:
+        return _plain_fixed_point(model, gamma, L)
     eta = model.learning_rate
-    _, P_g, _, I2, _, I2_D, _, _, G_D = model.derivatives(gamma, 0.0)
-    eigenvalue_R = _overlap_rate(eta * gamma / L**2, G_D, I2_D)
-    exact = eta == 0.0 or I2 < _ZERO_NOISE
+    at = model.derivatives(gamma, 0.0)
+    eigenvalue_R = _overlap_rate(eta * gamma / L**2, at.G_D, at.I2_D)
+    exact = eta == 0.0 or at.I2 < _ZERO_NOISE
     law = None
     if not exact:
-        rate = (2 * I2) ** -0.5
+        rate = (2 * at.I2) ** -0.5
         law = AsymptoticLaw(
-            I2=I2,
-            length=(2 * (eta * gamma) ** 2 * I2) ** 0.25,
+            I2=at.I2,
+            length=(2 * (eta * gamma) ** 2 * at.I2) ** 0.25,
             effective_learning_rate=rate,
-            one_minus_R=rate * I2 / (2 * G_D),
+            one_minus_R=rate * at.I2 / (2 * at.G_D),
         )
-    eigenvalue_gamma = eta * (P_g - model.zeta)
+    eigenvalue_gamma = eta * (at.P_gamma - model.zeta)
     return _result(model, L, gamma, 1.0, L, eigenvalue_gamma, eigenvalue_R, exact, law)
 
 
-def _result(model: Model, L0: float, *values: Any) -> FixedPoint:
+def _result(model: Model, L0: float, *values: Any, status: Status = Status.CONVERGED) -> FixedPoint:
     return FixedPoint(
-        model.method,
         model.student,
         model.teacher,
-        model.learning_rate,
-        model.zeta,
+        model.normalizer,
         model.S,
-        L0,
+        model.zeta,
         model.batch_size,
+        model.learning_rate,
+        L0,
         *values,
+        status=status,
     )
 
 
@@ -204,58 +217,62 @@ def _balanced_gamma(model: Model) -> float:
     return float(brentq(balance, low, high, xtol=1e-300))  # type: ignore[arg-type]
 
 
-def _sgd_fixed_point(model: Model, gamma: float, L0: float) -> FixedPoint:
+def _plain_fixed_point(model: Model, gamma: float, L0: float) -> FixedPoint:
     """Follow the fixed point of small eta up to the model's eta by Newton steps."""
-    eta = model.learning_rate
+    eta, zeta = model.learning_rate, model.zeta
     state = np.array([gamma, 0.0])
-    if model.averages(gamma, 0.0)[1] > _ZERO_NOISE:
-        for step in np.linspace(0.0, 1.0, 21)[1:] * eta:
+    if model.averages(gamma, 0.0).I2 > _ZERO_NOISE:
+        for step in np.linspace(0.0, 1.0, _N_CONTINUATION + 1)[1:] * eta:
 
             def balance(y: NDArray[np.float64], eta: float = step) -> list[float]:
-                P, I2, G = model.averages(y[0], y[1])
-                noise = eta * I2 / (2 * y[0] ** 2)
-                return [P + noise * y[0], noise * (1 - y[1]) - G / y[0]]
+                at = model.averages(y[0], y[1])
+                noise = eta * at.I2 / (2 * y[0] ** 2)
+                drift = at.P - zeta * y[0]
+                return [drift + noise * y[0], noise * (1 - y[1]) - at.G / y[0]]
 
             found = root(balance, state, tol=1e-14)
             state = found.x
-            if np.abs(found.fun).max() > 1e-11 or not 0 <= state[1] <= 2 or state[0] <= 0:
-                warn(f"sgd: the fixed point of small eta does not reach learning_rate = {eta:g}")
+            if np.abs(found.fun).max() > _BALANCED or not 0 <= state[1] <= 2 or state[0] <= 0:
+                warn(f"none: the fixed point of small eta does not reach learning_rate = {eta:g}")
                 nan = float("nan")
-                return _result(model, L0, nan, nan, nan, nan, nan, False, None)
+                values = nan, nan, nan, nan, nan, False, None
+                return _result(model, L0, *values, status=Status.MAX_ITERATIONS)
     L, D = float(state[0]), float(state[1])
-    _, P_g, _, _, I2_g, I2_D, _, _, G_D = model.derivatives(L, D)
-    rate_L = eta * P_g + eta**2 * I2_g / (2 * L)
-    rate_R = _overlap_rate(eta / L, G_D, I2_D)
+    at = model.derivatives(L, D)
+    rate_L = eta * (at.P_gamma - zeta) + eta**2 * at.I2_gamma / (2 * L)
+    rate_R = _overlap_rate(eta / L, at.G_D, at.I2_D)
     return _result(model, L0, L, 1.0 - D, L, rate_L, rate_R, True, None)
 
 
 def jacobian(
-    method: str,
     gamma: float,
     R: float,
     L: float,
     *,
     student: Activation,
-    learning_rate: float,
-    zeta: float = 0.0,
-    S: float = 0.0,
     teacher: Activation | None = None,
+    normalizer: Normalizer = "none",
+    S: float = 0.0,
+    zeta: float = 0.0,
     batch_size: int = 1,
+    learning_rate: float,
 ) -> NDArray[np.float64]:
     """Return the Jacobian of the flow at any point, nothing neglected.
 
     Parameters
     ----------
     gamma, R, L : float
-        Where; for "sgd" gamma must equal L. At R = 1 the derivative is the one from below.
-    method, student, learning_rate, zeta, S, teacher, batch_size
+        Where; without a normalizer gamma must equal L. At R = 1 the derivative is the one from
+        below.
+    student, teacher, normalizer, S, zeta, batch_size, learning_rate
         As in `integrate`.
 
     Returns
     -------
     ndarray
-        Shape (3, 3) in the order (gamma, R, L), or (2, 2) in the order (R, L) for "sgd". Analytic
-        for the leaky family and erf; differentiated numerically (about 1e-8) otherwise.
+        Shape (3, 3) in the order (gamma, R, L), or (2, 2) in the order (R, L) without a
+        normalizer. Analytic for the leaky family and erf; differentiated numerically (about 1e-8)
+        otherwise.
 
     Raises
     ------
@@ -268,27 +285,27 @@ def jacobian(
 
     Examples
     --------
-    >>> jacobian("wn", 1.0, 1.0, 1.0, student="linear", learning_rate=0.5).round(3)
+    >>> jacobian(1.0, 1.0, 1.0, student="linear", normalizer="wn", learning_rate=0.5).round(3)
     array([[-0.5 ,  0.5 ,  0.  ],
            [ 0.  , -0.75,  0.  ],
            [ 0.  , -0.25,  0.  ]])
     """
     model = make_model(
-        method,
-        student,
-        teacher,
-        learning_rate=learning_rate,
-        zeta=zeta,
+        student=student,
+        teacher=teacher,
+        normalizer=normalizer,
         S=S,
+        zeta=zeta,
         batch_size=batch_size,
+        learning_rate=learning_rate,
     )
     gamma = real_scalar("gamma", gamma, low=0.0, high=LARGEST, low_open=True)
     D = 1.0 - real_scalar("R", R, low=-1.0, high=1.0)
     L = real_scalar("L", L, **L_RANGE)
-    if model.method == "sgd" and gamma != L:
-        raise ArgumentError(f"gamma must equal L for method 'sgd', got {gamma:g} and {L:g}")
+    if model.plain and gamma != L:
+        raise ArgumentError(f"gamma is L for normalizer 'none', got {gamma:g} and {L:g}")
     matrix = model.rates_jacobian(gamma, D, L**4)
-    if model.method != "sgd":
+    if not model.plain:
         # From (gamma, 1 - R, L^4) to (gamma, R, L); the map to L is curved, hence the last line.
         growth = model.rates(gamma, D, L**4)[2]
         scale = np.array([1.0, -1.0, 1 / (4 * L**3)])
@@ -300,25 +317,23 @@ def jacobian(
             f"learning_rate, gamma and 1/L must be smaller: the rates at learning_rate = "
             f"{model.learning_rate:g}, gamma = {gamma:g}, L = {L:g} overflow"
         )
-    if model.method == "sgd":
+    if model.plain:
         return np.array([[matrix[1, 1], -matrix[1, 0]], [-matrix[0, 1], matrix[0, 0]]])
     return matrix + 0.0  # no -0.0
 
 
-def eigenvalues(
-    method: str, gamma: float, R: float, L: float, **problem: Any
-) -> NDArray[np.complex128]:
+def eigenvalues(gamma: float, R: float, L: float, **problem: Any) -> NDArray[np.complex128]:
     """Return the eigenvalues of `jacobian`, largest real part first.
 
     Parameters
     ----------
-    method, gamma, R, L, **problem
+    gamma, R, L, **problem
         As in `jacobian`.
 
     Returns
     -------
     ndarray of complex
-        Shape (3,), or (2,) for "sgd".
+        Shape (3,), or (2,) without a normalizer.
 
     Raises
     ------
@@ -331,37 +346,37 @@ def eigenvalues(
 
     Examples
     --------
-    >>> eigenvalues("sgd", 1.0, 1.0, 1.0, student="relu", learning_rate=2.5).real.round(4)
+    >>> eigenvalues(1.0, 1.0, 1.0, student="relu", learning_rate=2.5).real.round(4)
     array([ 0.625, -1.25 ])
     """
-    values = np.linalg.eigvals(jacobian(method, gamma, R, L, **problem)).astype(np.complex128)
+    values = np.linalg.eigvals(jacobian(gamma, R, L, **problem)).astype(np.complex128)
     return values[np.argsort(-values.real, kind="stable")]
 
 
 def max_learning_rate(
-    method: str,
     *,
     student: Activation,
-    zeta: float = 0.0,
-    S: float = 0.0,
     teacher: Activation | None = None,
+    normalizer: Normalizer = "none",
+    S: float = 0.0,
+    zeta: float = 0.0,
     batch_size: int = 1,
     neglect_I2: bool = True,
 ) -> float:
     """Return the effective learning rate above which R = 1 is unstable (Table 1).
 
-    Compare it with `effective_learning_rate` at the fixed point: eta gamma0 / L0^2 for the
-    normalized methods, eta for "sgd" at L = 1.
+    Compare it with `effective_learning_rate` at the fixed point, eta gamma0 / L0^2, which without a
+    normalizer is eta / gamma0.
 
     Parameters
     ----------
-    method, student, zeta, S, teacher, batch_size
+    student, teacher, normalizer, S, zeta, batch_size
         As in `integrate`.
     neglect_I2 : bool, optional
         Proposition 2 keeps the derivative of I2 but drops I2 itself, which is of the same order in
         eta. False keeps it: then this is the exact sign change of dR'/dR at (gamma0, 1, L0). The
-        two agree where I2 = 0 there (zeta = 0, S = 0, the teacher's activation). `S` matters only
-        here.
+        two agree where I2 = 0 there (zeta = 0, S = 0, the teacher's activation, no batches). `S`
+        matters only here.
 
     Returns
     -------
@@ -375,40 +390,42 @@ def max_learning_rate(
 
     Notes
     -----
-    Theory: :eq:`eq-max-rate` in :doc:`/dynamics`.
+    Theory: :eq:`eq-max-rate` and :eq:`eq-batch-linear` in :doc:`/dynamics`.
 
     With slope a on both sides 2 (1 + a^2) / (1 + a^4) / gamma0, gamma0 from `fixed_point`: ReLU
-    2 + 4 zeta, linear 2 + 2 zeta, and 2 for both without decay; times the batch size.
+    2 + 4 zeta, linear 2 + 2 zeta, and 2 for both without decay. In the mean over a batch in place
+    of the sum, these are M times as large.
 
     Examples
     --------
-    >>> round(max_learning_rate("bn", student="relu", zeta=0.25), 12)
+    >>> round(max_learning_rate(student="relu", normalizer="pn", zeta=0.25), 12)
     3.0
-    >>> max_learning_rate("sgd", student="linear")
+    >>> max_learning_rate(student="linear")
     2.0
     """
-    model = make_model(method, student, teacher, zeta=zeta, S=S, batch_size=batch_size)
-    gamma = _balanced_gamma(model)
-    _, _, _, I2, _, I2_D, _, _, G_D = model.derivatives(gamma, 0.0)
-    gain = I2_D if neglect_I2 else I2_D - I2
-    if gain <= 0:
-        return float("inf")
-    limit = 2 * G_D / gain
-    # For SGD the rate that enters is eta / L, and L is gamma here.
-    return float(limit * gamma) if model.method == "sgd" else float(limit)
+    model = make_model(
+        student=student,
+        teacher=teacher,
+        normalizer=normalizer,
+        S=S,
+        zeta=zeta,
+        batch_size=batch_size,
+    )
+    at = model.derivatives(_balanced_gamma(model), 0.0)
+    gain = at.I2_D if neglect_I2 else at.I2_D - at.I2
+    return float(2 * at.G_D / gain) if gain > 0 else float("inf")
 
 
 def effective_learning_rate(
-    method: str, gamma: ArrayLike, L: ArrayLike, *, learning_rate: ArrayLike
+    gamma: ArrayLike, L: ArrayLike, *, learning_rate: ArrayLike
 ) -> NDArray[np.float64] | float:
     """Return the learning rate that acts on the direction of the weights (Table 1).
 
     Parameters
     ----------
-    method : {"bn", "wn", "sgd", "minibatch-bn"}
-        For "sgd" gamma and L are the same number, and the result eta / L is eta at L = 1.
     gamma, L : array_like
-        Order parameters, L > 0; broadcast.
+        Order parameters, L > 0; broadcast. Without a normalizer both are the same number, and the
+        result is eta / L.
     learning_rate : array_like
         eta >= 0.
 
@@ -428,16 +445,13 @@ def effective_learning_rate(
 
     Examples
     --------
-    >>> effective_learning_rate("bn", 0.8, 2.0, learning_rate=0.5)
+    >>> effective_learning_rate(0.8, 2.0, learning_rate=0.5)
     0.1
     """
-    method = choice("method", method, METHODS)
     gamma, L, eta = broadcast(
         gamma=real_array("gamma", gamma, low=-LARGEST, high=LARGEST),
         L=real_array("L", L, **L_RANGE),
         learning_rate=real_array("learning_rate", learning_rate, low=0.0, high=LARGEST),
     )
-    if method == "sgd" and np.any(gamma != L):
-        raise ArgumentError("gamma must equal L for method 'sgd', where both are |w|/sqrt(N)")
     value = eta * gamma / L**2
     return float(value) if np.ndim(value) == 0 else value

@@ -3,85 +3,99 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from replica._core.arguments import ArgumentError, broadcast, integer, real_array, real_scalar
 from replica._core.jit import for_each_chunk
-from replica._core.status import warn_not_converged
-from replica._core.text import summary
+from replica._core.results import Result, over
+from replica._core.status import Status, warn_not_converged
 from replica.students import LeakyReLU, Student
 
 from . import _model
 from ._flow import check_start, check_times
-from ._rosenbrock import integrate_many
+from ._model import Activation, Normalizer
+from ._rosenbrock import blank_runs, integrate_many
 
 __all__ = ["TrajectoryGrid", "integrate_grid"]
 
+# Trajectories that a thread takes at once: their cost varies, and handing them out costs nothing.
+_MIN_CHUNK = 16
 
-@dataclass(frozen=True, repr=False)
-class TrajectoryGrid:
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class TrajectoryGrid(Result):
     """Trajectories over a grid of problems of shape ``grid``.
 
     Attributes
     ----------
     t : ndarray, shape (n,)
-        Time, steps / N.
+        Time, samples seen per weight.
     gamma, R, L, one_minus_R : ndarray, shape (*grid, n)
-        Order parameters; NaN from a divergence or failure on. For "sgd" gamma is L.
+        Order parameters; NaN from a divergence or failure on. Without a normalizer gamma is L.
     effective_learning_rate, gen_error : ndarray, shape (*grid, n)
         As in `Trajectory`.
-    status : ndarray of int, shape grid
+    status : ndarray of int8, shape grid
         Values of `Status`.
     n_steps : ndarray of int, shape grid
         Accepted steps of the integrator.
-    learning_rate, zeta, S, gamma0, R0, L0 : ndarray, shape grid
+    S, zeta, learning_rate, gamma0, R0, L0 : ndarray, shape grid
         The problems, broadcast.
-    method, student, teacher, batch_size, rtol, atol, max_steps
+    student, teacher, normalizer, batch_size, rtol, atol, max_steps
         What the problems have in common: the other arguments of `integrate_grid`.
     """
 
-    method: str
+    _problem = (
+        "student", "teacher", "normalizer", "S", "zeta", "batch_size", "learning_rate",
+        "gamma0", "R0", "L0", "t",
+    )  # fmt: skip
+
     student: LeakyReLU | Student
     teacher: LeakyReLU | Student
-    learning_rate: NDArray[np.float64]
-    zeta: NDArray[np.float64]
+    normalizer: Normalizer
     S: NDArray[np.float64]
+    zeta: NDArray[np.float64]
+    batch_size: int
+    learning_rate: NDArray[np.float64]
     gamma0: NDArray[np.float64]
     R0: NDArray[np.float64]
     L0: NDArray[np.float64]
-    batch_size: int
+    t: NDArray[np.float64] = over("t")
+    gamma: NDArray[np.float64] = over(..., "t")
+    R: NDArray[np.float64] = over(..., "t")
+    L: NDArray[np.float64] = over(..., "t")
+    one_minus_R: NDArray[np.float64] = over(..., "t")
+    effective_learning_rate: NDArray[np.float64] = over(..., "t")
+    gen_error: NDArray[np.float64] = over(..., "t")
+    status: NDArray[np.int8]
+    n_steps: NDArray[np.int64]
     rtol: float
     atol: float
     max_steps: int
-    t: NDArray[np.float64]
-    gamma: NDArray[np.float64]
-    R: NDArray[np.float64]
-    L: NDArray[np.float64]
-    one_minus_R: NDArray[np.float64]
-    effective_learning_rate: NDArray[np.float64]
-    gen_error: NDArray[np.float64]
-    status: NDArray[np.int64]
-    n_steps: NDArray[np.int64]
 
-    def __repr__(self) -> str:
-        return summary(self, "TrajectoryGrid")
+    @property
+    def messages(self) -> Any:
+        """The status of every trajectory in words, in the shape of `status`."""
+        ran_away = "|W| diverged: the learning rate is above its maximum"
+        text = np.where(self.status == Status.DIVERGENT, ran_away, super().messages)
+        return text if text.ndim else text[()]
 
 
 def integrate_grid(
-    method: str,
     *,
-    student: str | LeakyReLU | Student,
-    learning_rate: ArrayLike,
-    zeta: ArrayLike = 0.0,
+    student: Activation,
+    teacher: Activation | None = None,
+    normalizer: Normalizer = "none",
     S: ArrayLike = 0.0,
-    gamma0: ArrayLike,
+    zeta: ArrayLike = 0.0,
+    batch_size: int = 1,
+    learning_rate: ArrayLike,
+    gamma0: ArrayLike | None = None,
     R0: ArrayLike,
     L0: ArrayLike,
     t: ArrayLike,
-    teacher: str | LeakyReLU | Student | None = None,
-    batch_size: int = 1,
     rtol: float = 1e-6,
     atol: float = 1e-10,
     max_steps: int = 100_000,
@@ -90,16 +104,15 @@ def integrate_grid(
 
     Parameters
     ----------
-    method : {"bn", "wn", "sgd"}
-        As in `integrate`.
     student, teacher : str, LeakyReLU or Student
-        A pair with a closed form: both of the leaky family, or both "erf".
-    learning_rate, zeta, S, gamma0, R0, L0 : array_like
+        A pair with a closed form or a series: both of the leaky family, or both "erf" without
+        batches.
+    normalizer, batch_size
+        As in `integrate`.
+    S, zeta, learning_rate, gamma0, R0, L0 : array_like
         As in `integrate`, broadcast against each other.
     t : array_like, shape (n,)
         Output times >= 0, strictly increasing.
-    batch_size : int, optional
-        Samples per step.
     rtol, atol : float, optional
         Error per step allowed in gamma, 1 - R and (L/L0)^4.
     max_steps : int, optional
@@ -126,28 +139,30 @@ def integrate_grid(
 
     Examples
     --------
-    >>> grid = integrate_grid("bn", student="relu", learning_rate=[[0.5], [1.0]],
+    >>> grid = integrate_grid(student="relu", normalizer="pn", learning_rate=[[0.5], [1.0]],
     ...                       zeta=[0.0, 0.1, 0.2], gamma0=0.5, R0=0.1, L0=1.0, t=[0, 100])
     >>> grid.R.shape, grid.R[0, 1, -1].round(4)
     ((2, 3, 2), np.float64(0.9976))
     """
-    zeta = real_array("zeta", zeta, low=0.0)
-    worst = float(zeta.max(initial=0.0))
-    model = _model.make_model(method, student, teacher, zeta=worst, batch_size=batch_size)
-    if not model.is_compiled:
+    model = _model.make_model(
+        student=student, teacher=teacher, normalizer=normalizer, batch_size=batch_size
+    )
+    pair = model.pair
+    if pair is None:
         raise ArgumentError(
-            f"integrate_grid needs a closed form, which method {model.method!r} with student "
-            f"{model.student.name} and teacher {model.teacher.name} does not have; use integrate"
+            f"integrate_grid needs a closed form or a series, which {model.described} does not "
+            "have; use integrate"
         )
     times = check_times(t)
     rtol = real_scalar("rtol", rtol, low=1e-13)
     atol = real_scalar("atol", atol, low=0.0, low_open=True)
     max_steps = integer("max_steps", max_steps, low=1)
-    gamma0, R0, L0 = check_start(model.method, gamma0, R0, L0)
-    eta, zeta, S, gamma0, R0, L0 = broadcast(
-        learning_rate=real_array("learning_rate", learning_rate, low=0.0, high=_model.LARGEST),
-        zeta=zeta,
-        S=real_array("S", S, low=0.0, high=_model.LARGEST),
+    gamma0, R0, L0 = check_start(model, gamma0, R0, L0)
+    positive: dict[str, Any] = {"low": 0.0, "high": _model.LARGEST}
+    S, zeta, eta, gamma0, R0, L0 = broadcast(
+        S=real_array("S", S, **positive),
+        zeta=real_array("zeta", zeta, **positive),
+        learning_rate=real_array("learning_rate", learning_rate, **positive),
         gamma0=gamma0,
         R0=R0,
         L0=L0,
@@ -155,44 +170,52 @@ def integrate_grid(
     shape = eta.shape
     problems = np.stack([eta.ravel(), zeta.ravel(), S.ravel()], axis=1)
     start = np.stack([gamma0.ravel(), 1.0 - R0.ravel(), L0.ravel() ** 4], axis=1)
-    out = np.full((eta.size, times.size, 3), np.nan)
-    errors = np.empty(out.shape[:2])
-    status, steps, tries = np.zeros((3, eta.size), dtype=np.int64)
-    ends = np.empty(eta.size)
-    pair = model.pair
-    assert pair is not None  # refused above
+    runs = blank_runs(eta.size, times.size)
+
+    series = model.series  # before the threads want it
 
     def run(first: int, stop: int) -> None:
         integrate_many(
-            *pair, model.method == "sgd", 1.0 / model.batch_size, problems, start, times,
-            rtol, atol, max_steps, first, stop, out, errors, status, steps, tries, ends,
-        )  # fmt: skip
+            pair,
+            series,
+            model.plain,
+            problems,
+            start,
+            times,
+            rtol,
+            atol,
+            max_steps,
+            first,
+            stop,
+            runs,
+        )
 
-    for_each_chunk(run, eta.size, min_chunk=16)
-    warn_not_converged(status.astype(np.int8).reshape(shape))
-    gamma, D, growth = (out[..., j].reshape(*shape, times.size) for j in range(3))
-    L = gamma if model.method == "sgd" else L0[..., None] * growth**0.25
+    for_each_chunk(run, eta.size, min_chunk=_MIN_CHUNK)
+    status = runs.status.astype(np.int8).reshape(shape)
+    warn_not_converged(status)
+    gamma, D, growth = (runs.out[..., j].reshape(*shape, times.size) for j in range(3))
+    L = gamma if model.plain else L0[..., None] * growth**0.25
     return TrajectoryGrid(
-        method=model.method,
         student=model.student,
         teacher=model.teacher,
-        learning_rate=eta,
-        zeta=zeta,
+        normalizer=model.normalizer,
         S=S,
+        zeta=zeta,
+        batch_size=model.batch_size,
+        learning_rate=eta,
         gamma0=gamma0,
         R0=R0,
         L0=L0,
-        batch_size=model.batch_size,
-        rtol=rtol,
-        atol=atol,
-        max_steps=max_steps,
         t=times,
         gamma=gamma,
         R=1.0 - D,
         L=L,
         one_minus_R=D,
         effective_learning_rate=eta[..., None] * gamma / L**2,
-        gen_error=errors.reshape(*shape, times.size),
-        status=status.reshape(shape),
-        n_steps=steps.reshape(shape),
+        gen_error=runs.errors.reshape(*shape, times.size),
+        status=status,
+        n_steps=runs.steps.reshape(shape),
+        rtol=rtol,
+        atol=atol,
+        max_steps=max_steps,
     )

@@ -1,7 +1,9 @@
 """What is being learnt, by which method: the checked problem and its vector field.
 
 The state is (gamma, D, Lambda) with D = 1 - R and Lambda = L^4: in these variables nothing is
-singular at R = 1 and L grows linearly in time when the noise persists.
+singular at R = 1 and L grows linearly in time when the noise persists. Rates are per sample seen
+and weight, of the gradient of the sum over the batch: so far as the averages do not depend on the
+size of the batch, nothing does.
 """
 
 from __future__ import annotations
@@ -9,207 +11,233 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from replica._core.arguments import ArgumentError, choice, integer, real_scalar
 from replica._core.jit import jit
 from replica.students import ERF, LeakyReLU, Student, as_activation
 
 from . import _closed_forms, _quadrature
-from ._mini_batch import batch_averages
+from ._averages import Averages, Derivatives
+from ._batch_averages import batch_averages, leaky_series, refuse_small_batch, series_averages
 
-__all__ = ["LARGEST", "METHODS", "Model", "field", "field_jacobian", "make_model"]
+__all__ = ["LARGEST", "L_RANGE", "NORMALIZERS", "Activation", "Model", "Normalizer", "Pair"]
+__all__ += ["error_of", "field", "field_jacobian", "make_model", "pair_averages"]
 
-METHODS = ("bn", "wn", "sgd", "minibatch-bn")
+Activation = str | LeakyReLU | Student | Callable[..., Any]
+Normalizer = Literal["none", "wn", "pn", "bn", "bn-var", "bn-mean"]
+NORMALIZERS: tuple[Normalizer, ...] = get_args(Normalizer)
 # Rates hold fourth powers, which have to stay floats.
 LARGEST = 1e50
 L_RANGE: dict[str, Any] = {"low": 1 / LARGEST, "high": LARGEST}
+# Batch sizes are counted in 64 bits.
+_LARGEST_BATCH = 10**18
+# A jump larger than the steepest continuous activation makes over the two sides of a kink.
+_JUMP = 1e-6
 
-# P, I2 per batch, G; and the same with the derivatives in gamma and D after each.
-Averages = tuple[float, float, float]
-Derivatives = tuple[float, float, float, float, float, float, float, float, float]
+
+class Pair(NamedTuple):
+    """Student and teacher as compiled code knows them: the formula of `_closed_forms`, its slopes.
+
+    The `leaky_series` of real batches goes beside it, or None: by the type of that the compiler
+    decides which averages it takes, which costs nothing where there are no batches.
+    """
+
+    kind: int
+    a: float
+    b: float
 
 
 @dataclass(frozen=True)
 class Model:
-    """A checked learning problem; `pair` is None when no closed form is known."""
+    """A checked learning problem; `pair` is None when only quadrature serves."""
 
-    method: str
     student: LeakyReLU | Student
     teacher: LeakyReLU | Student
-    learning_rate: float
-    zeta: float
+    normalizer: Normalizer
     S: float
+    zeta: float
     batch_size: int
-
-    @cached_property
-    def pair(self) -> tuple[int, float, float] | None:
-        """The closed form that serves this student and teacher: kind and the two slopes."""
-        if isinstance(self.student, LeakyReLU) and isinstance(self.teacher, LeakyReLU):
-            return _closed_forms.LEAKY_PAIR, self.student.slope, self.teacher.slope
-        if self.student == ERF and self.teacher == ERF:  # a copy is another object
-            return _closed_forms.ERF_PAIR, 0.0, 0.0
-        return None
+    learning_rate: float
 
     @property
-    def is_compiled(self) -> bool:
-        """Whether the compiled integrator serves this problem: its averages have a closed form."""
-        return self.pair is not None and self.method != "minibatch-bn"
+    def plain(self) -> bool:
+        """Whether gamma and L are the same number."""
+        return self.normalizer == "none"
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether statistics are those of the batch."""
+        return self.normalizer.startswith("bn")
+
+    @cached_property
+    def pair(self) -> Pair | None:
+        """What the compiled integrator needs, for pairs that have it."""
+        if isinstance(self.student, LeakyReLU) and isinstance(self.teacher, LeakyReLU):
+            return Pair(_closed_forms.LEAKY_PAIR, self.student.slope, self.teacher.slope)
+        if self.student == ERF and self.teacher == ERF and not self.has_batches:
+            return Pair(_closed_forms.ERF_PAIR, 0.0, 0.0)
+        return None
+
+    @cached_property
+    def series(self) -> NDArray[np.float64] | None:
+        """What `pair_averages` has to know of real batches."""
+        if self.pair is None or not self.has_batches:
+            return None
+        return leaky_series(self.normalizer, self.batch_size, self.pair.a, self.pair.b)
+
+    @property
+    def described(self) -> str:
+        """The problem in an error message."""
+        return (
+            f"normalizer {self.normalizer!r} with student {self.student.name} and teacher "
+            f"{self.teacher.name}"
+        )
 
     def averages(self, gamma: float, D: float) -> Averages:
-        """Return P, I2 (per batch) and G; see `_closed_forms`."""
-        if self.method == "minibatch-bn":
-            _, a, b = self.pair  # type: ignore[misc]
-            return batch_averages(self.batch_size, a, b, self.S, gamma, D)
-        if self.pair is None:
-            P, I2, G = _quadrature.averages(self.student, self.teacher, self.S, gamma, D)
-            return P, I2 / self.batch_size, G
-        P, _, _, I2, _, _, G, _, _ = _closed_forms.averages(*self.pair, self.S, gamma, D)
-        return P, I2 / self.batch_size, G
+        """Return P, I2 and G; see `_closed_forms`."""
+        if self.pair is not None:
+            at = pair_averages(self.pair, self.series, self.S, gamma, D)
+            return Averages(at.P, at.I2, at.G)
+        if self.has_batches:
+            return batch_averages(
+                self.normalizer, self.batch_size, self.student, self.teacher, self.S, gamma, D
+            )
+        return _quadrature.averages(self.student, self.teacher, self.S, gamma, D)
 
     def derivatives(self, gamma: float, D: float) -> Derivatives:
-        """Return P, I2 (per batch) and G, each followed by its derivatives in gamma and D."""
-        if not self.is_compiled:
+        """Return P, I2 and G, each followed by its derivatives in gamma and D."""
+        if self.pair is None:
             return _differentiate(self.averages, gamma, D)
-        values = list(_closed_forms.averages(*self.pair, self.S, gamma, D))  # type: ignore[misc]
-        values[3:6] = [value / self.batch_size for value in values[3:6]]
-        return tuple(values)  # type: ignore[return-value]
+        return pair_averages(self.pair, self.series, self.S, gamma, D)
 
     def generalization_error(self, gamma: float, D: float) -> float:
         """Return E[(g*(z) - g(u))^2]."""
+        if self.student == ERF and self.teacher == ERF:
+            return _closed_forms.generalization_error(_closed_forms.ERF_PAIR, 0.0, 0.0, gamma, D)
         if self.pair is None:
             return _quadrature.generalization_error(self.student, self.teacher, gamma, D)
-        return _closed_forms.generalization_error(*self.pair, gamma, D)
+        return error_of(self.pair, gamma, D)
 
     def rates(self, gamma: float, D: float, quartic: float) -> tuple[float, float, float]:
         """Return the time derivatives of gamma, D and L^4."""
-        sgd = self.method == "sgd"
-        return field(
-            sgd, self.learning_rate, self.zeta, *self.averages(gamma, D), gamma, D, quartic
-        )
+        at = self.averages(gamma, D)
+        return field(self.plain, self.learning_rate, self.zeta, at, gamma, D, quartic)
 
-    def rates_jacobian(self, gamma: float, D: float, quartic: float) -> np.ndarray:
+    def rates_jacobian(self, gamma: float, D: float, quartic: float) -> NDArray[np.float64]:
         """Return the matrix of derivatives of `rates`, shape (3, 3)."""
-        sgd = self.method == "sgd"
-        averages = self.derivatives(gamma, D)
-        entries = field_jacobian(sgd, self.learning_rate, self.zeta, *averages, gamma, D, quartic)
-        return np.array(entries).reshape(3, 3)
+        at, out = self.derivatives(gamma, D), np.empty((3, 3))
+        field_jacobian(self.plain, self.learning_rate, self.zeta, at, gamma, D, quartic, out)
+        return out
 
 
 def make_model(
-    method: Any,
+    *,
     student: Any,
     teacher: Any,
-    *,
-    learning_rate: Any = 0.0,
-    zeta: Any = 0.0,
+    normalizer: Any,
     S: Any = 0.0,
+    zeta: Any = 0.0,
     batch_size: Any = 1,
+    learning_rate: Any = 0.0,
 ) -> Model:
     """Check the description of a learning problem and return it."""
-    method = choice("method", method, METHODS)
     student = as_activation(student)
     for kink in student.kinks:
         below, above = student.values([kink - 1e-9, kink + 1e-9])
-        if abs(above - below) > 1e-6:
+        if abs(above - below) > _JUMP:
             raise ArgumentError(
                 f"student must be continuous, since it learns by its slope; {student.name} jumps "
                 f"at {kink:g}"
             )
     teacher = student if teacher is None else as_activation(teacher, name="teacher")
+    normalizer = choice("normalizer", normalizer, NORMALIZERS)
+    batch_size = integer(
+        "batch_size", integer("batch_size", batch_size, low=1), high=_LARGEST_BATCH
+    )
     model = Model(
-        method=method,
         student=student,
         teacher=teacher,
-        learning_rate=real_scalar("learning_rate", learning_rate, low=0.0, high=LARGEST),
-        zeta=real_scalar("zeta", zeta, low=0.0, high=LARGEST),
+        normalizer=normalizer,
         S=real_scalar("S", S, low=0.0, high=LARGEST),
-        batch_size=integer("batch_size", integer("batch_size", batch_size, low=1), high=10**18),
+        zeta=real_scalar("zeta", zeta, low=0.0, high=LARGEST),
+        batch_size=batch_size,
+        learning_rate=real_scalar("learning_rate", learning_rate, low=0.0, high=LARGEST),
     )
-    if model.zeta and method in ("wn", "sgd"):
-        raise ArgumentError(
-            f"zeta must be 0 for method {method!r}, which has no gamma decay, got {model.zeta:g}"
-        )
-    if method == "minibatch-bn":
-        if model.pair is None or model.pair[0] != _closed_forms.LEAKY_PAIR:
-            raise ArgumentError(
-                "method 'minibatch-bn' needs a linear, ReLU or leaky-ReLU student and teacher, got "
-                f"{student.name} and {teacher.name}"
-            )
-        integer("batch_size", batch_size, low=3)  # E[1 / sigma_B^2] is infinite below
+    if model.has_batches:
+        refuse_small_batch(normalizer, batch_size)
     return model
 
 
 @jit
+def pair_averages(
+    pair: Pair, series: NDArray[np.float64] | None, S: float, gamma: float, D: float
+) -> Derivatives:
+    """Return P, I2 and G with their derivatives."""
+    if series is not None:
+        return series_averages(series, S, gamma, D)
+    return _closed_forms.averages(pair.kind, pair.a, pair.b, S, gamma, D)
+
+
+@jit
+def error_of(pair: Pair, gamma: float, D: float) -> float:
+    """Return E[(g*(z) - g(u))^2], with population statistics whatever the normalizer."""
+    return _closed_forms.generalization_error(pair.kind, pair.a, pair.b, gamma, D)
+
+
+@jit
 def field(
-    sgd: bool,
+    plain: bool,
     eta: float,
     zeta: float,
-    P: float,
-    I2: float,
-    G: float,
+    at: Averages,
     gamma: float,
     D: float,
     quartic: float,
 ) -> tuple[float, float, float]:
-    """Return the time derivatives of (gamma, D, L^4); for SGD gamma is L and the last is 0."""
-    if sgd:
-        noise = eta * eta * I2 / (gamma * gamma)
-        return eta * P + noise * gamma / 2, -eta * G / gamma + noise * (1 - D) / 2, 0.0
-    growth = eta * eta * gamma * gamma * I2
-    drift = eta * gamma * G / np.sqrt(quartic)
-    return eta * (P - zeta * gamma), growth * (1 - D) / (2 * quartic) - drift, 2 * growth
+    """Return the time derivatives of (gamma, D, L^4); if plain, gamma is L and the last is 0."""
+    drift = eta * (at.P - zeta * gamma)
+    if plain:
+        noise = eta * eta * at.I2 / (gamma * gamma)
+        return drift + noise * gamma / 2, -eta * at.G / gamma + noise * (1 - D) / 2, 0.0
+    growth = eta * eta * gamma * gamma * at.I2
+    turn = eta * gamma * at.G / np.sqrt(quartic)
+    return drift, growth * (1 - D) / (2 * quartic) - turn, 2 * growth
 
 
 @jit
 def field_jacobian(
-    sgd: bool,
+    plain: bool,
     eta: float,
     zeta: float,
-    P: float,
-    P_g: float,
-    P_D: float,
-    I2: float,
-    I2_g: float,
-    I2_D: float,
-    G: float,
-    G_g: float,
-    G_D: float,
+    at: Derivatives,
     gamma: float,
     D: float,
     quartic: float,
-) -> tuple[float, float, float, float, float, float, float, float, float]:
-    """Return the derivatives of `field`, row by row."""
+    out: NDArray[np.float64],
+) -> None:
+    """Write the derivatives of `field` into `out`, shape (3, 3)."""
     R = 1 - D
-    if sgd:
+    out[0, 0], out[0, 1], out[0, 2] = eta * (at.P_gamma - zeta), eta * at.P_D, 0.0
+    if plain:
         n = eta * eta / (gamma * gamma)
-        return (
-            eta * P_g + n * (gamma * I2_g - I2) / 2,
-            eta * P_D + n * gamma * I2_D / 2,
-            0.0,
-            -eta * (G_g - G / gamma) / gamma + n * R * (I2_g - 2 * I2 / gamma) / 2,
-            -eta * G_D / gamma + n * (R * I2_D - I2) / 2,
-            0.0,
-            0.0,
-            0.0,
-            0.0,
-        )
+        out[0, 0] += n * (gamma * at.I2_gamma - at.I2) / 2
+        out[0, 1] += n * gamma * at.I2_D / 2
+        out[1, 0] = -eta * (at.G_gamma - at.G / gamma) / gamma
+        out[1, 0] += n * R * (at.I2_gamma - 2 * at.I2 / gamma) / 2
+        out[1, 1] = -eta * at.G_D / gamma + n * (R * at.I2_D - at.I2) / 2
+        out[1, 2] = out[2, 0] = out[2, 1] = out[2, 2] = 0.0
+        return
     n = eta * eta * gamma * gamma
-    n_g = 2 * eta * eta * gamma * I2 + n * I2_g
+    n_gamma = 2 * eta * eta * gamma * at.I2 + n * at.I2_gamma
     rate = eta / np.sqrt(quartic)
-    return (
-        eta * (P_g - zeta),
-        eta * P_D,
-        0.0,
-        n_g * R / (2 * quartic) - rate * (G + gamma * G_g),
-        n * (R * I2_D - I2) / (2 * quartic) - rate * gamma * G_D,
-        (rate * gamma * G / 2 - n * I2 * R / (2 * quartic)) / quartic,
-        2 * n_g,
-        2 * n * I2_D,
-        0.0,
-    )
+    out[1, 0] = n_gamma * R / (2 * quartic) - rate * (at.G + gamma * at.G_gamma)
+    out[1, 1] = n * (R * at.I2_D - at.I2) / (2 * quartic) - rate * gamma * at.G_D
+    out[1, 2] = (rate * gamma * at.G / 2 - n * at.I2 * R / (2 * quartic)) / quartic
+    out[2, 0], out[2, 1], out[2, 2] = 2 * n_gamma, 2 * n * at.I2_D, 0.0
 
 
 def _differentiate(
@@ -239,8 +267,5 @@ def _differentiate(
     series = np.polynomial.chebyshev.chebfit(nodes, in_gamma, 11)
     by_gamma = np.polynomial.chebyshev.chebval(0.0, np.polynomial.chebyshev.chebder(series)) / step
     values = averages(gamma, D)
-    return tuple(  # type: ignore[return-value]
-        float(x)
-        for k in range(3)
-        for x in (values[k], by_gamma[k], by_D[k])  # pyright: ignore
-    )
+    table = np.array([values, np.asarray(by_gamma), np.asarray(by_D)]).T
+    return Derivatives(*table.ravel().tolist())

@@ -8,16 +8,16 @@ output time, so nothing is interpolated.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from replica._core.jit import jit
 from replica._core.status import Status
 
-from . import _closed_forms, _model
+from . import _model
 
-__all__ = ["DIVERGED_AT", "integrate_many"]
+__all__ = ["DIVERGED_AT", "Runs", "blank_runs", "integrate_many"]
 
 # |W| beyond this many times max(1, its start) is divergence: nothing brings the flow back.
 DIVERGED_AT = 1e6
@@ -29,12 +29,42 @@ _CONVERGED, _DIVERGENT = int(Status.CONVERGED), int(Status.DIVERGENT)
 _MAX_ITERATIONS, _NON_FINITE = int(Status.MAX_ITERATIONS), int(Status.NON_FINITE)
 
 
+class Runs(NamedTuple):
+    """What `integrate_many` writes, a row for each problem.
+
+    ``out[i, n]`` is (gamma, 1 - R, (L/L0)^4) at ``times[n]``, ``errors[i, n]`` the generalization
+    error, both NaN where the run does not arrive. `ends` is where it ended, `steps` counts those
+    accepted, `tries` those begun.
+    """
+
+    out: Any
+    errors: Any
+    status: Any
+    steps: Any
+    tries: Any
+    ends: Any
+
+
+def blank_runs(n: int, n_times: int) -> Runs:
+    """Return `Runs` of n problems for `integrate_many` to fill."""
+    status, steps, tries = np.zeros((3, n), dtype=np.int64)
+    out = np.full((n, n_times, 3), np.nan)
+    return Runs(out, np.empty((n, n_times)), status, steps, tries, np.empty(n))
+
+
+class _Ending(NamedTuple):
+    """How one run ended."""
+
+    status: int
+    steps: int
+    tries: int
+    t: float
+
+
 @jit
-def _rates(
-    pair: int, a: float, b: float, sgd: bool, noise: float, p: Any, y: Any, out: Any
-) -> None:
-    P, _, _, I2, _, _, G, _, _ = _closed_forms.averages(pair, a, b, p[2], y[0], y[1])
-    out[0], out[1], out[2] = _model.field(sgd, p[0], p[1], P, noise * I2, G, y[0], y[1], y[2])
+def _rates(pair: _model.Pair, series: Any, plain: bool, p: Any, y: Any, out: Any) -> None:
+    at = _model.pair_averages(pair, series, p[2], y[0], y[1])
+    out[0], out[1], out[2] = _model.field(plain, p[0], p[1], at, y[0], y[1], y[2])
 
 
 @jit
@@ -92,11 +122,9 @@ _C[5, :5] = (
 
 @jit
 def _integrate_one(
-    pair: int,
-    a: float,
-    b: float,
-    sgd: bool,
-    noise: float,
+    pair: _model.Pair,
+    series: Any,
+    plain: bool,
     p: Any,
     y: Any,
     times: Any,
@@ -104,8 +132,8 @@ def _integrate_one(
     atol: float,
     max_steps: int,
     out: Any,
-) -> tuple[int, int, int, float]:
-    """Integrate from t = 0; return status, accepted steps, steps tried and where the run ended.
+) -> _Ending:
+    """Integrate from t = 0.
 
     p is (eta, zeta, S); y, the start (gamma, 1 - R, L^4), is overwritten. ``out[i]`` becomes
     (gamma, 1 - R, (L/L0)^4) at ``times[i]`` for all times that are reached.
@@ -115,6 +143,7 @@ def _integrate_one(
     k = np.zeros((6, 3))
     stage = np.empty(3)
     rate = np.empty(3)
+    jacobian = np.empty((3, 3))
     matrix = np.empty((3, 3))
     pivots = np.empty(3, dtype=np.int64)
     t = 0.0
@@ -126,39 +155,35 @@ def _integrate_one(
         while t < times[i]:
             # Steps that an output time cuts short are not held against the run.
             if steps >= max_steps + i or tries >= 10 * (max_steps + i):
-                return _MAX_ITERATIONS, steps, tries, t
+                return _Ending(_MAX_ITERATIONS, steps, tries, t)
             tries += 1
-            averages = _closed_forms.averages(pair, a, b, p[2], y[0], y[1])
-            P, P_g, P_D, I2, I2_g, I2_D, G, G_g, G_D = averages
-            J = _model.field_jacobian(
-                sgd, p[0], p[1], P, P_g, P_D, noise * I2, noise * I2_g, noise * I2_D,
-                G, G_g, G_D, y[0], y[1], y[2],
-            )  # fmt: skip
+            at = _model.pair_averages(pair, series, p[2], y[0], y[1])
+            _model.field_jacobian(plain, p[0], p[1], at, y[0], y[1], y[2], jacobian)
             if h == 0.0:
                 # A first step over which nothing can change by more than about 1 %.
-                _rates(pair, a, b, sgd, noise, p, y, rate)
+                _rates(pair, series, plain, p, y, rate)
                 fastest = 1e-12
                 for j in range(3):
-                    fastest = max(fastest, abs(rate[j]) / (abs(y[j]) + 1e-3), abs(J[4 * j]))
+                    fastest = max(fastest, abs(rate[j]) / (abs(y[j]) + 1e-3), abs(jacobian[j, j]))
                 h = 0.01 / fastest
                 if not 0.0 < h < math.inf:
-                    return _NON_FINITE, steps, tries, t
+                    return _Ending(_NON_FINITE, steps, tries, t)
             last = t + h >= times[i]
             step = times[i] - t if last else h
             if not last and t + step == t:
-                return _MAX_ITERATIONS, steps, tries, t
+                return _Ending(_MAX_ITERATIONS, steps, tries, t)
             if step < _TINY_STEP:
-                _rates(pair, a, b, sgd, noise, p, y, rate)
+                _rates(pair, series, plain, p, y, rate)
                 for j in range(3):
                     if not abs(rate[j]) * step <= 1e-9 * (abs(y[j]) + atol):
-                        return _NON_FINITE, steps, tries, t
+                        return _Ending(_NON_FINITE, steps, tries, t)
                     y[j] += step * rate[j]
                 t = times[i] if last else t + step
                 steps += 1
                 continue
             for row in range(3):
                 for column in range(3):
-                    matrix[row, column] = -J[3 * row + column]
+                    matrix[row, column] = -jacobian[row, column]
                 matrix[row, row] += 1 / (_GAMMA * step)
             _factorize(matrix, pivots)
             for s in range(6):
@@ -166,7 +191,7 @@ def _integrate_one(
                     stage[j] = y[j]
                     for m in range(s):
                         stage[j] += _A[s, m] * k[m, j]
-                _rates(pair, a, b, sgd, noise, p, stage, k[s])
+                _rates(pair, series, plain, p, stage, k[s])
                 for j in range(3):
                     for m in range(s):
                         k[s, j] += _C[s, m] * k[m, j] / step
@@ -184,7 +209,7 @@ def _integrate_one(
             if not finite:
                 error = 1e8
                 if step < 1e-14 * max(1e-6, t):
-                    return _NON_FINITE, steps, tries, t
+                    return _Ending(_NON_FINITE, steps, tries, t)
             factor = min(5.0, max(0.1, 0.9 * error**-0.25 if error > 0.0 else 5.0))
             if error <= 1.0:
                 before = abs(y[0])
@@ -196,7 +221,7 @@ def _integrate_one(
                 if after > limit:
                     # |W| runs away exponentially: a straight line in its logarithm.
                     share = math.log(limit / before) / math.log(after / before)
-                    return _DIVERGENT, steps, tries, t + share * step
+                    return _Ending(_DIVERGENT, steps, tries, t + share * step)
                 t = times[i] if last else t + step
                 if rejected:
                     factor = min(factor, 1.0)
@@ -207,16 +232,14 @@ def _integrate_one(
                 h = step * factor
                 rejected = True
         out[i, 0], out[i, 1], out[i, 2] = y[0], y[1], y[2] / unit
-    return _CONVERGED, steps, tries, t
+    return _Ending(_CONVERGED, steps, tries, t)
 
 
 @jit
 def integrate_many(
-    pair: int,
-    a: float,
-    b: float,
-    sgd: bool,
-    noise: float,
+    pair: _model.Pair,
+    series: Any,
+    plain: bool,
     problems: Any,
     start: Any,
     times: Any,
@@ -225,21 +248,14 @@ def integrate_many(
     max_steps: int,
     first: int,
     stop: int,
-    out: Any,
-    errors: Any,
-    status: Any,
-    steps: Any,
-    tries: Any,
-    ends: Any,
+    runs: Runs,
 ) -> None:
-    """Integrate the problems first..stop; `out` holds NaN and keeps it where nothing is reached.
-
-    `errors` becomes the generalization error along each run; the rest as in `_integrate_one`.
-    """
+    """Integrate the problems first..stop; `runs` holds NaN and keeps it where none is reached."""
     for i in range(first, stop):
-        status[i], steps[i], tries[i], ends[i] = _integrate_one(
-            pair, a, b, sgd, noise, problems[i], start[i], times, rtol, atol, max_steps, out[i]
+        end = _integrate_one(
+            pair, series, plain, problems[i], start[i], times, rtol, atol, max_steps, runs.out[i]
         )
+        runs.status[i], runs.steps[i], runs.tries[i] = end.status, end.steps, end.tries
+        runs.ends[i] = end.t
         for n in range(times.size):
-            gamma, D = out[i, n, 0], out[i, n, 1]
-            errors[i, n] = _closed_forms.generalization_error(pair, a, b, gamma, D)
+            runs.errors[i, n] = _model.error_of(pair, runs.out[i, n, 0], runs.out[i, n, 1])
