@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .equilibrium import (
         EarlyStopping,
         Equilibrium,
-        GeneralEquilibrium,
         early_stopping,
         free_energy,
         free_energy_published,
@@ -68,7 +67,6 @@ _PUBLIC = {
     "equilibrium": (
         "EarlyStopping",
         "Equilibrium",
-        "GeneralEquilibrium",
         "early_stopping",
         "free_energy",
         "free_energy_published",
@@ -132,7 +130,6 @@ __all__ = [
     "CorruptStoreError",
     "EarlyStopping",
     "Equilibrium",
-    "GeneralEquilibrium",
     "LeakyReLU",
     "OnlineRun",
     "Status",

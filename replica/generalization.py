@@ -20,7 +20,7 @@ from ._core.jit import for_each_chunk
 from ._core.status import Status, warn_not_converged
 from .equilibrium._piecewise import optimal_zeta_piecewise
 from .equilibrium._ridge import ridge_errors
-from .equilibrium._solve import THEORIES, solve_equilibrium
+from .equilibrium._solve import solve_equilibrium
 from .students import LINEAR, LeakyReLU, Student, as_activation, as_student, error_of_overlaps
 
 __all__ = ["gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_mean"]
@@ -120,7 +120,7 @@ def gen_error(
     >>> round(gen_error(2.0, 0.25, theory="batch_norm", batch_size=32), 4)
     0.2467
     """
-    choice("theory", theory, (*THEORIES, "batch_norm"))
+    choice("theory", theory, ("replica", "published", "batch_norm"))
     if theory == "batch_norm":
         from .batch_norm import bn_gen_error  # not needed by the other theories
 

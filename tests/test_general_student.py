@@ -395,7 +395,7 @@ def test_continuation_does_not_depend_on_the_order_of_the_points(monkeypatch):
     there = solve_general_student(alpha, 0.1, 0.2, student="softplus")
     back = solve_general_student(alpha[order], 0.1, 0.2, student="softplus")
     assert there.converged.all()
-    for name in ("gamma", "R", "chi", "energy", "n_evaluations"):
+    for name in ("gamma", "R", "chi", "energy", "n_iter"):
         assert (getattr(there, name)[order] == getattr(back, name)).all()
 
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import LARGEST, broadcast, real_array
 from replica._core.jit import for_each_chunk, jit
 from replica._core.status import Status
-from replica._core.text import summary
+from replica._core.results import Result
 
 __all__ = ["EarlyStopping", "early_stopping", "ridge_errors", "solve_ridge"]
 
@@ -163,7 +163,7 @@ def _early_stopping_array(alpha, S, t, eps, best_time, best, start, stop):
 
 
 @dataclass(frozen=True, repr=False)
-class EarlyStopping:
+class EarlyStopping(Result):
     """Learning curve of gradient flow for the linear student; see `early_stopping`.
 
     Attributes
@@ -175,6 +175,8 @@ class EarlyStopping:
     optimal_time, optimal_error : ndarray
         The time of least generalization error for this (alpha, S), and that error. Without noise
         the error never rises: the time is inf.
+    status : ndarray of int8
+        CONVERGED, or DIVERGENT where the error at time `t` is infinite.
     """
 
     alpha: NDArray[np.float64]
@@ -183,9 +185,12 @@ class EarlyStopping:
     gen_error: NDArray[np.float64]
     optimal_time: NDArray[np.float64]
     optimal_error: NDArray[np.float64]
+    status: NDArray[np.int8]
 
-    def __repr__(self) -> str:
-        return summary(self, "EarlyStopping")
+    _problem = ("alpha", "S", "t")
+
+    def _curve_name(self) -> str:
+        return "linear"
 
 
 def early_stopping(alpha: ArrayLike, S: ArrayLike, t: ArrayLike) -> EarlyStopping:
@@ -237,4 +242,5 @@ def early_stopping(alpha: ArrayLike, S: ArrayLike, t: ArrayLike) -> EarlyStoppin
     eps, best_time, best = np.empty_like(t_), np.empty_like(t_), np.empty_like(t_)
     flat = [array.reshape(-1) for array in (alpha_, S_, t_, eps, best_time, best)]
     for_each_chunk(partial(_early_stopping_array, *flat), t_.size, min_chunk=64)
-    return EarlyStopping(alpha_, S_, t_, eps, best_time, best)
+    status = np.where(np.isinf(eps), Status.DIVERGENT, Status.CONVERGED).astype(np.int8)
+    return EarlyStopping(alpha_, S_, t_, eps, best_time, best, status)
