@@ -49,7 +49,10 @@ WIDTHS = (40.0, 160.0, 640.0, 2560.0, 10240.0)
 # residual for so long is in a valley without a bottom.
 _GROWTH_STEPS = 25
 _GROWTH = 0.02
+_SLOW_STEPS = 18
 _PATIENCE = 30
+# ln(gamma^2 - m^2) below which f is rounding if there is nothing but the teacher to be found.
+_MET = math.log(1e-7)
 # Below both of these a leaky student may have two saddle points, see `piecewise`.
 _UNIQUE_SLOPE = 0.02
 _UNIQUE_ZETA = 1e-3
@@ -349,6 +352,8 @@ def _solve_cold(point: Point) -> dict[str, float] | None:
         return any(np.abs(other.x - x).max() <= _SAME for other in rough)
 
     plain = 2 if point.cold is None else 0
+    if point.zeta == 0.0 and point.cold is None:
+        plain = _SLOW_STEPS  # Newton's method leaps over what the growth of chi would tell
     for start in starts:
         found = fixed_point(
             _watched(point, 0), start, _ROUGH, plain=plain, known=known, foresee=True
@@ -499,6 +504,8 @@ def _watched(point: Point, level: int) -> Callable[[NDArray[np.float64]], Step]:
         if np.isfinite(new).all():
             least_growth = min(least_growth, float(new[0] - x[0]))
             widens = bool(new[2] > x[2])
+            if point.S == 0.0 and x[2] < _MET and not widens:
+                return Step(np.full(x.size, np.nan))  # the teacher is met, and chi is noise
             size = float(np.abs(new - x).max())
             if size < 0.5 * best:
                 best, halved = size, count

@@ -29,7 +29,7 @@ REACH = 8.5
 # Its pieces.
 EDGES = np.array([-REACH, -5.0, -2.5, 0.0, 2.5, 5.0, REACH])
 #: Gauss-Legendre rules by level: nodes on [0, 1], weights. The first only leads to a solution.
-LEGENDRE = tuple(((1 + x) / 2, w / 2) for x, w in (roots_legendre(n) for n in (4, 8, 12, 18, 26)))
+LEGENDRE = tuple(((1 + x) / 2, w / 2) for x, w in (roots_legendre(n) for n in (5, 8, 12, 18, 26)))
 
 
 class Teacher(NamedTuple):
