@@ -26,11 +26,14 @@ if TYPE_CHECKING:
         early_stopping,
         free_energy,
         free_energy_published,
+        gen_error,
+        gen_error_from_overlaps,
         interpolation_threshold,
+        optimal_zeta,
         solve_equilibrium,
+        zeta_from_mean,
     )
     from .gaussian import Average, gaussian_average
-    from .generalization import gen_error, gen_error_from_overlaps, optimal_zeta, zeta_from_mean
     from .plotting import plot_curve
     from .simulation import (
         OnlineRun,
@@ -70,11 +73,14 @@ _PUBLIC = {
         "early_stopping",
         "free_energy",
         "free_energy_published",
+        "gen_error",
+        "gen_error_from_overlaps",
         "interpolation_threshold",
+        "optimal_zeta",
         "solve_equilibrium",
+        "zeta_from_mean",
     ),
     "gaussian": ("Average", "gaussian_average"),
-    "generalization": ("gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_mean"),
     "plotting": ("plot_curve",),
     "simulation": (
         "OnlineRun",

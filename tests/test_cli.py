@@ -412,7 +412,7 @@ def test_main_code_is_1_wherever_a_point_did_not_converge(run, monkeypatch, tmp_
         return np.full(np.shape(alpha), math.nan)
 
     _replace_gen_error(monkeypatch, fail)
-    monkeypatch.setattr("replica.generalization.gen_error", fail)
+    monkeypatch.setattr("replica.equilibrium.gen_error", fail)
     picture, table = str(tmp_path / "c.png"), str(tmp_path / "c.csv")
     for output in ((), ("-o", table), ("-o", picture)):
         code, _, err = run("curve", "--alpha", "1,2", "--S", "1", *output)

@@ -14,6 +14,8 @@ STUDENTS = ["linear", "relu", LeakyReLU(0.3)]
 ARRAYS = [
     "alpha", "S", "zeta", "gamma", "R", "chi", "gen_error", "train_error", "energy",
     "dead_fraction", "interpolating", "replicon", "rs_stable", "residual", "n_iter", "status",
+    "beta", "q", "gibbs_gen_error", "posterior_mean_gen_error", "free_energy", "entropy",
+    "quadrature_error",
 ]  # fmt: skip
 
 
@@ -108,10 +110,10 @@ def test_solve_equilibrium_is_frozen_and_readable():
         solved.gamma = 1.0
     text = repr(solved)
     assert f"gamma          {solved.gamma:.12g}" in text
-    assert len(text.splitlines()) == 19
+    assert len(text.splitlines()) == 28
     many = repr(replica.solve_equilibrium([0.5, 1.0], 0.25, student="linear"))
     assert "shape (2,), 0.75 .. inf" in many
-    assert len(repr(replica.solve_equilibrium([], 0.25)).splitlines()) == 19
+    assert len(repr(replica.solve_equilibrium([], 0.25)).splitlines()) == 28
 
 
 def test_status_of_a_point_that_fails_is_reported_and_its_values_are_nan(monkeypatch):

@@ -54,7 +54,7 @@ def nothing_converges(monkeypatch):
         best[:] = math.nan
 
     monkeypatch.setattr("replica.equilibrium._solve.solve_piecewise", failing)
-    monkeypatch.setattr("replica.generalization.optimal_zeta_piecewise", failing_optimum)
+    monkeypatch.setattr("replica.equilibrium._generalization.optimal_zeta_piecewise", failing_optimum)
     monkeypatch.setattr(finite_batch, "_MAX_OUTER", 2)
 
 

@@ -2,6 +2,7 @@
 
 from ._equilibrium import Equilibrium
 from ._free_energy import free_energy, free_energy_published
+from ._generalization import gen_error, gen_error_from_overlaps, optimal_zeta, zeta_from_mean
 from ._ridge import EarlyStopping, early_stopping
 from ._solve import interpolation_threshold, solve_equilibrium
 
@@ -11,6 +12,10 @@ __all__ = [
     "early_stopping",
     "free_energy",
     "free_energy_published",
+    "gen_error",
+    "gen_error_from_overlaps",
     "interpolation_threshold",
+    "optimal_zeta",
     "solve_equilibrium",
+    "zeta_from_mean",
 ]

@@ -19,19 +19,19 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from replica._core.activation_table import activation_at, activation_value
 from replica._core.jit import jit
 from replica.students import LeakyReLU, as_activation
 
+from ._equilibrium import Equilibrium, Noise
 from ._proximal import Activation, envelope, switching_outputs
-from ._equilibrium import Equilibrium
 from ._saddle_point import Averages, solve_all
 from ._teacher_average import REACH, Teacher, graded_edges, outer_rule
 from ._zero_temperature import normal_moments, zero_temperature_averages
 
-__all__ = ["gibbs_averages", "sample_free_energy", "solve_finite_temperature"]
+__all__ = ["GibbsAverages", "gibbs_averages", "sample_free_energy", "solve_finite_temperature"]
 
 _BASE = np.array([-REACH, -4.5, -1.5, 1.5, 4.5, REACH])
 _LN_ROOT_2PI = 0.5 * math.log(2 * math.pi)
@@ -49,7 +49,7 @@ def solve_finite_temperature(
     *,
     student: Any,
     teacher: Any = "linear",
-    noise: str = "output",
+    noise: Noise = "output",
 ) -> Equilibrium:
     """Equilibrium of the Gibbs measure exp(-beta E) of any student with any teacher.
 

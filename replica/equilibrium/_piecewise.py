@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from replica._core.jit import jit
 from replica._core.status import Status
 
-__all__ = ["optimal_zeta_piecewise", "relu_interpolates", "relu_threshold", "solve_piecewise"]
+__all__ = ["UNIQUE_SLOPE", "UNIQUE_ZETA", "optimal_zeta_piecewise", "piecewise_error"]
+__all__ += ["piecewise_errors", "relu_interpolates", "relu_threshold", "solve_piecewise"]
 
 _CONVERGED = int(Status.CONVERGED)
 _DIVERGENT = int(Status.DIVERGENT)
@@ -31,8 +32,8 @@ _MAX_ITERATIONS = int(Status.MAX_ITERATIONS)
 _TWO_PI = 2.0 * math.pi
 # beyond these the saddle point is unique: without noise, where they reach farthest, folds end at
 # slope 0.0176 (zeta -> 0) and at zeta = 1.56e-4 (slope 0.009)
-_UNIQUE_SLOPE = 0.02
-_UNIQUE_ZETA = 1e-3
+UNIQUE_SLOPE = 0.02
+UNIQUE_ZETA = 1e-3
 # smaller slopes give the same numbers, or scale with them, and their squares may underflow
 _TINY_SLOPE = 1e-30
 # largest step of log chi beside its prediction; branches are 0.25 apart where a transition is seen
@@ -383,7 +384,7 @@ def _regularized(alpha, S, zeta, a):
     them up as ReLU does. The first is reached from lower loads, the second from higher ones, where
     chi may leap at the ReLU threshold as it does from one branch to another.
     """
-    if 0.0 < a < _UNIQUE_SLOPE and zeta < _UNIQUE_ZETA and 4.0 / 3.0 < alpha < 2.0:
+    if 0.0 < a < UNIQUE_SLOPE and zeta < UNIQUE_ZETA and 4.0 / 3.0 < alpha < 2.0:
         below = _follow_load(4.0 / 3.0, alpha, S, zeta, a, True)
         above = _follow_load(2.0, alpha, S, zeta, a, True)
         if above[4] < 0:
@@ -561,6 +562,19 @@ def _replicon(alpha, S, a, chi, R):
         return 1.0 - alpha
     held = 0.5 + math.acos(min(R / math.sqrt(1.0 + S), 1.0)) / (2.0 * math.pi)
     return 1.0 - alpha * held
+
+
+@jit
+def piecewise_error(alpha, S, zeta, a):
+    """The generalization error alone; NaN where the solver failed."""
+    return piecewise_point(alpha, S, zeta, a)[3]
+
+
+@jit
+def piecewise_errors(a, alpha, S, zeta, eps, start, stop):
+    """Fill ``eps[start:stop]`` with the generalization error alone."""
+    for i in range(start, stop):
+        eps[i] = piecewise_error(alpha[i], S[i], zeta[i], a)
 
 
 @jit

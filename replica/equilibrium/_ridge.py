@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from replica._core.arguments import LARGEST, broadcast, real_array
 from replica._core.jit import for_each_chunk, jit
-from replica._core.status import Status
 from replica._core.results import Result
+from replica._core.status import Status
 
-__all__ = ["EarlyStopping", "early_stopping", "ridge_errors", "solve_ridge"]
+__all__ = ["EarlyStopping", "early_stopping", "ridge_error", "ridge_errors", "solve_ridge"]
 
 _CONVERGED = int(Status.CONVERGED)
 _DIVERGENT = int(Status.DIVERGENT)
@@ -70,6 +70,12 @@ def ridge_point(alpha, S, zeta):
         dead = math.atan2(math.sqrt(v + mu * mu * S), mu + chi * sigma) / (2.0 * math.pi)
     residual = abs(zeta * chi + alpha * share - 1.0) if zeta > 0.0 or alpha > 1.0 else 0.0
     return gamma, R, chi, eps, train, energy, dead, residual, replicon, _CONVERGED
+
+
+@jit
+def ridge_error(alpha, S, zeta):
+    """The generalization error alone."""
+    return _response(alpha, S, zeta)[4]
 
 
 @jit

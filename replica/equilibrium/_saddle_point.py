@@ -1,7 +1,7 @@
-"""The saddle point of the general solvers, any averages: channel, weights and fixed point put together.
+"""The saddle point of the general solvers: channel, weights and fixed point put together.
 
-`_zero_temperature` and `_finite_temperature` give the channel's averages, `_weights` turns them into
-overlaps; this module finds the fixed points, one problem after the other on a thread pool.
+`_zero_temperature` and `_finite_temperature` give the channel's averages, `_weights` turns them
+into overlaps; this module finds the fixed points, one problem after the other on a thread pool.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,10 +21,10 @@ from replica._core.jit import for_each_chunk
 from replica._core.status import Status, warn_not_converged
 from replica.students import LINEAR, LeakyReLU, Student, as_activation
 
-from ._equilibrium import Equilibrium
+from ._equilibrium import Equilibrium, Noise
 from ._errors import mean_square_error
 from ._fixed_point import FixedPoint, Step, fixed_point
-from ._piecewise import solve_piecewise
+from ._piecewise import UNIQUE_SLOPE, UNIQUE_ZETA, solve_piecewise
 from ._proximal import Activation, prepare
 from ._ridge import solve_ridge
 from ._teacher_average import LEGENDRE, Teacher, prepare_teacher
@@ -53,104 +53,10 @@ _SLOW_STEPS = 18
 _PATIENCE = 30
 # ln(gamma^2 - m^2) below which f is rounding if there is nothing but the teacher to be found.
 _MET = math.log(1e-7)
-# Below both of these a leaky student may have two saddle points, see `piecewise`.
-_UNIQUE_SLOPE = 0.02
-_UNIQUE_ZETA = 1e-3
 
-# What a channel is: the averages over one sample at (chi, m, q) by a quadrature rule. The first five
-# are F, g0, g1, the loss and the replicon integral; see `SampleAverages` and `GibbsAverages`.
+# A channel: the averages over one sample at (chi, m, q) by a quadrature rule. The first five are
+# F, g0, g1, the loss and the replicon integral; see `SampleAverages` and `GibbsAverages`.
 Averages = Callable[[Activation, Teacher, float, float, float, Any], Any]
-
-
-@dataclass(frozen=True, repr=False)
-class GeneralEquilibrium:
-    """Replica-symmetric equilibrium of any student, element by element; arrays of one shape.
-
-    Attributes
-    ----------
-    alpha, S, zeta, beta : ndarray
-        The problems, broadcast; beta is inf at zero temperature.
-    gamma, R : ndarray
-        Square root of the overlap of two replicas, and gamma R the overlap with the teacher.
-    q : ndarray
-        Self-overlap |W|^2 / N; gamma^2 at zero temperature.
-    chi : ndarray
-        beta (q - gamma^2), and its limit at zero temperature.
-    gen_error : ndarray
-        E[(phi(z) - g(u))^2] of the student with the posterior-mean weights (gamma, R).
-    gibbs_gen_error, posterior_mean_gen_error : ndarray
-        The error averaged over the Gibbs measure, and that of the averaged output.
-    train_error : ndarray
-        Gibbs average of the mean of (y - g(u))^2 over the training set.
-    energy, free_energy, entropy : ndarray
-        Per weight: alpha train_error / 2 + zeta q / 2; f of eq. 19; beta (energy - free_energy),
-        relative to a Gaussian of unit variance (-inf at zero temperature).
-    replicon : ndarray
-        The de Almeida-Thouless eigenvalue 1 - alpha E[(var_u / V - 1)^2]; -inf where u jumps.
-    rs_stable : ndarray of bool
-        Whether `replicon` is positive.
-    residual, quadrature_error : ndarray
-        Largest change of (ln chi, m, ln(gamma^2 - m^2)) by one more iteration, and between the
-        last two quadrature rules: a bound far above the error of the finer one, which is used.
-    n_evaluations : ndarray of int
-        How often the Gaussian averages were evaluated.
-    status : ndarray of int
-        `replica.Status` of each element; every value is NaN where it is neither CONVERGED nor
-        DIVERGENT (closed forms only, where gamma and the errors may be infinite).
-    student, teacher : LeakyReLU or Student
-    """
-
-    alpha: NDArray[np.float64]
-    S: NDArray[np.float64]
-    zeta: NDArray[np.float64]
-    beta: NDArray[np.float64]
-    gamma: NDArray[np.float64]
-    R: NDArray[np.float64]
-    q: NDArray[np.float64]
-    chi: NDArray[np.float64]
-    gen_error: NDArray[np.float64]
-    gibbs_gen_error: NDArray[np.float64]
-    posterior_mean_gen_error: NDArray[np.float64]
-    train_error: NDArray[np.float64]
-    energy: NDArray[np.float64]
-    free_energy: NDArray[np.float64]
-    entropy: NDArray[np.float64]
-    replicon: NDArray[np.float64]
-    rs_stable: NDArray[np.bool_]
-    residual: NDArray[np.float64]
-    quadrature_error: NDArray[np.float64]
-    n_evaluations: NDArray[np.int64]
-    status: NDArray[np.int64]
-    student: LeakyReLU | Student
-    teacher: LeakyReLU | Student
-
-    @property
-    def converged(self) -> NDArray[np.bool_]:
-        """Whether each element converged."""
-        return self.status == Status.CONVERGED
-
-    @property
-    def messages(self) -> NDArray[np.object_]:
-        """The status of every element in words."""
-        text = np.empty(self.status.shape, dtype=object)
-        for index in np.ndindex(self.status.shape):
-            text[index] = Status(int(self.status[index])).message
-        return text
-
-    @property
-    def stability(self) -> str:
-        """Why replica symmetry is stable or not, in one sentence."""
-        if bool(np.isneginf(self.replicon).any()):
-            return (
-                "replica symmetry is unstable: the minimizer of some sample jumps with its field, "
-                "which makes the replicon integral diverge; the result is an approximation"
-            )
-        if bool((self.replicon < 0).any()):
-            return "replica symmetry is unstable: the replicon eigenvalue is negative somewhere"
-        return "replica symmetry is stable: the replicon eigenvalue is positive"
-
-    def __repr__(self) -> str:
-        return summary(self, "GeneralEquilibrium")
 
 
 @dataclass
@@ -223,7 +129,7 @@ def solve_all(
     *,
     student: Any,
     teacher: Any,
-    noise: str,
+    noise: Noise,
     closed_form: bool = False,
 ) -> Equilibrium:
     """Check, broadcast and solve an array of problems; `make_averages` takes beta.
@@ -232,7 +138,7 @@ def solve_all(
     zero temperature, where its solution is known, and is started there at any other.
     """
     who, whom = as_activation(student), as_activation(teacher, name="teacher")
-    noise = choice("noise", noise, ("output", "input"))
+    choice("noise", noise, get_args(Noise))
     loads = real_array("alpha", alpha, low=0.0, low_open=True)
     noises = real_array("S", S, low=0.0)
     decays = real_array("zeta", zeta, low=0.0)
@@ -342,7 +248,7 @@ def _solve_cold(point: Point) -> dict[str, float] | None:
         slope = point.student.slope if isinstance(point.student, LeakyReLU) else 1.0
         start = _start_from(point.cold)
         if np.isfinite(start).all():
-            coexistence = 0.0 < slope < _UNIQUE_SLOPE and point.zeta < _UNIQUE_ZETA
+            coexistence = 0.0 < slope < UNIQUE_SLOPE and point.zeta < UNIQUE_ZETA
             starts = [start, *starts] if coexistence else [start]
     elif isinstance(point.student, Student):
         starts.append(np.array([starts[0][0] - 1.0, 0.1 * starts[0][1], starts[0][2]]))
@@ -360,7 +266,11 @@ def _solve_cold(point: Point) -> dict[str, float] | None:
         )
         if found is not None and not known(found.x):
             rough.append(found)
-    rows = [row for row in (_polish(point, found.x, found.jacobian) for found in rough) if row is not None]
+    rows = [
+        row
+        for row in (_polish(point, found.x, found.jacobian) for found in rough)
+        if row is not None
+    ]
     if not rows:
         return None
     key = "energy" if math.isinf(point.beta) else "free_energy"
@@ -478,7 +388,7 @@ def _vanishes(point: Point, x: NDArray[np.float64], level: int) -> bool:
     """
     here = overlaps_at(x)
     sample = point.evaluate(here.chi, here.m, here.q, level)
-    return sample.F < _NO_PULL * sample.loss
+    return _NO_PULL * sample.loss > sample.F
 
 
 def _watched(point: Point, level: int) -> Callable[[NDArray[np.float64]], Step]:

@@ -92,8 +92,8 @@ def solve_equilibrium(
     >>> equilibrium.messages.tolist()
     ['converged', 'converged']
     """
-    theory = choice("theory", theory, get_args(Theory))
-    noise = choice("noise", noise, get_args(Noise))
+    choice("theory", theory, get_args(Theory))
+    choice("noise", noise, get_args(Noise))
     activation = as_activation(student)
     if (
         beta is not None

@@ -12,6 +12,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import roots_legendre
 
 from replica._core.activation_table import activation_at, activation_value
@@ -176,7 +177,7 @@ def _fields_at(teacher: Any, switches: Any) -> Any:
     return found[:count]
 
 
-# --- The law of (omega, t) given the output, for a teacher with noise after its activation ---------
+# --- The law of (omega, t) given the output, for a teacher with noise after its activation -------
 
 # Chebyshev nodes on a piece of two standard deviations of omega given t: the series of a normal
 # density on it is cut off at 1e-11 of its peak.
@@ -226,11 +227,12 @@ def noise_is_broad(teacher: Any, m: float, q: float, tau: float) -> bool:
 @jit
 def noisy_fields(teacher: Any, m: float, q: float, tau: float, rule: Any) -> Any:
     """Return the nodes of the field t: pieces as short as the sharpest of the three laws needs."""
-    nodes, weights = rule
     activation = teacher.activation
     sd = math.sqrt(teacher.variance)
     kinks = activation.u[activation.kink]
-    ends = np.sort(np.append(np.array([-REACH * sd, REACH * sd]), kinks[np.abs(kinks) < REACH * sd]))
+    ends = np.sort(
+        np.append(np.array([-REACH * sd, REACH * sd]), kinks[np.abs(kinks) < REACH * sd])
+    )
     edges = [ends[0]]
     sharp = 1.0 / teacher.variance + (m / (teacher.variance * tau)) ** 2
     for k in range(ends.size - 1):
@@ -246,7 +248,7 @@ def noisy_fields(teacher: Any, m: float, q: float, tau: float, rule: Any) -> Any
             left = ends[k + 1] if left + 1.01 * step > ends[k + 1] else left + step
             edges.append(left)
     t, w = _rule(np.array(edges), sd, rule)
-    pieces = int(math.ceil(REACH * math.sqrt(q) / tau))
+    pieces = math.ceil(REACH * math.sqrt(q) / tau)
     low = -pieces * tau
     phi = np.empty(t.size)
     series = np.zeros((t.size, pieces, DENSITY_NODES))
@@ -275,7 +277,7 @@ def output_edges(teacher: Any, phi: Any, switches: Any, width: float) -> Any:
     """Return the pieces of the output y: of the size of the noise, graded towards the switches."""
     low = phi.min() - REACH * teacher.noise
     high = phi.max() + REACH * teacher.noise
-    count = int(math.ceil((high - low) / (_PIECE * teacher.noise)))
+    count = math.ceil((high - low) / (_PIECE * teacher.noise))
     base = np.linspace(low, high, count + 1)
     return graded_edges(base, switches, np.full(switches.size, width), 0.5 * teacher.noise)
 

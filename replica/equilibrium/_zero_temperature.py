@@ -22,8 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.activation_table import activation_at, activation_in
 from replica._core.jit import jit
 
+from ._equilibrium import Equilibrium, Noise
 from ._proximal import envelope, switching_outputs
-from ._equilibrium import Equilibrium
 from ._saddle_point import solve_all
 from ._teacher_average import (
     DENSITY_NODES,
@@ -36,7 +36,8 @@ from ._teacher_average import (
     output_edges,
 )
 
-__all__ = ["SampleAverages", "normal_moments", "solve_general_student", "zero_temperature_averages"]
+__all__ = ["SampleAverages", "normal_moments", "solve_general_student"]
+__all__ += ["zero_temperature_averages"]
 
 _ROOT_2PI = math.sqrt(2 * math.pi)
 # A rule of five nodes takes a part of the normal law of so many standard deviations to 1e-4.
@@ -52,7 +53,7 @@ def solve_general_student(
     *,
     student: Any,
     teacher: Any = "linear",
-    noise: str = "output",
+    noise: Noise = "output",
 ) -> Equilibrium:
     """Zero-temperature equilibrium of any student that learns from any teacher.
 
@@ -176,9 +177,7 @@ def _averages(sums: Any, m: float, tau: float, variance: float) -> SampleAverage
         slopes[k, 0] = by[k, 0]
         slopes[k, 1] = by[k, 1] + tau_m * by[k, 2]
         slopes[k, 2] = tau_q * by[k, 2]
-    return SampleAverages(
-        sums[_F], g0, g1, sums[_LOSS], sums[_REPLICON], sums[_JUMP], slopes
-    )
+    return SampleAverages(sums[_F], g0, g1, sums[_LOSS], sums[_REPLICON], sums[_JUMP], slopes)
 
 
 @jit
