@@ -72,7 +72,7 @@ def plot_curve(
     theory : {"replica", "published", "batch_norm"}
         See `replica.gen_error`.
     batch_size, statistics : optional
-        With ``theory="batch_norm"``, see `replica.gen_error`.
+        With ``theory="batch_norm"``, see `replica.bn_gen_error`.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default on a new figure (``ax.figure``), which needs no display and has
         a logarithmic load axis if `alpha` is evenly spaced in the logarithm.
@@ -125,8 +125,24 @@ def plot_curve(
     line = _check_line(line)
 
     # Everything is computed before anything is drawn: bad input leaves `ax` as it was.
-    options = {"theory": theory, "batch_size": batch_size, "statistics": statistics}
-    errors = [np.asarray(gen_error(loads, s, z, student=g, **options)) for g, s, z in curves]
+    if theory == "batch_norm":
+        from .batch_norm import bn_gen_error
+
+        if batch_size is None:
+            raise ArgumentTypeError("batch_size is required with theory 'batch_norm'")
+        if any(z for _, _, z in curves):
+            raise ArgumentError(
+                "zeta must be 0 with theory 'batch_norm', which trains without decay"
+            )
+        options: dict[str, Any] = {"batch_size": batch_size, "statistics": statistics or "training"}
+        errors = [np.asarray(bn_gen_error(loads, s, student=g, **options)) for g, s, _ in curves]
+    else:
+        if batch_size is not None or statistics is not None:
+            raise ArgumentTypeError(
+                f"batch_size and statistics need theory 'batch_norm', got {theory!r}"
+            )
+        same: dict[str, Any] = {"theory": theory}
+        errors = [np.asarray(gen_error(loads, s, z, student=g, **same)) for g, s, z in curves]
     origin = _ORIGIN.get(theory, "").format(M=batch_size)
     suffix = f" ({origin})" if origin else ""
     named = [(f"{g.name} student{suffix}", f"S = {s:.6g}", f"ζ = {z:.6g}") for g, s, z in curves]

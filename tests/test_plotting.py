@@ -313,7 +313,7 @@ def test_norm_of_the_color_bar_follows_the_values(values, scale):
 def test_plot_curve_passes_the_batch_size_on():
     ax = plotting.plot_curve(ALPHA, 0.25, theory="batch_norm", batch_size=32)
     (line,) = curves_of(ax)
-    expected = replica.gen_error(ALPHA, 0.25, theory="batch_norm", batch_size=32)
+    expected = replica.bn_gen_error(ALPHA, 0.25, batch_size=32)
     np.testing.assert_array_equal(line.get_ydata(), np.where(np.isinf(expected), np.nan, expected))
     assert ax.get_title(loc="left") == "linear student (batch norm, M = 32), S = 0.25, ζ = 0"
     with pytest.raises(TypeError, match="batch_size"):

@@ -20,6 +20,8 @@ _LONGEST = 1.0
 _DIFFERENCE = 1e-6
 # So many plain iterations at the start, and after a Newton step that made things worse.
 _FIRST, _AGAIN = 2, 10
+# A step that leaves the domain of the map is halved, until it moves nothing.
+_HALVINGS = 30
 # A Jacobian kept by Broyden's updates is renewed after so many of them if progress is slow.
 _OLD = 6
 
@@ -94,13 +96,16 @@ def fixed_point(
             if size <= tolerance and longest <= 10 * tolerance:
                 return FixedPoint(x, jacobian, float(size))
         move = move * min(1.0, _LONGEST / max(np.abs(move).max(), 1e-300))
-        for _ in range(30):
-            there = step(x + move)
-            evaluations += 1
-            new = there.value - (x + move)
-            if np.isfinite(new).all():
-                break
+        there = step(x + move)
+        new = there.value - (x + move)
+        evaluations += 1
+        halvings = 0
+        while not np.isfinite(new).all() and halvings < _HALVINGS:
+            halvings += 1
             move = move / 2
+            there = step(x + move)
+            new = there.value - (x + move)
+            evaluations += 1
         new_size = np.abs(new).max()
         if jacobian is not None and plain == 0:
             if new_size > 2 * size:  # worse: from the better point, without Newton

@@ -139,6 +139,8 @@ def solve_equilibrium(
         energy = energy + 0.25 * alpha_ * (1.0 + S_)
         dead = np.zeros_like(dead)
     warn_not_converged(status)
+    with np.errstate(over="ignore"):  # lengths reach farther than their squares
+        q = gamma * gamma
     noise_free_teacher_found = (zeta_ == 0.0) & (S_ == 0.0) & (R == 1.0)
     return Equilibrium(
         student=student,
@@ -151,7 +153,7 @@ def solve_equilibrium(
         beta=np.full_like(alpha_, np.inf),
         gamma=gamma,
         R=R,
-        q=gamma * gamma,
+        q=q,
         chi=chi,
         gen_error=eps,
         gibbs_gen_error=eps,
