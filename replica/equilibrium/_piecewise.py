@@ -41,6 +41,8 @@ _SAME_BRANCH = 0.2
 # smaller ones have the inverse of a slope, and with it the direction, out of range
 _LEAST_SLOPE = 1e-300
 _RESIDUAL = 1e-10
+# up to this load ReLU without decay is nearer to its threshold than to the linear student's start
+_FAR_ABOVE = 2.1
 # up to here what rounding leaves of a difference of two numbers that agree to 1/chi will do
 _LARGE_CHI = 1e3
 
@@ -98,7 +100,8 @@ def _saddle(chi, m, h, v, S, a):
     P1 = (math.pi - p0 + p1) / _TWO_PI
     Pa = (math.pi + p0 - pa) / _TWO_PI
     # the wedge between the two ends of the kink, from its own tangent: it may be very thin
-    P_pin = math.atan2((1.0 - a) * chi * sigma * tau, b1 * ba + tau2) / _TWO_PI
+    pin = math.atan2((1.0 - a) * chi * sigma * tau, b1 * ba + tau2)
+    P_pin = pin / _TWO_PI
     jump = chi * (1.0 - a) * math.sqrt(n1 * na) * sigma * tau / (_TWO_PI * rho0 * rho0)
     k1 = chi * n1
     ka = a * chi * na
@@ -126,8 +129,10 @@ def _saddle(chi, m, h, v, S, a):
     t1, ta = chi * sigma * tau, a * chi * sigma * tau
     u1, ua = mu * b1 + tau2, mu * ba + tau2
     rho = math.sqrt(q)
-    W_pin = _sin2(math.atan2(t1, u1), t1 / (rho * rho1), u1 / (rho * rho1))
-    if a > 0.0:
+    if a == 0.0:  # the kink begins at omega = 0
+        W_pin = _sin2(pin, t1 / (rho * rho1), u1 / (rho * rho1))
+    else:
+        W_pin = _sin2(math.atan2(t1, u1), t1 / (rho * rho1), u1 / (rho * rho1))
         W_pin -= _sin2(math.atan2(ta, ua), ta / (rho * rhoa), ua / (rho * rhoa))
     W_pin *= q
     W = (k1 * k1 * W1 + ka * ka * Wa + W_pin) / math.pi
@@ -199,6 +204,32 @@ def _start(alpha, S, zeta, a):
     # 1 - w1 - a^2 wa at the root; for a slope near 1 it is as small as it says, else an artifact
     left = zeta * chi + 0.5 * alpha * k1 / (1.0 + chi) + 0.5 * alpha * a * ka / (1.0 + a * a * chi)
     return chi, m, h, v / max(left, 0.05 * (1.0 - a))
+
+
+@jit
+def _start_above_threshold(alpha, S):
+    """A first guess (chi, m, h, v) for ReLU without decay, where few samples are left unfitted.
+
+    The weights are those at the threshold, where tan(phi) = tau/mu, and chi is the leading order
+    beyond it: 1/sqrt(chi) = pi sigma/tau (1/alpha_c - 1/alpha).
+    """
+    T = math.sqrt(S) + math.pi * S if S < 1.0 else 0.5 * math.pi * (1.0 + 3.0 * S)
+    phi = 0.0
+    for _ in range(50):
+        phi = math.atan(T)
+        gap = _tan_minus_angle(phi) - S * (math.pi + phi)
+        step = gap * (1.0 + T * T) / max(T * T - S, 1e-300)
+        T = max(T - step, 1.0001 * math.sqrt(S))
+        if abs(step) < 0.01 * T:  # a guess needs no more
+            break
+    phi = math.atan(T)
+    at = _TWO_PI / (math.pi + phi)
+    sigma2 = 1.0 + S
+    d = (2.0 - at + 2.0 * S) / at - T / math.pi
+    m = sigma2 / (1.0 + d)
+    mu = m / math.sqrt(sigma2)
+    root = T * mu / (math.pi * math.sqrt(sigma2) * (1.0 / at - 1.0 / alpha))
+    return root * root, m, 1.0 - m, max(mu * mu * (T * T - S), 1e-12)
 
 
 @jit
@@ -392,6 +423,11 @@ def _regularized(alpha, S, zeta, a):
         if above[4] < 0 and below[4] < 0:
             below = _follow_load(4.0 / 3.0, alpha, S, zeta, a, False)
         return above if _energy(above, alpha, zeta) < _energy(below, alpha, zeta) else below
+    if a == 0.0 and zeta == 0.0 and S > 0.0 and alpha < _FAR_ABOVE:
+        chi, m, h, v = _start_above_threshold(alpha, S)
+        point = _newton(alpha, S, zeta, a, chi, m, h, v, 12)
+        if point[4] > 0:
+            return point
     chi, m, h, v = _start(alpha, S, zeta, a)
     point = _newton(alpha, S, zeta, a, chi, m, h, v, 40)
     if point[4] > 0:
