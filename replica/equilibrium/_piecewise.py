@@ -43,6 +43,7 @@ _LEAST_SLOPE = 1e-300
 _RESIDUAL = 1e-10
 # up to this load ReLU without decay is nearer to its threshold than to the linear student's start
 _FAR_ABOVE = 2.1
+_GUESSED_CHI = 1e8
 # up to here what rounding leaves of a difference of two numbers that agree to 1/chi will do
 _LARGE_CHI = 1e3
 
@@ -425,9 +426,11 @@ def _regularized(alpha, S, zeta, a):
         return above if _energy(above, alpha, zeta) < _energy(below, alpha, zeta) else below
     if a == 0.0 and zeta == 0.0 and S > 0.0 and alpha < _FAR_ABOVE:
         chi, m, h, v = _start_above_threshold(alpha, S)
-        point = _newton(alpha, S, zeta, a, chi, m, h, v, 12)
-        if point[4] > 0:
-            return point
+        # nearer to the threshold rounding would pass the guess itself for converged
+        if chi < _GUESSED_CHI:
+            point = _newton(alpha, S, zeta, a, chi, m, h, v, 12)
+            if point[4] > 0:
+                return point
     chi, m, h, v = _start(alpha, S, zeta, a)
     point = _newton(alpha, S, zeta, a, chi, m, h, v, 40)
     if point[4] > 0:
