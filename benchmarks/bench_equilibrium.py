@@ -20,6 +20,7 @@ from scipy.optimize import root
 
 import replica
 from replica.equilibrium._piecewise import solve_piecewise
+from replica.equilibrium._ridge import Columns
 
 
 def seconds(function: Callable[[], object], repeats: int = 5) -> float:
@@ -66,10 +67,9 @@ def quadrature_point(alpha: float, S: float, zeta: float, nodes: int = 200) -> f
 
 def solve_on_one_thread(alpha: np.ndarray, zeta: float, slope: float = 0.0) -> Callable[[], None]:
     n = alpha.size
-    out, n_iter = np.empty((9, n)), np.empty(n, dtype=np.int64)
-    status = np.empty(n, dtype=np.int8)
+    columns = Columns.of_size(n)
     arrays = alpha, np.full(n, 0.25), np.full(n, zeta)
-    return lambda: solve_piecewise(*arrays, slope, out, n_iter, status, 0, n)
+    return lambda: solve_piecewise(*arrays, slope, columns, 0, n)
 
 
 def fresh_process(code: str, **environment: str) -> float:

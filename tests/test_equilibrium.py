@@ -117,10 +117,12 @@ def test_solve_equilibrium_is_frozen_and_readable():
 
 
 def test_status_of_a_point_that_fails_is_reported_and_its_values_are_nan(monkeypatch):
-    def failing(alpha, S, zeta, slope, out, n_iter, status, start, stop):
-        out[:] = 1.0
-        status[:] = Status.CONVERGED
-        out[:, 1], status[1] = math.nan, Status.MAX_ITERATIONS
+    def failing(alpha, S, zeta, slope, columns, start, stop):
+        for column in columns[:9]:
+            column[:] = 1.0
+            column[1] = math.nan
+        columns.status[:] = Status.CONVERGED
+        columns.status[1] = Status.MAX_ITERATIONS
 
     monkeypatch.setattr(equilibrium, "solve_piecewise", failing)
     with pytest.warns(ConvergenceWarning, match=r"1 of 3 points did not converge, first at index"):
@@ -134,7 +136,7 @@ def test_status_of_a_kernel_that_runs_out_of_iterations_is_not_a_number():
     from replica.equilibrium import _piecewise as piecewise
 
     point = piecewise._newton(2.0, 0.25, 0.1, 0.0, 3.0, 0.5, 0.5, 1.0, 2)
-    assert point[4] < 0  # two iterations are not enough, and the sign says so
+    assert not point.found  # two iterations are not enough, and it says so
 
 
 def test_solve_equilibrium_does_not_warn_about_a_true_infinity():

@@ -47,8 +47,10 @@ DOORS = {
 
 @pytest.fixture
 def nothing_converges(monkeypatch):
-    def failing(alpha, S, zeta, slope, out, n_iter, status, start, stop):
-        out[:], status[:] = math.nan, Status.MAX_ITERATIONS
+    def failing(alpha, S, zeta, slope, columns, start, stop):
+        for column in columns[:9]:
+            column[:] = math.nan
+        columns.status[:] = Status.MAX_ITERATIONS
 
     def failing_errors(slope, alpha, S, zeta, eps, start, stop):
         eps[:] = math.nan

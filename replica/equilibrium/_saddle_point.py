@@ -24,9 +24,9 @@ from replica.students import LINEAR, LeakyReLU, Student, as_activation
 from ._equilibrium import Equilibrium, Noise
 from ._errors import mean_square_error
 from ._fixed_point import FixedPoint, Step, fixed_point
-from ._piecewise import UNIQUE_SLOPE, UNIQUE_ZETA, solve_piecewise
+from ._piecewise import UNIQUE_SLOPE, UNIQUE_ZETA, piecewise_point
 from ._proximal import Activation, prepare
-from ._ridge import solve_ridge
+from ._ridge import ridge_point
 from ._teacher_average import LEGENDRE, Teacher, prepare_teacher
 from ._weights import coordinates, isotropic_ridge, isotropic_ridge_slopes, overlaps_at
 
@@ -279,35 +279,30 @@ def _solve_cold(point: Point) -> dict[str, float] | None:
 
 def _closed_form(point: Point, slope: float) -> dict[str, float] | None:
     """Return the zero-temperature solution of a piecewise-linear student; None if there is none."""
-    problem = [np.array([value]) for value in (point.alpha, point.S, point.zeta)]
-    out, n_iter, status = np.empty((9, 1)), np.empty(1, np.int64), np.empty(1, np.int8)
-    if slope == 1.0:
-        solve_ridge(*problem, out, n_iter, status, 0, 1)
-    else:
-        solve_piecewise(*problem, slope, out, n_iter, status, 0, 1)
-    if status[0] > Status.DIVERGENT:
+    problem = point.alpha, point.S, point.zeta
+    found = ridge_point(*problem) if slope == 1.0 else piecewise_point(*problem, slope)
+    if found.status > Status.DIVERGENT:
         return None
-    gamma, R, chi, gen_error, train, energy, dead, residual, replicon = out[:, 0].tolist()
     return {
-        "gamma": gamma,
-        "R": R,
-        "q": gamma * gamma,
-        "chi": chi,
-        "gen_error": gen_error,
-        "gibbs_gen_error": gen_error,
-        "posterior_mean_gen_error": gen_error,
-        "train_error": train,
-        "energy": energy,
-        "free_energy": energy,
+        "gamma": found.gamma,
+        "R": found.R,
+        "q": found.gamma * found.gamma,
+        "chi": found.chi,
+        "gen_error": found.gen_error,
+        "gibbs_gen_error": found.gen_error,
+        "posterior_mean_gen_error": found.gen_error,
+        "train_error": found.train_error,
+        "energy": found.energy,
+        "free_energy": found.energy,
         "entropy": -math.inf,
-        "dead_fraction": dead,
-        "interpolating": math.isinf(chi),
-        "replicon": replicon,
-        "rs_stable": replicon >= 0,
-        "residual": residual,
+        "dead_fraction": found.dead_fraction,
+        "interpolating": math.isinf(found.chi),
+        "replicon": found.replicon,
+        "rs_stable": found.replicon >= 0,
+        "residual": found.residual,
         "quadrature_error": 0.0,
-        "n_iter": int(n_iter[0]),
-        "status": int(status[0]),
+        "n_iter": found.n_iter,
+        "status": found.status,
     }
 
 

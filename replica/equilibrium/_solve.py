@@ -16,7 +16,7 @@ from replica.students import LINEAR, RELU, LeakyReLU, Student, as_activation, as
 from ._equilibrium import Equilibrium, Noise, Theory
 from ._finite_temperature import solve_finite_temperature
 from ._piecewise import relu_threshold, solve_piecewise
-from ._ridge import solve_ridge
+from ._ridge import Columns, solve_ridge
 
 __all__ = ["interpolation_threshold", "solve_equilibrium"]
 
@@ -115,33 +115,29 @@ def solve_equilibrium(
             f"theory 'published' covers student 'linear' and 'relu' only, got {student.name!r}"
         )
     alpha_, S_, zeta_ = problem(alpha, S, zeta)
-    out = np.empty((9, alpha_.size))
-    n_iter = np.empty(alpha_.size, dtype=np.int64)
-    status = np.empty(alpha_.size, dtype=np.int8)
+    columns = Columns.of_size(alpha_.size)
     flat = [array.reshape(-1) for array in (alpha_, S_, zeta_)]
     published_relu = theory == "published" and student == RELU
     if student == LINEAR or published_relu:
         if published_relu:
             flat[0] = 0.5 * flat[0]
-        kernel = partial(solve_ridge, *flat, out, n_iter, status)
+        kernel = partial(solve_ridge, *flat, columns)
     else:
-        kernel = partial(solve_piecewise, *flat, student.slope, out, n_iter, status)
+        kernel = partial(solve_piecewise, *flat, student.slope, columns)
     for_each_chunk(kernel, alpha_.size)
-    out = out.reshape(9, *alpha_.shape)
-    n_iter, status = n_iter.reshape(alpha_.shape), status.reshape(alpha_.shape)
-    # rows as arrays, 0-d ones included
-    rows = (out[k, ...] for k in range(9))
-    gamma, R, chi, eps, train, energy, dead, residual, replicon = rows
+    found = Columns(*(column.reshape(alpha_.shape) for column in columns))
+    gamma, eps, train, energy = found.gamma, found.gen_error, found.train_error, found.energy
+    dead = found.dead_fraction
     if published_relu:
         # half of the samples, y > 0, are seen by the linear student; the others add y^2 each
         eps = 0.5 + 0.5 * eps
         train = 0.5 * (train + 1.0 + S_)
         energy = energy + 0.25 * alpha_ * (1.0 + S_)
         dead = np.zeros_like(dead)
-    warn_not_converged(status)
+    warn_not_converged(found.status)
     with np.errstate(over="ignore"):  # lengths reach farther than their squares
         q = gamma * gamma
-    noise_free_teacher_found = (zeta_ == 0.0) & (S_ == 0.0) & (R == 1.0)
+    noise_free_teacher_found = (zeta_ == 0.0) & (S_ == 0.0) & (found.R == 1.0)
     return Equilibrium(
         student=student,
         teacher=LINEAR,
@@ -152,9 +148,9 @@ def solve_equilibrium(
         zeta=zeta_,
         beta=np.full_like(alpha_, np.inf),
         gamma=gamma,
-        R=R,
+        R=found.R,
         q=q,
-        chi=chi,
+        chi=found.chi,
         gen_error=eps,
         gibbs_gen_error=eps,
         posterior_mean_gen_error=eps,
@@ -163,13 +159,13 @@ def solve_equilibrium(
         free_energy=energy,
         entropy=np.where(np.isnan(gamma), np.nan, -np.inf),
         dead_fraction=dead,
-        interpolating=np.asarray(np.isinf(chi) | noise_free_teacher_found),
-        replicon=replicon,
-        rs_stable=np.asarray(replicon >= 0.0),
-        residual=residual,
+        interpolating=np.asarray(np.isinf(found.chi) | noise_free_teacher_found),
+        replicon=found.replicon,
+        rs_stable=np.asarray(found.replicon >= 0.0),
+        residual=found.residual,
         quadrature_error=np.zeros_like(alpha_),
-        n_iter=n_iter,
-        status=status,
+        n_iter=found.n_iter,
+        status=found.status,
     )
 
 
