@@ -80,8 +80,14 @@ class Columns(NamedTuple):
     @staticmethod
     def of_size(size: int) -> Columns:
         """Room for so many points."""
-        numbers = np.empty((9, size))
-        return Columns(*numbers, np.empty(size, np.int64), np.empty(size, np.int8))
+        integers = {"n_iter": np.int64, "status": np.int8}
+        return Columns._make(
+            np.empty(size, integers.get(name, np.float64)) for name in Columns._fields
+        )
+
+    def reshape(self, shape: tuple[int, ...]) -> Columns:
+        """Return the columns in the shape of the problems."""
+        return Columns._make(column.reshape(shape) for column in self)
 
 
 @jit

@@ -125,7 +125,7 @@ def solve_equilibrium(
     else:
         kernel = partial(solve_piecewise, *flat, student.slope, columns)
     for_each_chunk(kernel, alpha_.size)
-    found = Columns(*(column.reshape(alpha_.shape) for column in columns))
+    found = columns.reshape(alpha_.shape)
     gamma, eps, train, energy = found.gamma, found.gen_error, found.train_error, found.energy
     dead = found.dead_fraction
     if published_relu:
