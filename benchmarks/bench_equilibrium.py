@@ -1,7 +1,8 @@
 """Speed of the zero-temperature solver, as ratios within one run.
 
 The comparison is what a notebook would do: `scipy.optimize.root` on the saddle-point equations
-with the averages by quadrature on a grid. Run: python benchmarks/bench_equilibrium.py
+with the averages by quadrature on a grid. Run: python benchmarks/bench_equilibrium.py, or with the
+path of another checkout to compare the cost of single calls with.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from scipy.optimize import root
 
 import replica
 from replica.equilibrium._piecewise import solve_piecewise
+from replica.equilibrium._ridge import Columns
 
 
 def seconds(function: Callable[[], object], repeats: int = 5) -> float:
@@ -65,10 +67,9 @@ def quadrature_point(alpha: float, S: float, zeta: float, nodes: int = 200) -> f
 
 def solve_on_one_thread(alpha: np.ndarray, zeta: float, slope: float = 0.0) -> Callable[[], None]:
     n = alpha.size
-    out, n_iter = np.empty((9, n)), np.empty(n, dtype=np.int64)
-    status = np.empty(n, dtype=np.int8)
+    columns = Columns.of_size(n)
     arrays = alpha, np.full(n, 0.25), np.full(n, zeta)
-    return lambda: solve_piecewise(*arrays, slope, out, n_iter, status, 0, n)
+    return lambda: solve_piecewise(*arrays, slope, columns, 0, n)
 
 
 def fresh_process(code: str, **environment: str) -> float:
@@ -79,7 +80,50 @@ def fresh_process(code: str, **environment: str) -> float:
     return float(output.splitlines()[-1])
 
 
+# What a call costs beside the physics, and the general solver; each prints microseconds.
+CALLS = {
+    "gen_error, scalar, linear": "g(2.0, 0.25, 0.1)",
+    "gen_error, scalar, ReLU": "g(2.0, 0.25, 0.1, student='relu')",
+    "gen_error, 50 points, linear": "g(loads, 0.25, 0.1)",
+    "gen_error, 50 points, ReLU": "g(loads, 0.25, 0.1, student='relu')",
+    "erf student": "s(1.5, 0.1, 0.1, student='erf')",
+    "erf student, erf teacher with noise": "s(1.5, 0.1, 0.1, student='erf', teacher='erf')",
+    "linear student, sign teacher with noise": (
+        "s(1.5, 0.1, 0.1, student='linear', teacher='sign')"
+    ),
+}
+_TIMED = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import numpy as np, replica
+g, s, loads = replica.gen_error, replica.solve_equilibrium, np.linspace(0.1, 4, 50)
+call = lambda: {call}
+call()
+best, end = 1e9, time.perf_counter() + 0.5
+while time.perf_counter() < end:
+    start = time.perf_counter(); call(); best = min(best, time.perf_counter() - start)
+print(1e6 * best)
+"""
+
+
+def compare_with(other: str) -> None:
+    """Print what every call takes here and in the checkout at `other`, in turns."""
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    print(f"microseconds a call: here, in {other}, ratio")
+    for name, call in CALLS.items():
+        best = dict.fromkeys((here, other), math.inf)
+        for _ in range(2):
+            for folder in best:
+                command = [sys.executable, "-c", _TIMED.replace("{call}", call), folder]
+                best[folder] = min(best[folder], float(subprocess.check_output(command, text=True)))
+        mine, theirs = best[here], best[other]
+        print(f"  {name:<40} {mine:10.1f} {theirs:10.1f} {theirs / mine:8.1f}")
+
+
 def main() -> None:
+    if len(sys.argv) > 1:
+        compare_with(sys.argv[1])
+        return
     n = 200_000
     alpha = np.linspace(0.1, 4, n)
     print(f"ReLU curve, {n} points, alpha 0.1 .. 4, S = 0.25")

@@ -23,15 +23,17 @@ if TYPE_CHECKING:
     from .equilibrium import (
         EarlyStopping,
         Equilibrium,
-        GeneralEquilibrium,
         early_stopping,
         free_energy,
         free_energy_published,
+        gen_error,
+        gen_error_from_overlaps,
         interpolation_threshold,
+        optimal_zeta,
         solve_equilibrium,
+        zeta_from_mean,
     )
     from .gaussian import Average, gaussian_average
-    from .generalization import gen_error, gen_error_from_overlaps, optimal_zeta, zeta_from_mean
     from .plotting import plot_curve
     from .simulation import (
         OnlineRun,
@@ -68,15 +70,17 @@ _PUBLIC = {
     "equilibrium": (
         "EarlyStopping",
         "Equilibrium",
-        "GeneralEquilibrium",
         "early_stopping",
         "free_energy",
         "free_energy_published",
+        "gen_error",
+        "gen_error_from_overlaps",
         "interpolation_threshold",
+        "optimal_zeta",
         "solve_equilibrium",
+        "zeta_from_mean",
     ),
     "gaussian": ("Average", "gaussian_average"),
-    "generalization": ("gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_mean"),
     "plotting": ("plot_curve",),
     "simulation": (
         "OnlineRun",
@@ -132,7 +136,6 @@ __all__ = [
     "CorruptStoreError",
     "EarlyStopping",
     "Equilibrium",
-    "GeneralEquilibrium",
     "LeakyReLU",
     "OnlineRun",
     "Status",

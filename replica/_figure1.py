@@ -46,7 +46,7 @@ _FIGURE1_STUDENTS = ("linear", "relu")
 
 def figure1_curves(alpha: ArrayLike) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Return the curves of the paper's figure 1 at the loads `alpha`, by panel and legend entry."""
-    from .generalization import gen_error
+    from .equilibrium import gen_error
 
     panels = {}
     for (panel, curves), student in zip(_FIGURE1.items(), _FIGURE1_STUDENTS, strict=True):
@@ -68,8 +68,7 @@ def plot_figure1() -> Figure:
     from matplotlib import rc_context
 
     from ._core.legend_band import STYLE
-    from .equilibrium import interpolation_threshold
-    from .generalization import gen_error
+    from .equilibrium import gen_error, interpolation_threshold
 
     # In hundredths, so that the divergences at 1 and 2 are points of the grid.
     alpha = np.arange(2, 401) / 100.0

@@ -98,7 +98,7 @@ def plot_curve(
     'linear student, S = 0.25'
     >>> ax.figure.savefig("curve.pdf")  # doctest: +SKIP
     """
-    from .generalization import gen_error
+    from .equilibrium import gen_error
 
     loads = real_array("alpha", alpha)
     if loads.ndim != 1:

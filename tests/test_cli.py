@@ -96,7 +96,7 @@ def test_curve_bad_numbers_are_refused_in_one_line(run, alpha, word):
     assert_one_line_error(run("curve", f"--alpha={alpha}", "--S", "1"), "--alpha", word)
 
 
-@pytest.mark.parametrize("student", ["tanh", "leaky", "leaky:2", "leaky:x", "linear,", "RELU"])
+@pytest.mark.parametrize("student", ["gelu", "leaky", "leaky:2", "leaky:x", "linear,", "RELU"])
 def test_curve_bad_student_is_refused_in_one_line(run, student):
     result = run("curve", "--alpha", "1", "--S", "1", "--student", student)
     assert_one_line_error(result, "--student")
@@ -412,7 +412,7 @@ def test_main_code_is_1_wherever_a_point_did_not_converge(run, monkeypatch, tmp_
         return np.full(np.shape(alpha), math.nan)
 
     _replace_gen_error(monkeypatch, fail)
-    monkeypatch.setattr("replica.generalization.gen_error", fail)
+    monkeypatch.setattr("replica.equilibrium.gen_error", fail)
     picture, table = str(tmp_path / "c.png"), str(tmp_path / "c.csv")
     for output in ((), ("-o", table), ("-o", picture)):
         code, _, err = run("curve", "--alpha", "1,2", "--S", "1", *output)
@@ -726,3 +726,23 @@ def test_help_does_not_load_the_numerical_libraries():
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert result.stderr.strip() == ""
+
+
+@pytest.mark.parametrize("name", ["erf", "softplus"])
+def test_error_and_curve_take_any_student_by_name(run, name):
+    expected = replica.gen_error(2.0, 0.25, 0.1, student=name)
+    code, out, _ = run("error", "--alpha", "2", "--S", "0.25", "--zeta", "0.1", "--student", name)
+    assert (code, float(out)) == (0, expected)
+    code, out, _ = run("curve", "--alpha", "2", "--S", "0.25", "--zeta", "0.1", "--student", name)
+    assert code == 0
+    assert float(out.splitlines()[1].split(",")[-1]) == expected
+
+
+def test_error_all_of_a_general_student_has_what_is_known(run):
+    argv = ("--alpha", "2", "--S", "0.25", "--zeta", "0.1", "--student", "erf")
+    code, out, _ = run("error", *argv, "--all", "--json")
+    assert code == 0
+    shown = json.loads(out)
+    assert shown["status"] == "converged"
+    assert shown["chi"] > 0
+    assert shown["dead_fraction"] is None or math.isnan(float(shown["dead_fraction"]))

@@ -17,7 +17,7 @@ import replica
 from reference.tables import FOLDER, read
 from replica import ConvergenceWarning, LeakyReLU, Status
 from replica._core.activation_table import activation_at
-from replica.equilibrium import _saddle_point
+from replica.equilibrium import _saddle_point, _zero_temperature
 from replica.equilibrium._proximal import envelope, prepare, switching_outputs
 from replica.equilibrium._teacher_average import LEGENDRE, prepare_teacher
 from replica.equilibrium._zero_temperature import solve_general_student, zero_temperature_averages
@@ -298,6 +298,54 @@ def test_averages_agree_with_a_direct_proximal_step(student):
     assert values[1:3] == pytest.approx(direct, abs=3e-3)
 
 
+CHANNELS = [
+    (ERF, LINEAR, 0.1),
+    (RELU, LINEAR, 0.1),
+    (HARD_TANH, LINEAR, 0.1),
+    (SIGN, LINEAR, 0.3),
+    (ERF, TANH, 0.0),
+    (SOFTPLUS, RELU, 0.2),
+    (ERF, SIGN, 0.1),
+    (LINEAR, SIGN, 0.1),
+]
+
+
+@pytest.mark.parametrize(("student", "teacher", "S"), CHANNELS, ids=ids)
+def test_slopes_of_the_averages_are_their_derivatives(student, teacher, S):
+    """Jumps of f included: only E[f^2] in chi knows how high they are."""
+    table, law = prepare(student, 160.0), prepare_teacher(teacher, S)
+    x = np.array([1.7, 0.5, 0.55])
+
+    def averages(x):
+        return np.array(zero_temperature_averages(table, law, *x, LEGENDRE[3])[:3])
+
+    h = 1e-3
+    for k, shift in enumerate(h * np.eye(3)):
+        near = averages(x + shift) - averages(x - shift)
+        far = averages(x + 2 * shift) - averages(x - 2 * shift)
+        expected = (8 * near - far) / (12 * h)
+        found = zero_temperature_averages(table, law, *x, LEGENDRE[3]).slopes[:, k]
+        # quadrature at a jump that is passed by: 1e-9 in the averages, over h
+        assert found == pytest.approx(expected, abs=3e-6)
+
+
+@pytest.mark.parametrize("student", [ERF, RELU, HARD_TANH, LINEAR], ids=ids)
+@pytest.mark.parametrize("teacher", [ERF, RELU, SIGN], ids=ids)
+def test_noise_summed_beforehand_is_noise_summed_sample_by_sample(student, teacher):
+    table, law = prepare(student, 160.0), prepare_teacher(teacher, 0.2)
+    chi, m, q = 1.7, 0.5, 0.55
+    tau = math.sqrt(q - m * m)
+    problem = (table, law, chi, m)
+    switches = switching_outputs(table, chi)
+    scale = 0.2 * tau / (1 + chi)
+    outputs = _zero_temperature._over_outputs(*problem, q, tau, switches, scale, LEGENDRE[3])
+    fields = _zero_temperature._over_fields(*problem, tau, switches, scale, LEGENDRE[3])
+    # The replicon integral of a jumping student is singular, and its jump part is not smooth.
+    smooth = [k for k in range(13) if k not in (10, 11, 12)]
+    assert outputs[smooth] == pytest.approx(fields[smooth], rel=1e-8, abs=1e-11)
+    assert outputs[[11, 12]] == pytest.approx(fields[[11, 12]], rel=2e-2, abs=1e-12)
+
+
 @pytest.mark.parametrize("row", read(FOLDER / "leaky_relu_rs.csv")[::3], ids=lambda r: r["alpha"])
 def test_general_path_reproduces_the_leaky_relu_table(row):
     student = LeakyReLU(float(row["slope"]))
@@ -395,7 +443,7 @@ def test_continuation_does_not_depend_on_the_order_of_the_points(monkeypatch):
     there = solve_general_student(alpha, 0.1, 0.2, student="softplus")
     back = solve_general_student(alpha[order], 0.1, 0.2, student="softplus")
     assert there.converged.all()
-    for name in ("gamma", "R", "chi", "energy", "n_evaluations"):
+    for name in ("gamma", "R", "chi", "energy", "n_iter"):
         assert (getattr(there, name)[order] == getattr(back, name)).all()
 
 

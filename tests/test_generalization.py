@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import replica
-from replica import LeakyReLU, published
+from replica import LeakyReLU, Student, published
+from replica.gaussian import gaussian_average
+from replica.students import as_activation
 
 STUDENTS = ["linear", "relu", LeakyReLU(0.3)]
 
@@ -181,43 +183,82 @@ def test_optimal_zeta_without_noise_or_with_too_many_weights_can_be_zero():
     assert replica.optimal_zeta(0.5, 0.0, student="relu") == 0.0
 
 
-def test_gen_error_with_batch_norm_is_that_of_bn_equilibrium():
-    alpha = np.array([0.5, 2.0, 4.0])
-    for student in ("linear", "relu"):
-        for statistics in ("training", "population"):
-            found = replica.gen_error(
-                alpha, 0.25, student=student, theory="batch_norm", batch_size=8,
-                statistics=statistics,
-            )  # fmt: skip
-            solved = replica.bn_equilibrium(
-                alpha, 0.25, batch_size=8, student=student, statistics=statistics
-            )
-            np.testing.assert_array_equal(found, solved.gen_error)
-    grid = replica.gen_error(2.0, 0.25, [0.0, 0.0], theory="batch_norm", batch_size=8)
-    assert grid.shape == (2,)
-    large = replica.gen_error(2.0, 0.25, theory="batch_norm", batch_size=10**6)
-    assert large == pytest.approx(replica.gen_error(2.0, 0.25), rel=1e-5)
-
-
 @pytest.mark.parametrize(
     ("keywords", "error", "words"),
     [
-        ({"theory": "batch_norm"}, TypeError, "batch_size is required"),
-        ({"theory": "batch_norm", "batch_size": 1}, ValueError, "batch_size must be an integer"),
-        ({"theory": "batch_norm", "batch_size": 8, "zeta": 0.1}, ValueError, "zeta must be 0"),
-        (
-            {"theory": "batch_norm", "batch_size": 8, "statistics": "test"},
-            ValueError,
-            "statistics must be one of",
-        ),
-        ({"batch_size": 8}, TypeError, "batch_size and statistics need theory 'batch_norm'"),
+        ({"theory": "batch_norm"}, ValueError, "theory must be one of ('replica', 'published')"),
         ({"theory": "exact"}, ValueError, "theory must be one of"),
+        ({"theory": 3}, TypeError, "theory must be one of"),
+        ({"batch_size": 8}, TypeError, "batch_size"),
+        ({"student": "gelu"}, ValueError, "student must be one of"),
+        ({"student": ["relu"]}, TypeError, "student must be one of"),
     ],
 )
-def test_gen_error_refuses_options_that_do_not_belong_together(keywords, error, words):
+def test_gen_error_refuses_unknown_options(keywords, error, words):
     with pytest.raises(error) as caught:
         replica.gen_error(2.0, 0.25, **keywords)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+@pytest.mark.parametrize(("alpha", "S", "zeta"), [(0.5, 0.25, 0.0), (2, 0, 1), (1.4, 1.0, 1e-9)])
+def test_gen_error_of_plain_numbers_has_the_digits_of_arrays(student, alpha, S, zeta):
+    expected = replica.gen_error(np.array([alpha]), S, zeta, student=student)[0]
+    assert replica.gen_error(alpha, S, zeta, student=student) == expected
+    solved = replica.solve_equilibrium(alpha, S, zeta, student=student)
+    assert solved.gen_error == expected
+
+
+@pytest.mark.parametrize("convert", [float, lambda x: [x]])
+def test_gen_error_of_a_point_that_fails_warns_on_both_ways(monkeypatch, convert):
+    def failing(*arguments):
+        eps = arguments[-3]
+        eps[:] = math.nan
+
+    module = "replica.equilibrium._generalization."
+    monkeypatch.setattr(module + "piecewise_error", lambda *_: math.nan)
+    monkeypatch.setattr(module + "piecewise_errors", failing)
+    with pytest.warns(replica.ConvergenceWarning, match="1 of 1 points did not converge"):
+        value = replica.gen_error(convert(2.0), 0.25, student="relu")
+    assert np.isnan(value).all()
+
+
+@pytest.mark.parametrize("student", ["erf", "softplus", "sign", LeakyReLU(0.3)])
+def test_gen_error_from_overlaps_of_any_student_is_a_gaussian_average(student):
+    gamma, R = 1.3, 0.6
+    activation = as_activation(student)
+    m = gamma * R
+    average = gaussian_average(
+        lambda z, u: (z - activation.values(u)) ** 2,
+        [[1.0, m], [m, gamma**2]],
+        kinks=[[], [0.0]],
+    )
+    found = replica.gen_error_from_overlaps([[gamma]], R, student=student)
+    assert found.shape == (1, 1)
+    assert found == pytest.approx(average.value, rel=1e-9)
+    at_zero = 1.0 + float(activation.values(0.0)) ** 2
+    assert replica.gen_error_from_overlaps(0.0, R, student=student) == pytest.approx(at_zero)
+
+
+def test_gen_error_from_overlaps_of_a_general_student_meets_its_equilibrium():
+    solved = replica.solve_equilibrium(1.5, 0.1, 0.2, student="softplus")
+    again = replica.gen_error_from_overlaps(solved.gamma, solved.R, student="softplus")
+    assert again == pytest.approx(float(solved.gen_error), rel=1e-9)
+
+
+def test_optimal_zeta_of_a_general_student_is_a_minimum():
+    best = replica.optimal_zeta(1.5, 0.25, student="erf")
+    around = best * np.array([0.7, 0.97, 1.0, 1.03, 1.4])
+    errors = replica.gen_error(1.5, 0.25, around, student="erf")
+    assert errors.argmin() == 2
+    vertex = best * (1 + 0.015 * (errors[1] - errors[3]) / (errors[1] - 2 * errors[2] + errors[3]))
+    assert vertex == pytest.approx(best, rel=5e-3)  # three digits, and the parabola's own error
+
+
+def test_optimal_zeta_of_a_disguised_relu_is_that_of_the_closed_form():
+    disguised = Student(lambda u: np.maximum(u, 0.0), kinks=(0.0,))
+    expected = replica.optimal_zeta(2.0, 0.25, student="relu")
+    assert replica.optimal_zeta(2.0, 0.25, student=disguised) == pytest.approx(expected, rel=1e-3)
 
 
 def test_gen_error_of_any_other_student_is_that_of_its_equilibrium():

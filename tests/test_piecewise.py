@@ -204,9 +204,9 @@ def saddle_points(alpha, S, zeta, a, starts=150):
         scale = 10 ** (draw.random() * max(1.0, -math.log10(a)))
         chi, m, v = 10 ** draw.uniform(-1, 2) * scale**2, draw.uniform(0, 2) * scale, scale**2
         point = piecewise._newton(alpha, S, zeta, a, chi, m, 1 - m, v * draw.random(), 100)
-        if point[4] > 0:
-            energy = 0.5 * (alpha * point[6] + zeta * (point[3] + point[1] ** 2))
-            found[round(math.log(point[0]), 6)] = energy
+        if point.found:
+            energy = 0.5 * (alpha * point.train + zeta * (point.v + point.m**2))
+            found[round(math.log(point.chi), 6)] = energy
     return found
 
 

@@ -45,14 +45,22 @@ DOORS = {
 
 @pytest.fixture
 def nothing_converges(monkeypatch):
-    def failing(alpha, S, zeta, slope, out, n_iter, status, start, stop):
-        out[:], status[:] = math.nan, Status.MAX_ITERATIONS
+    def failing(alpha, S, zeta, slope, columns, start, stop):
+        for column in columns[:9]:
+            column[:] = math.nan
+        columns.status[:] = Status.MAX_ITERATIONS
+
+    def failing_errors(slope, alpha, S, zeta, eps, start, stop):
+        eps[:] = math.nan
 
     def failing_optimum(alpha, S, slope, best, start, stop):
         best[:] = math.nan
 
     monkeypatch.setattr("replica.equilibrium._solve.solve_piecewise", failing)
-    monkeypatch.setattr("replica.generalization.optimal_zeta_piecewise", failing_optimum)
+    front = "replica.equilibrium._generalization."
+    monkeypatch.setattr(front + "piecewise_error", lambda *_: math.nan)
+    monkeypatch.setattr(front + "piecewise_errors", failing_errors)
+    monkeypatch.setattr(front + "optimal_zeta_piecewise", failing_optimum)
     monkeypatch.setattr(finite_batch, "_MAX_OUTER", 2)
 
 

@@ -17,7 +17,7 @@ from .arguments import ArgumentError
 from .callables import evaluate, refuse_random
 from .jit import jit
 
-__all__ = ["ActivationTable", "activation_at", "activation_value", "first_breaks"]
+__all__ = ["ActivationTable", "activation_at", "activation_in", "activation_value", "first_breaks"]
 __all__ += ["tabulate"]
 
 _DEGREE = 16
@@ -167,11 +167,8 @@ def activation_value(breaks: Any, series: Any, u: float) -> float:
 
 
 @jit
-def activation_at(breaks: Any, series: Any, u: float) -> tuple[float, float, float]:
-    """Return g(u), g'(u), g''(u); NaN outside the tabulated range, from the right at a kink."""
-    if not (breaks[0] <= u <= breaks[-1]):
-        return np.nan, np.nan, np.nan
-    k = _piece(breaks, u)
+def activation_in(breaks: Any, series: Any, k: int, u: float) -> tuple[float, float, float]:
+    """Return g(u), g'(u), g''(u) by the series of piece k, in which u lies."""
     t = (2.0 * u - breaks[k] - breaks[k + 1]) / (breaks[k + 1] - breaks[k])
     # Three recurrences side by side take hardly longer than one.
     a1 = a2 = b1 = b2 = c1 = c2 = 0.0
@@ -184,3 +181,11 @@ def activation_at(breaks: Any, series: Any, u: float) -> tuple[float, float, flo
         series[1, k, 0] + t * b1 - b2,
         series[2, k, 0] + t * c1 - c2,
     )
+
+
+@jit
+def activation_at(breaks: Any, series: Any, u: float) -> tuple[float, float, float]:
+    """Return g(u), g'(u), g''(u); NaN outside the tabulated range, from the right at a kink."""
+    if not (breaks[0] <= u <= breaks[-1]):
+        return np.nan, np.nan, np.nan
+    return activation_in(breaks, series, _piece(breaks, u), u)

@@ -18,14 +18,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from replica.students import LeakyReLU
+    from replica.students import LeakyReLU, Student
 
 __all__ = [
+    "ANY_STUDENT",
     "NUMBERS",
     "PICTURES",
     "STUDENTS",
     "TABLES",
     "UsageError",
+    "any_student",
+    "any_students",
     "listed",
     "number",
     "numbers",
@@ -41,6 +44,8 @@ NUMBERS is a number or a fraction (0.25, 1/64), a grid start:stop:count, a logar
 log:start:stop:count, or several of these with commas between them (0,1/64,0.25).
 """
 STUDENTS = "linear, relu or leaky:SLOPE with SLOPE in [0, 1]"
+_SMOOTH = ("erf", "tanh", "softplus", "quadratic", "sign")
+ANY_STUDENT = f"linear, relu, leaky:SLOPE with SLOPE in [0, 1], {', '.join(_SMOOTH)}"
 
 PICTURES = (".png", ".pdf", ".svg")
 TABLES = (".csv", ".json")
@@ -157,6 +162,29 @@ def student(text: str) -> LeakyReLU:
     except ValueError:
         hint = suggestion(text, ("linear", "relu", "leaky:SLOPE"))
         raise ArgumentTypeError(f"{text!r} is not a student (write {STUDENTS}){hint}") from None
+
+
+def any_students(text: str) -> list[LeakyReLU | Student]:
+    """Return the students of a comma-separated list such as "linear,erf,leaky:0.1".
+
+    Examples
+    --------
+    >>> [student.name for student in any_students("relu,erf")]
+    ['relu', 'erf']
+    """
+    return [any_student(item.strip()) for item in text.split(",")]
+
+
+def any_student(text: str) -> LeakyReLU | Student:
+    """Return the student called `text`: as `student`, or the name of a smooth one."""
+    from replica.students import as_activation
+
+    try:
+        return student(text) if text.startswith("leaky:") else as_activation(text)
+    except ValueError:
+        names = ("linear", "relu", "leaky:SLOPE", *_SMOOTH)
+        hint = suggestion(text, names)
+        raise ArgumentTypeError(f"{text!r} is not a student (write {ANY_STUDENT}){hint}") from None
 
 
 def listed(words: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ examples:
   replica error --alpha 2 --S 0.25
   replica error --alpha 2 --S 0.25 --zeta 1/64 --student relu --all
   replica error --alpha 1 --S 0.25 --student relu --theory published
+  replica error --alpha 2 --S 0.25 --zeta 0.1 --student erf
   replica error --alpha 2 --S 0.25 --zeta 1/64 --zeta-mean --json
 """
 
@@ -64,10 +65,10 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     )
     error.add_argument(
         "--student",
-        type=arg.student,
+        type=arg.any_student,
         default="linear",
         metavar="STUDENT",
-        help=f"{arg.STUDENTS} (default: linear)",
+        help=f"{arg.ANY_STUDENT} (default: linear)",
     )
     _add_theory(error)
     error.add_argument(
@@ -107,10 +108,10 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     )
     curve.add_argument(
         "--student",
-        type=arg.students,
+        type=arg.any_students,
         default="linear",
         metavar="STUDENTS",
-        help=f"comma-separated list; each is {arg.STUDENTS} (default: linear)",
+        help=f"comma-separated list; each is {arg.ANY_STUDENT} (default: linear)",
     )
     _add_theory(curve)
     curve.add_argument(

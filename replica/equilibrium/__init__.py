@@ -1,17 +1,21 @@
 """The equilibrium (gamma, R) of training to the end: the replica-symmetric saddle point."""
 
+from ._equilibrium import Equilibrium
 from ._free_energy import free_energy, free_energy_published
+from ._generalization import gen_error, gen_error_from_overlaps, optimal_zeta, zeta_from_mean
 from ._ridge import EarlyStopping, early_stopping
-from ._saddle_point import GeneralEquilibrium
-from ._solve import Equilibrium, interpolation_threshold, solve_equilibrium
+from ._solve import interpolation_threshold, solve_equilibrium
 
 __all__ = [
     "EarlyStopping",
     "Equilibrium",
-    "GeneralEquilibrium",
     "early_stopping",
     "free_energy",
     "free_energy_published",
+    "gen_error",
+    "gen_error_from_overlaps",
     "interpolation_threshold",
+    "optimal_zeta",
     "solve_equilibrium",
+    "zeta_from_mean",
 ]

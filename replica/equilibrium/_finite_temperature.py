@@ -16,24 +16,24 @@ and meets it as beta grows.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from replica._core.activation_table import activation_at, activation_value
 from replica._core.jit import jit
 from replica.students import LeakyReLU, as_activation
 
+from ._equilibrium import Equilibrium, Noise
 from ._proximal import Activation, envelope, switching_outputs
-from ._saddle_point import Averages, GeneralEquilibrium, solve_all
-from ._teacher_average import Teacher, graded_edges, outer_rule
+from ._saddle_point import Averages, solve_all
+from ._teacher_average import REACH, Teacher, graded_edges, outer_rule
 from ._zero_temperature import normal_moments, zero_temperature_averages
 
-__all__ = ["gibbs_averages", "sample_free_energy", "solve_finite_temperature"]
+__all__ = ["GibbsAverages", "gibbs_averages", "sample_free_energy", "solve_finite_temperature"]
 
-_REACH = 8.5
-_BASE = np.array([-8.5, -4.5, -1.5, 1.5, 4.5, 8.5])
+_BASE = np.array([-REACH, -4.5, -1.5, 1.5, 4.5, REACH])
 _LN_ROOT_2PI = 0.5 * math.log(2 * math.pi)
 # Minima of the exponent this far above the lowest contribute less than 1e-17.
 _NEGLIGIBLE = 40.0
@@ -49,8 +49,8 @@ def solve_finite_temperature(
     *,
     student: Any,
     teacher: Any = "linear",
-    noise: str = "output",
-) -> GeneralEquilibrium:
+    noise: Noise = "output",
+) -> Equilibrium:
     """Equilibrium of the Gibbs measure exp(-beta E) of any student with any teacher.
 
     Parameters
@@ -67,7 +67,7 @@ def solve_finite_temperature(
 
     Returns
     -------
-    GeneralEquilibrium
+    Equilibrium
         Elements that did not converge are NaN and reported by a `ConvergenceWarning`.
 
     Raises
@@ -95,7 +95,7 @@ def solve_finite_temperature(
 
         def averages(
             table: Activation, law: Teacher, chi: float, m: float, q: float, rule: Any
-        ) -> NDArray[np.float64]:
+        ) -> GibbsAverages:
             return gibbs_averages(table, slope, law, inverse, chi, m, q, rule)
 
         return averages
@@ -105,20 +105,35 @@ def solve_finite_temperature(
     )
 
 
+class GibbsAverages(NamedTuple):
+    """Averages over one sample: F = E[f^2], g0 = E[df/domega], g1 = E[df/dt], and its energies.
+
+    The loss is E<(y - g)^2>, the replicon integral E[(var_u / V - 1)^2].
+    """
+
+    F: float
+    g0: float
+    g1: float
+    loss: float
+    replicon: float
+    ln_Z: float
+
+
 @jit
 def gibbs_averages(
     student: Any, slope: float, teacher: Any, beta: float, chi: float, m: float, q: float, rule: Any
-) -> Any:
-    """Return E[f^2], g0, g1, E<(y - g)^2>, the replicon integral, E[ln Z].
+) -> GibbsAverages:
+    """Average over one sample.
 
     `q` is the overlap of two replicas (gamma^2), ``chi = beta V``; `slope` is the slope of the
-    negative side of a piecewise-linear student, NaN for any other. The replicon integral is
-    E[(var_u / V - 1)^2]. NaN where an intermediate value is not finite.
+    negative side of a piecewise-linear student, NaN for any other. NaN where
+    an intermediate value is not finite.
     """
     tau2 = q - m * m / teacher.variance
     out = np.zeros(6)
     if not (tau2 >= 0.0 and chi > 0.0):
-        return np.full(6, np.nan)
+        nan = np.nan
+        return GibbsAverages(nan, nan, nan, nan, nan, nan)
     tau = math.sqrt(tau2)
     V = chi / beta
     width = math.sqrt(V)
@@ -189,9 +204,9 @@ def gibbs_averages(
                 out[3] += p * loss
                 out[4] += p * (var / V - 1.0) ** 2
                 out[5] += p * lnz
-    out[1] = out[1] / tau if tau > 0.0 else np.nan
-    out[2] = (out[2] - m * out[1]) / teacher.variance
-    return out
+    g0 = out[1] / tau if tau > 0.0 else np.nan
+    g1 = (out[2] - m * g0) / teacher.variance
+    return GibbsAverages(out[0], g0, g1, out[3], out[4], out[5])
 
 
 @jit

@@ -99,7 +99,7 @@ def free_energy(
             averages = gibbs_averages(
                 prepared(who, width), slope, law, b, b * d, g * r, g * g, LEGENDRE[3]
             )
-            mean_ln_z = float(averages[5])
+            mean_ln_z = averages.ln_Z
             if math.isfinite(mean_ln_z):
                 break
         entropic = 0.5 * g * g * (1 - r) * (1 + r) / d + 0.5 * math.log(d)

@@ -16,6 +16,7 @@ accurate where the student meets the teacher (v -> 0, m -> 1), where q and m alo
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,16 @@ from numpy.typing import NDArray
 from replica._core.jit import jit
 from replica._core.status import Status
 
-__all__ = ["optimal_zeta_piecewise", "relu_interpolates", "relu_threshold", "solve_piecewise"]
+from ._ridge import Point, write_point
+
+__all__ = ["UNIQUE_SLOPE", "UNIQUE_ZETA", "optimal_zeta_piecewise", "piecewise_error"]
+__all__ += [
+    "piecewise_errors",
+    "piecewise_point",
+    "relu_interpolates",
+    "relu_threshold",
+    "solve_piecewise",
+]
 
 _CONVERGED = int(Status.CONVERGED)
 _DIVERGENT = int(Status.DIVERGENT)
@@ -31,8 +41,8 @@ _MAX_ITERATIONS = int(Status.MAX_ITERATIONS)
 _TWO_PI = 2.0 * math.pi
 # beyond these the saddle point is unique: without noise, where they reach farthest, folds end at
 # slope 0.0176 (zeta -> 0) and at zeta = 1.56e-4 (slope 0.009)
-_UNIQUE_SLOPE = 0.02
-_UNIQUE_ZETA = 1e-3
+UNIQUE_SLOPE = 0.02
+UNIQUE_ZETA = 1e-3
 # smaller slopes give the same numbers, or scale with them, and their squares may underflow
 _TINY_SLOPE = 1e-30
 # largest step of log chi beside its prediction; branches are 0.25 apart where a transition is seen
@@ -40,8 +50,46 @@ _SAME_BRANCH = 0.2
 # smaller ones have the inverse of a slope, and with it the direction, out of range
 _LEAST_SLOPE = 1e-300
 _RESIDUAL = 1e-10
+# up to this load ReLU without decay is nearer to its threshold than to the linear student's start
+_FAR_ABOVE = 2.1
+_GUESSED_CHI = 1e8
 # up to here what rounding leaves of a difference of two numbers that agree to 1/chi will do
 _LARGE_CHI = 1e3
+
+
+class Branch(NamedTuple):
+    """A solution in the solver's coordinates, what it took, and whether it was found."""
+
+    chi: float
+    m: float
+    h: float
+    v: float
+    n_iter: int
+    residual: float
+    train: float
+    dead: float
+    found: bool
+
+
+class Saddle(NamedTuple):
+    """What the saddle-point equations are made of, see `_saddle`."""
+
+    X: float
+    X_rest: float
+    Y: float
+    Z: float
+    W: float
+    W_rest: float
+    X_l: float
+    X_m: float
+    X_v: float
+    Y_l: float
+    Z_l: float
+    Z_m: float
+    Z_v: float
+    W_l: float
+    train: float
+    dead: float
 
 
 @jit
@@ -97,7 +145,8 @@ def _saddle(chi, m, h, v, S, a):
     P1 = (math.pi - p0 + p1) / _TWO_PI
     Pa = (math.pi + p0 - pa) / _TWO_PI
     # the wedge between the two ends of the kink, from its own tangent: it may be very thin
-    P_pin = math.atan2((1.0 - a) * chi * sigma * tau, b1 * ba + tau2) / _TWO_PI
+    pin = math.atan2((1.0 - a) * chi * sigma * tau, b1 * ba + tau2)
+    P_pin = pin / _TWO_PI
     jump = chi * (1.0 - a) * math.sqrt(n1 * na) * sigma * tau / (_TWO_PI * rho0 * rho0)
     k1 = chi * n1
     ka = a * chi * na
@@ -125,8 +174,10 @@ def _saddle(chi, m, h, v, S, a):
     t1, ta = chi * sigma * tau, a * chi * sigma * tau
     u1, ua = mu * b1 + tau2, mu * ba + tau2
     rho = math.sqrt(q)
-    W_pin = _sin2(math.atan2(t1, u1), t1 / (rho * rho1), u1 / (rho * rho1))
-    if a > 0.0:
+    if a == 0.0:  # the kink begins at omega = 0
+        W_pin = _sin2(pin, t1 / (rho * rho1), u1 / (rho * rho1))
+    else:
+        W_pin = _sin2(math.atan2(t1, u1), t1 / (rho * rho1), u1 / (rho * rho1))
         W_pin -= _sin2(math.atan2(ta, ua), ta / (rho * rhoa), ua / (rho * rhoa))
     W_pin *= q
     W = (k1 * k1 * W1 + ka * ka * Wa + W_pin) / math.pi
@@ -173,7 +224,8 @@ def _saddle(chi, m, h, v, S, a):
     W_l += kappa_l * (f1 * f1 - fa * fa) * (sigma * tau * e0) ** 2 * sigma * tau / math.pi
 
     train = (n1 * n1 * W1 + na * na * Wa + sigma * sigma * (ia - i1)) / math.pi
-    return X, X_rest, Y, Z, W, W_rest, X_l, X_m, X_v, Y_l, Z_l, Z_m, Z_v, W_l, train, p0 / _TWO_PI
+    dead = p0 / _TWO_PI
+    return Saddle(X, X_rest, Y, Z, W, W_rest, X_l, X_m, X_v, Y_l, Z_l, Z_m, Z_v, W_l, train, dead)
 
 
 @jit
@@ -201,6 +253,32 @@ def _start(alpha, S, zeta, a):
 
 
 @jit
+def _start_above_threshold(alpha, S):
+    """A first guess (chi, m, h, v) for ReLU without decay, where few samples are left unfitted.
+
+    The weights are those at the threshold, where tan(phi) = tau/mu, and chi is the leading order
+    beyond it: 1/sqrt(chi) = pi sigma/tau (1/alpha_c - 1/alpha).
+    """
+    T = math.sqrt(S) + math.pi * S if S < 1.0 else 0.5 * math.pi * (1.0 + 3.0 * S)
+    phi = 0.0
+    for _ in range(50):
+        phi = math.atan(T)
+        gap = _tan_minus_angle(phi) - S * (math.pi + phi)
+        step = gap * (1.0 + T * T) / max(T * T - S, 1e-300)
+        T = max(T - step, 1.0001 * math.sqrt(S))
+        if abs(step) < 0.01 * T:  # a guess needs no more
+            break
+    phi = math.atan(T)
+    at = _TWO_PI / (math.pi + phi)
+    sigma2 = 1.0 + S
+    d = (2.0 - at + 2.0 * S) / at - T / math.pi
+    m = sigma2 / (1.0 + d)
+    mu = m / math.sqrt(sigma2)
+    root = T * mu / (math.pi * math.sqrt(sigma2) * (1.0 / at - 1.0 / alpha))
+    return root * root, m, 1.0 - m, max(mu * mu * (T * T - S), 1e-12)
+
+
+@jit
 def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
     """Damped Newton iteration on (log chi, m, log v) from a given start.
 
@@ -217,9 +295,10 @@ def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
     # there the differences 1 - X and v - W are small; farther off they would be the larger terms
     beside_one = abs(alpha - 1.0) < 0.25
     for n_iter in range(max_iter):
-        X, X_rest, Y, Z, W, W_rest, X_l, X_m, X_v, Y_l, Z_l, Z_m, Z_v, W_l, train, dead = _saddle(
-            chi, m, h, v, S, a
-        )
+        here = _saddle(chi, m, h, v, S, a)
+        train, dead = here.train, here.dead
+        X, X_rest, Y, W = here.X, here.X_rest, here.Y, here.W
+        X_l, X_m, X_v, Y_l = here.X_l, here.X_m, here.X_v, here.Y_l
         near = m > 0.5
         if beside_one:
             r1 = zeta * chi + (alpha - 1.0) - alpha * X_rest
@@ -230,14 +309,14 @@ def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
             r2 = (h - zeta * chi + alpha * Y) / scale
         else:
             scale = abs(m)
-            r2 = (m - alpha * Z) / scale
+            r2 = (m - alpha * here.Z) / scale
         if beside_one:
-            r3 = (W_rest - (alpha - 1.0) * W) / v
+            r3 = (here.W_rest - (alpha - 1.0) * W) / v
         else:
             r3 = 1.0 - alpha * W / v
         norm = max(abs(r1), abs(r2), abs(r3))
         if small and norm < _RESIDUAL:
-            return chi, m, h, v, n_iter, norm, train, dead
+            return Branch(chi, m, h, v, n_iter, norm, train, dead, True)
         if not norm < 10.0 * norm0:
             if damping < 1e-6:
                 break
@@ -252,13 +331,13 @@ def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
         a11, a12, a13 = zeta * chi + alpha * X_l, alpha * X_m * scale, alpha * X_v
         if near:
             a21 = (alpha * Y_l - zeta * chi) / scale
-            a22 = alpha * (Z_m - X_m) - 1.0
-            a23 = alpha * (Z_v - X_v) / scale
+            a22 = alpha * (here.Z_m - X_m) - 1.0
+            a23 = alpha * (here.Z_v - X_v) / scale
         else:
-            a21 = -alpha * Z_l / scale
-            a22 = 1.0 - alpha * Z_m
-            a23 = -alpha * Z_v / scale
-        a31 = -alpha * W_l / v
+            a21 = -alpha * here.Z_l / scale
+            a22 = 1.0 - alpha * here.Z_m
+            a23 = -alpha * here.Z_v / scale
+        a31 = -alpha * here.W_l / v
         a32 = -2.0 * alpha * (Y_l - Y - h * (X - X_l)) * scale / v
         a33 = alpha * (X_rest + X_l) - (alpha - 1.0) - r3
         q1 = a22 * a33 - a23 * a32
@@ -277,21 +356,21 @@ def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
         chi = chi0 * math.exp(damping * d_chi)
         m, h = m0 + damping * d_m, h0 - damping * d_m
         v = v0 * math.exp(damping * d_v)
-    return chi, m, h, v, -max_iter, norm0, train, dead
+    return Branch(chi, m, h, v, max_iter, norm0, train, dead, False)
 
 
 @jit
 def _follow_zeta(alpha, S, zeta, a):
-    """Follow the solution down from a large zeta; n_iter < 0 where its branch ends before."""
+    """Follow the solution down from a large zeta; not found where its branch ends before."""
     z = max(1.0, 10.0 * zeta)
     chi, m, h, v = _start(alpha, S, z, a)
     point = _newton(alpha, S, z, a, chi, m, h, v, 40)
-    total = abs(point[4])
+    total = point.n_iter
     factor = 0.1
     l_chi = l_m = l_h = l_v = 0.0  # logarithmic derivatives in zeta, for the prediction
     while z > zeta and 1e-300 < factor < 0.999:
-        if point[4] > 0:
-            chi, m, h, v = point[:4]
+        if point.found:
+            chi, m, h, v = point.chi, point.m, point.h, point.v
         z_next = max(z * factor, zeta)
         if max(abs(l_chi), abs(l_v)) < 0.01 and z * chi < 1e-3:
             z_next = zeta  # zeta no longer matters: go straight to it, be it 0
@@ -306,35 +385,35 @@ def _follow_zeta(alpha, S, zeta, a):
                 h_next = 1.0 - m_next
             chi_next, v_next = chi * math.exp(l_chi * w), v * math.exp(l_v * w)
             point = _newton(alpha, S, z_next, a, chi_next, m_next, h_next, v_next, 30)
-        total += abs(point[4])
-        if point[4] > 0:
+        total += point.n_iter
+        if point.found:
             if z_next > 0.0:
                 w = math.log(z_next / z)
-                l_chi, l_v = math.log(point[0] / chi) / w, math.log(point[3] / v) / w
-                l_m = math.log(point[1] / m) / w if m > 0.0 and point[1] > 0.0 else 0.0
-                l_h = math.log(point[2] / h) / w if h * point[2] > 0.0 else 0.0
+                l_chi, l_v = math.log(point.chi / chi) / w, math.log(point.v / v) / w
+                l_m = math.log(point.m / m) / w if m > 0.0 and point.m > 0.0 else 0.0
+                l_h = math.log(point.h / h) / w if h * point.h > 0.0 else 0.0
             z = z_next
             factor = max(factor * factor, 1e-3)
         else:
             factor = math.sqrt(factor)
-    return _with_count(point, total)
+    return _with_count(point, total, point.found)
 
 
 @jit
 def _follow_load(alpha_from, alpha, S, zeta, a, strict):
-    """Follow the solution from another load; n_iter < 0 where its branch ends before.
+    """Follow the solution from another load; not found where its branch ends before.
 
     Near a fold Newton's method may land on another branch. If `strict`, a point counts as one of
     this branch only if log chi is near the line through the two points before.
     """
     chi, m, h, v = _start(alpha_from, S, zeta, a)
     point = _newton(alpha_from, S, zeta, a, chi, m, h, v, 40)
-    total = abs(point[4])
-    if point[4] < 0:
+    total = point.n_iter
+    if not point.found:
         point = _follow_zeta(alpha_from, S, zeta, a)
-        total += abs(point[4])
-        if point[4] < 0:
-            return _with_count(point, total)
+        total += point.n_iter
+        if not point.found:
+            return _with_count(point, total, False)
     now = alpha_from
     last = point
     l_chi = l_v = d_m = 0.0  # derivatives in alpha, for the prediction
@@ -342,36 +421,36 @@ def _follow_load(alpha_from, alpha, S, zeta, a, strict):
     shortest = 1e-4 * abs(alpha - alpha_from)
     while now != alpha:
         if abs(step) < shortest:
-            return _with_count(last, -total)
+            return _with_count(last, total, False)
         then = alpha if abs(alpha - now) <= abs(step) else now + step
         w = then - now
-        chi, m = last[0] * math.exp(l_chi * w), last[1] + d_m * w
-        h, v = last[2] - d_m * w, last[3] * math.exp(l_v * w)
+        chi, m = last.chi * math.exp(l_chi * w), last.m + d_m * w
+        h, v = last.h - d_m * w, last.v * math.exp(l_v * w)
         point = _newton(then, S, zeta, a, chi, m, h, v, 30)
-        total += abs(point[4])
-        if point[4] > 0 and (not strict or abs(math.log(point[0] / chi)) < _SAME_BRANCH):
+        total += point.n_iter
+        if point.found and (not strict or abs(math.log(point.chi / chi)) < _SAME_BRANCH):
             if strict:
-                l_chi, l_v = math.log(point[0] / last[0]) / w, math.log(point[3] / last[3]) / w
-                d_m = (point[1] - last[1]) / w
+                l_chi, l_v = math.log(point.chi / last.chi) / w, math.log(point.v / last.v) / w
+                d_m = (point.m - last.m) / w
             now, last = then, point
             step *= 1.5
         else:
             step *= 0.3
-    return _with_count(last, total)
+    return _with_count(last, total, True)
 
 
 @jit
-def _with_count(point, total):
-    """The same point with the iterations of the whole way; negative if it failed."""
-    chi, m, h, v, n_iter, residual, train, dead = point
-    return chi, m, h, v, total if n_iter > 0 else -abs(total), residual, train, dead
+def _with_count(point, total, found):
+    """The same point with the iterations of the whole way, and whether that led anywhere."""
+    p = point
+    return Branch(p.chi, p.m, p.h, p.v, total, p.residual, p.train, p.dead, found)
 
 
 @jit
 def _energy(point, alpha, zeta):
-    if point[4] < 0:
+    if not point.found:
         return math.inf
-    return alpha * point[6] + zeta * (point[3] + point[1] ** 2)
+    return alpha * point.train + zeta * (point.v + point.m**2)
 
 
 @jit
@@ -383,17 +462,24 @@ def _regularized(alpha, S, zeta, a):
     them up as ReLU does. The first is reached from lower loads, the second from higher ones, where
     chi may leap at the ReLU threshold as it does from one branch to another.
     """
-    if 0.0 < a < _UNIQUE_SLOPE and zeta < _UNIQUE_ZETA and 4.0 / 3.0 < alpha < 2.0:
+    if 0.0 < a < UNIQUE_SLOPE and zeta < UNIQUE_ZETA and 4.0 / 3.0 < alpha < 2.0:
         below = _follow_load(4.0 / 3.0, alpha, S, zeta, a, True)
         above = _follow_load(2.0, alpha, S, zeta, a, True)
-        if above[4] < 0:
+        if not above.found:
             above = _follow_load(2.0, alpha, S, zeta, a, False)
-        if above[4] < 0 and below[4] < 0:
+        if not above.found and not below.found:
             below = _follow_load(4.0 / 3.0, alpha, S, zeta, a, False)
         return above if _energy(above, alpha, zeta) < _energy(below, alpha, zeta) else below
+    if a == 0.0 and zeta == 0.0 and S > 0.0 and alpha < _FAR_ABOVE:
+        chi, m, h, v = _start_above_threshold(alpha, S)
+        # nearer to the threshold rounding would pass the guess itself for converged
+        if chi < _GUESSED_CHI:
+            point = _newton(alpha, S, zeta, a, chi, m, h, v, 12)
+            if point.found:
+                return point
     chi, m, h, v = _start(alpha, S, zeta, a)
     point = _newton(alpha, S, zeta, a, chi, m, h, v, 40)
-    if point[4] > 0:
+    if point.found:
         return point
     return _follow_zeta(alpha, S, zeta, a)
 
@@ -486,12 +572,11 @@ def _tan_minus_angle(phi):
 
 @jit
 def _order_parameters(alpha, S, zeta, a):
-    """The saddle point, whichever branch it is on: chi, m, h, sqrt(v), n_iter (< 0: failed),
-    residual, training error, dead fraction."""
+    """The saddle point, whichever branch it is on: with sqrt(v) for v."""
     if zeta == 0.0 and a > 0.0 and alpha <= 1.0:
         # every sample is fitted exactly: least norm at the targets g^-1(y), here times a
         if alpha == 1.0:
-            return math.inf, 0.0, 1.0, math.inf, 0, 0.0, 0.0, 0.0
+            return Branch(math.inf, 0.0, 1.0, math.inf, 0, 0.0, 0.0, 0.0, True)
         c1 = 0.5 * (1.0 + a)
         c2 = 0.5 * (1.0 + a * a)
         m = alpha * c1 / a
@@ -499,22 +584,26 @@ def _order_parameters(alpha, S, zeta, a):
         h = rest - alpha * 0.5 * (1.0 - a) / a
         # (1 + S) c2 - alpha (2 - alpha) c1^2 as a sum of squares
         spread = S * c2 + (0.5 * (1.0 - a)) ** 2 + (rest * c1) ** 2
-        return math.inf, m, h, math.sqrt(alpha / rest * spread) / a, 0, 0.0, 0.0, 0.0
+        v = alpha / rest * spread
+        return Branch(math.inf, m, h, math.sqrt(v) / a, 0, 0.0, 0.0, 0.0, True)
     if zeta == 0.0 and a == 0.0 and relu_interpolates(alpha, S):
         if alpha == 2.0:
-            return math.inf, 1.0, 0.0, 0.0, 0, 0.0, 0.5, 0.0
+            return Branch(math.inf, 1.0, 0.0, 0.0, 0, 0.0, 0.5, 0.0, True)
         m, h, v, n_iter, residual = _relu_ridgeless(alpha, S)
-        return math.inf, m, h, math.sqrt(v), n_iter, residual, 0.5 * (1.0 + S), 0.0
+        train = 0.5 * (1.0 + S)
+        return Branch(math.inf, m, h, math.sqrt(v), n_iter, residual, train, 0.0, True)
     if S < 1e-100 and alpha > 2.0 and zeta < 1e-100 and a < _TINY_SLOPE:
         # noise-free and enough samples: the student is the teacher, to the last digit
-        return 2.0 / (alpha - 2.0), 1.0, 0.0, 0.0, 0, 0.0, 0.5, 0.0
+        return Branch(2.0 / (alpha - 2.0), 1.0, 0.0, 0.0, 0, 0.0, 0.5, 0.0, True)
     b = max(a, _TINY_SLOPE) if a > 0.0 else 0.0
-    chi, m, h, v, n_iter, residual, train, dead = _regularized(alpha, S, zeta, b)
+    p = _regularized(alpha, S, zeta, b)
+    chi, m, v = p.chi, p.m, p.v
     if b > a and zeta == 0.0 and b * b * chi > 1e-9:
         # the branch whose weights grow like 1/slope: scale them from the slope solved at
         c = b / a
-        return chi * c * c, m * c, 1.0 - m * c, math.sqrt(v) * c, n_iter, residual, train, dead
-    return chi, m, h, math.sqrt(v), n_iter, residual, train, dead
+        chi, m, root_v = chi * c * c, m * c, math.sqrt(v) * c
+        return Branch(chi, m, 1.0 - m, root_v, p.n_iter, p.residual, p.train, p.dead, p.found)
+    return Branch(chi, m, p.h, math.sqrt(v), p.n_iter, p.residual, p.train, p.dead, p.found)
 
 
 @jit
@@ -522,29 +611,6 @@ def _excess(m, h, root_v, a):
     """Generalization error above that of the best student of this slope, free of cancellation."""
     d = h + a * (1.0 - a) / (1.0 + a * a)
     return 0.5 * (1.0 + a * a) * (root_v * root_v + d * d)
-
-
-@jit
-def piecewise_point(alpha, S, zeta, a):
-    """Equilibrium at one point, for slope a < 1.
-
-    Returns gamma, R, chi, gen_error, train_error, energy, dead_fraction, residual, n_iter, status.
-    """
-    b = max(a, _LEAST_SLOPE) if a > 0.0 else 0.0
-    chi, m, h, root_v, n_iter, residual, train, dead = _order_parameters(alpha, S, zeta, b)
-    eps = 0.5 * (1.0 - a) ** 2 / (1.0 + a * a) + _excess(m, h, root_v, a)
-    if n_iter < 0 or not residual <= _RESIDUAL or math.isnan(eps):
-        nan = math.nan
-        return nan, nan, nan, nan, nan, nan, nan, residual, abs(n_iter), _MAX_ITERATIONS
-    gamma = math.hypot(root_v, m)
-    R = min(m / gamma, 1.0)
-    energy = 0.5 * alpha * train
-    if zeta > 0.0:
-        energy += 0.5 * zeta * gamma * gamma
-    if b > a and eps == math.inf:
-        gamma *= b / a  # where gen_error is out of range, the weights grow like 1/slope
-    status = _CONVERGED if eps < math.inf else _DIVERGENT
-    return gamma, R, chi, eps, train, energy, dead, residual, n_iter, status
 
 
 @jit
@@ -564,24 +630,55 @@ def _replicon(alpha, S, a, chi, R):
 
 
 @jit
-def solve_piecewise(alpha, S, zeta, a, out, n_iter, status, start, stop):
-    """Fill ``out[:, start:stop]`` with the quantities of `piecewise_point` and the replicon."""
+def piecewise_point(alpha, S, zeta, a):
+    """Equilibrium at one point, for slope a < 1."""
+    b = max(a, _LEAST_SLOPE) if a > 0.0 else 0.0
+    p = _order_parameters(alpha, S, zeta, b)
+    m, root_v = p.m, p.v
+    eps = 0.5 * (1.0 - a) ** 2 / (1.0 + a * a) + _excess(m, p.h, root_v, a)
+    if not p.found or not p.residual <= _RESIDUAL or math.isnan(eps):
+        nan = math.nan
+        return Point(nan, nan, nan, nan, nan, nan, nan, p.residual, nan, p.n_iter, _MAX_ITERATIONS)
+    gamma = math.hypot(root_v, m)
+    R = min(m / gamma, 1.0)
+    energy = 0.5 * alpha * p.train
+    if zeta > 0.0:
+        energy += 0.5 * zeta * gamma * gamma
+    if b > a and eps == math.inf:
+        gamma *= b / a  # where gen_error is out of range, the weights grow like 1/slope
+    status = _CONVERGED if eps < math.inf else _DIVERGENT
+    replicon = _replicon(alpha, S, a, p.chi, R)
+    return Point(
+        gamma, R, p.chi, eps, p.train, energy, p.dead, p.residual, replicon, p.n_iter, status
+    )
+
+
+@jit
+def piecewise_error(alpha, S, zeta, a):
+    """The generalization error alone; NaN where the solver failed."""
+    return piecewise_point(alpha, S, zeta, a).gen_error
+
+
+@jit
+def piecewise_errors(a, alpha, S, zeta, eps, start, stop):
+    """Fill ``eps[start:stop]`` with the generalization error alone."""
     for i in range(start, stop):
-        gamma, R, chi, eps, train, energy, dead, residual, n, ended = piecewise_point(
-            alpha[i], S[i], zeta[i], a
-        )
-        out[0, i], out[1, i], out[2, i], out[3, i] = gamma, R, chi, eps
-        out[4, i], out[5, i], out[6, i], out[7, i] = train, energy, dead, residual
-        out[8, i] = _replicon(alpha[i], S[i], a, chi, R)
-        n_iter[i] = n
-        status[i] = ended
+        eps[i] = piecewise_error(alpha[i], S[i], zeta[i], a)
+
+
+@jit
+def solve_piecewise(alpha, S, zeta, a, columns, start, stop):
+    """Fill the columns from `start` to `stop`."""
+    for i in range(start, stop):
+        write_point(columns, i, piecewise_point(alpha[i], S[i], zeta[i], a))
 
 
 @jit
 def _objective(alpha, S, log_zeta, a, small):
     """What orders gen_error without losing digits: its excess if `small`, else gen_error - 1."""
-    _, m, h, root_v, n_iter, _, _, _ = _order_parameters(alpha, S, math.exp(log_zeta), a)
-    if n_iter < 0:
+    p = _order_parameters(alpha, S, math.exp(log_zeta), a)
+    m, h, root_v = p.m, p.h, p.v
+    if not p.found:
         return math.inf
     if small:
         return _excess(m, h, root_v, a)

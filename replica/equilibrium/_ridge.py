@@ -8,16 +8,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from replica._core.arguments import LARGEST, broadcast, real_array
 from replica._core.jit import for_each_chunk, jit
+from replica._core.results import Result
 from replica._core.status import Status
-from replica._core.text import summary
 
-__all__ = ["EarlyStopping", "early_stopping", "ridge_errors", "solve_ridge"]
+__all__ = ["Columns", "EarlyStopping", "Point", "early_stopping", "ridge_error", "ridge_errors"]
+__all__ += ["ridge_point", "solve_ridge", "write_point"]
 
 _CONVERGED = int(Status.CONVERGED)
 _DIVERGENT = int(Status.DIVERGENT)
@@ -44,16 +46,72 @@ def _response(alpha, S, zeta):
     return chi, h, share, replicon, eps
 
 
+class Point(NamedTuple):
+    """The equilibrium of a piecewise-linear student at one point."""
+
+    gamma: float
+    R: float
+    chi: float
+    gen_error: float
+    train_error: float
+    energy: float
+    dead_fraction: float
+    residual: float
+    replicon: float
+    n_iter: int
+    status: int
+
+
+class Columns(NamedTuple):
+    """The same for many points: arrays of one length."""
+
+    gamma: NDArray[np.float64]
+    R: NDArray[np.float64]
+    chi: NDArray[np.float64]
+    gen_error: NDArray[np.float64]
+    train_error: NDArray[np.float64]
+    energy: NDArray[np.float64]
+    dead_fraction: NDArray[np.float64]
+    residual: NDArray[np.float64]
+    replicon: NDArray[np.float64]
+    n_iter: NDArray[np.int64]
+    status: NDArray[np.int8]
+
+    @staticmethod
+    def of_size(size: int) -> Columns:
+        """Room for so many points."""
+        integers = {"n_iter": np.int64, "status": np.int8}
+        return Columns._make(
+            np.empty(size, integers.get(name, np.float64)) for name in Columns._fields
+        )
+
+    def reshape(self, shape: tuple[int, ...]) -> Columns:
+        """Return the columns in the shape of the problems."""
+        return Columns._make(column.reshape(shape) for column in self)
+
+
+@jit
+def write_point(columns, i, point):
+    """Write one point into row i."""
+    columns.gamma[i] = point.gamma
+    columns.R[i] = point.R
+    columns.chi[i] = point.chi
+    columns.gen_error[i] = point.gen_error
+    columns.train_error[i] = point.train_error
+    columns.energy[i] = point.energy
+    columns.dead_fraction[i] = point.dead_fraction
+    columns.residual[i] = point.residual
+    columns.replicon[i] = point.replicon
+    columns.n_iter[i] = point.n_iter
+    columns.status[i] = point.status
+
+
 @jit
 def ridge_point(alpha, S, zeta):
-    """Equilibrium at one point.
-
-    Returns gamma, R, chi, gen_error, train_error, energy, dead_fraction, residual, replicon and
-    status.
-    """
+    """Equilibrium at one point."""
     chi, h, share, replicon, eps = _response(alpha, S, zeta)
     if eps == math.inf:
-        return math.inf, 0.0, chi, eps, 0.0, 0.0, 0.0, 0.0, replicon, _DIVERGENT
+        return Point(math.inf, 0.0, chi, eps, 0.0, 0.0, 0.0, 0.0, replicon, 0, _DIVERGENT)
     m = alpha * share
     v = m * share * (S + h * h) / replicon if replicon > 0.0 else 0.0
     q = m * m + v
@@ -69,7 +127,13 @@ def ridge_point(alpha, S, zeta):
         mu = m / sigma
         dead = math.atan2(math.sqrt(v + mu * mu * S), mu + chi * sigma) / (2.0 * math.pi)
     residual = abs(zeta * chi + alpha * share - 1.0) if zeta > 0.0 or alpha > 1.0 else 0.0
-    return gamma, R, chi, eps, train, energy, dead, residual, replicon, _CONVERGED
+    return Point(gamma, R, chi, eps, train, energy, dead, residual, replicon, 0, _CONVERGED)
+
+
+@jit
+def ridge_error(alpha, S, zeta):
+    """The generalization error alone."""
+    return _response(alpha, S, zeta)[4]
 
 
 @jit
@@ -80,16 +144,10 @@ def ridge_errors(alpha, S, zeta, eps, start, stop):
 
 
 @jit
-def solve_ridge(alpha, S, zeta, out, n_iter, status, start, stop):
-    """Fill ``out[:, start:stop]`` with the nine quantities of `ridge_point` per point."""
+def solve_ridge(alpha, S, zeta, columns, start, stop):
+    """Fill the columns from `start` to `stop`."""
     for i in range(start, stop):
-        point = ridge_point(alpha[i], S[i], zeta[i])
-        gamma, R, chi, eps, train, energy, dead, residual, replicon, ended = point
-        out[0, i], out[1, i], out[2, i], out[3, i] = gamma, R, chi, eps
-        out[4, i], out[5, i], out[6, i], out[7, i] = train, energy, dead, residual
-        out[8, i] = replicon
-        n_iter[i] = 0
-        status[i] = ended
+        write_point(columns, i, ridge_point(alpha[i], S[i], zeta[i]))
 
 
 # --- early stopping: gradient flow from W = 0 -------------------------------------------------
@@ -151,7 +209,7 @@ def _stopping_time(alpha, S):
 @jit
 def _early_stopping_array(alpha, S, t, eps, best_time, best, start, stop):
     for i in range(start, stop):
-        limit = ridge_point(alpha[i], S[i], 0.0)[3]
+        limit = ridge_point(alpha[i], S[i], 0.0).gen_error
         eps[i] = _spectral_average(alpha[i], S[i], t[i], False) if t[i] < math.inf else limit
         if i > start and alpha[i] == alpha[i - 1] and S[i] == S[i - 1]:
             best_time[i], best[i] = best_time[i - 1], best[i - 1]
@@ -163,7 +221,7 @@ def _early_stopping_array(alpha, S, t, eps, best_time, best, start, stop):
 
 
 @dataclass(frozen=True, repr=False)
-class EarlyStopping:
+class EarlyStopping(Result):
     """Learning curve of gradient flow for the linear student; see `early_stopping`.
 
     Attributes
@@ -175,6 +233,8 @@ class EarlyStopping:
     optimal_time, optimal_error : ndarray
         The time of least generalization error for this (alpha, S), and that error. Without noise
         the error never rises: the time is inf.
+    status : ndarray of int8
+        CONVERGED, or DIVERGENT where the error at time `t` is infinite.
     """
 
     alpha: NDArray[np.float64]
@@ -183,9 +243,12 @@ class EarlyStopping:
     gen_error: NDArray[np.float64]
     optimal_time: NDArray[np.float64]
     optimal_error: NDArray[np.float64]
+    status: NDArray[np.int8]
 
-    def __repr__(self) -> str:
-        return summary(self, "EarlyStopping")
+    _problem = ("alpha", "S", "t")
+
+    def _curve_name(self) -> str:
+        return "linear"
 
 
 def early_stopping(alpha: ArrayLike, S: ArrayLike, t: ArrayLike) -> EarlyStopping:
@@ -237,4 +300,5 @@ def early_stopping(alpha: ArrayLike, S: ArrayLike, t: ArrayLike) -> EarlyStoppin
     eps, best_time, best = np.empty_like(t_), np.empty_like(t_), np.empty_like(t_)
     flat = [array.reshape(-1) for array in (alpha_, S_, t_, eps, best_time, best)]
     for_each_chunk(partial(_early_stopping_array, *flat), t_.size, min_chunk=64)
-    return EarlyStopping(alpha_, S_, t_, eps, best_time, best)
+    status = np.where(np.isinf(eps), Status.DIVERGENT, Status.CONVERGED).astype(np.int8)
+    return EarlyStopping(alpha_, S_, t_, eps, best_time, best, status)

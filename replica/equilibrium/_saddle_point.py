@@ -1,7 +1,7 @@
-"""The saddle point of the general solvers: three equations for (chi, m, gamma^2), any averages.
+"""The saddle point of the general solvers: channel, weights and fixed point put together.
 
-`general_student` (zero temperature) and `finite_temperature` give the averages; this module turns
-them into fixed points, one problem after the other on a thread pool, and into results.
+`_zero_temperature` and `_finite_temperature` give the channel's averages, `_weights` turns them
+into overlaps; this module finds the fixed points, one problem after the other on a thread pool.
 """
 
 from __future__ import annotations
@@ -11,25 +11,26 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica._core.activation_table import activation_value
 from replica._core.arguments import broadcast, choice, real_array
-from replica._core.jit import for_each_chunk, jit
+from replica._core.jit import for_each_chunk
 from replica._core.status import Status, warn_not_converged
-from replica._core.text import summary
 from replica.students import LINEAR, LeakyReLU, Student, as_activation
 
-from ._piecewise import solve_piecewise
+from ._equilibrium import Equilibrium, Noise
+from ._errors import mean_square_error
+from ._fixed_point import FixedPoint, Step, fixed_point
+from ._piecewise import UNIQUE_SLOPE, UNIQUE_ZETA, piecewise_point
 from ._proximal import Activation, prepare
-from ._ridge import solve_ridge
-from ._teacher_average import LEGENDRE, Teacher, graded_edges, prepare_teacher
+from ._ridge import ridge_point
+from ._teacher_average import LEGENDRE, Teacher, prepare_teacher
+from ._weights import coordinates, isotropic_ridge, isotropic_ridge_slopes, overlaps_at
 
-__all__ = ["WIDTHS", "GeneralEquilibrium", "Point", "mean_square_error", "prepared", "solve_all"]
-__all__ += ["teacher_law"]
+__all__ = ["WIDTHS", "Averages", "Point", "prepared", "solve_all", "teacher_law"]
 
 _TOLERANCE = 1e-10
 # Where the coarsest rule hands over to the next.
@@ -37,111 +38,25 @@ _ROUGH = 1e-4
 _HAND_OVER = 1e-7
 # Two rules that agree so well: the finer one is more accurate by some orders of magnitude.
 _ACCURATE = 1e-5
+# E[f^2] so small beside the loss is rounding: chi^2 E[f^2] is a length squared on the scale of u.
+_NO_PULL = 1e-16
+# Solutions so near to each other are one: Newton's method, nearer than that, goes to the same.
+_SAME = 0.01
+# Half-widths of the tables of an activation, tried in turn until all fields are inside.
 WIDTHS = (40.0, 160.0, 640.0, 2560.0, 10240.0)
-_EDGES = np.array([-8.5, -5.0, -2.5, 0.0, 2.5, 5.0, 8.5])
-_MAX_EVALUATIONS = 300
 # Without decay, chi may have no fixed point. It has none if every one of so many steps, some of
 # them as long as ln(chi) + 1, would raise it by so much; and a search that has not halved its
 # residual for so long is in a valley without a bottom.
 _GROWTH_STEPS = 25
 _GROWTH = 0.02
+_SLOW_STEPS = 18
 _PATIENCE = 30
-# Below both of these a leaky student may have two saddle points, see `piecewise`.
-_UNIQUE_SLOPE = 0.02
-_UNIQUE_ZETA = 1e-3
+# ln(gamma^2 - m^2) below which f is rounding if there is nothing but the teacher to be found.
+_MET = math.log(1e-7)
 
-Averages = Callable[[Activation, Teacher, float, float, float, Any], NDArray[np.float64]]
-
-
-@dataclass(frozen=True, repr=False)
-class GeneralEquilibrium:
-    """Replica-symmetric equilibrium of any student, element by element; arrays of one shape.
-
-    Attributes
-    ----------
-    alpha, S, zeta, beta : ndarray
-        The problems, broadcast; beta is inf at zero temperature.
-    gamma, R : ndarray
-        Square root of the overlap of two replicas, and gamma R the overlap with the teacher.
-    q : ndarray
-        Self-overlap |W|^2 / N; gamma^2 at zero temperature.
-    chi : ndarray
-        beta (q - gamma^2), and its limit at zero temperature.
-    gen_error : ndarray
-        E[(phi(z) - g(u))^2] of the student with the posterior-mean weights (gamma, R).
-    gibbs_gen_error, posterior_mean_gen_error : ndarray
-        The error averaged over the Gibbs measure, and that of the averaged output.
-    train_error : ndarray
-        Gibbs average of the mean of (y - g(u))^2 over the training set.
-    energy, free_energy, entropy : ndarray
-        Per weight: alpha train_error / 2 + zeta q / 2; f of eq. 19; beta (energy - free_energy),
-        relative to a Gaussian of unit variance (-inf at zero temperature).
-    replicon : ndarray
-        The de Almeida-Thouless eigenvalue 1 - alpha E[(var_u / V - 1)^2]; -inf where u jumps.
-    rs_stable : ndarray of bool
-        Whether `replicon` is positive.
-    residual, quadrature_error : ndarray
-        Largest change of (ln chi, m, ln(gamma^2 - m^2)) by one more iteration, and between the
-        last two quadrature rules: a bound far above the error of the finer one, which is used.
-    n_evaluations : ndarray of int
-        How often the Gaussian averages were evaluated.
-    status : ndarray of int
-        `replica.Status` of each element; every value is NaN where it is neither CONVERGED nor
-        DIVERGENT (closed forms only, where gamma and the errors may be infinite).
-    student, teacher : LeakyReLU or Student
-    """
-
-    alpha: NDArray[np.float64]
-    S: NDArray[np.float64]
-    zeta: NDArray[np.float64]
-    beta: NDArray[np.float64]
-    gamma: NDArray[np.float64]
-    R: NDArray[np.float64]
-    q: NDArray[np.float64]
-    chi: NDArray[np.float64]
-    gen_error: NDArray[np.float64]
-    gibbs_gen_error: NDArray[np.float64]
-    posterior_mean_gen_error: NDArray[np.float64]
-    train_error: NDArray[np.float64]
-    energy: NDArray[np.float64]
-    free_energy: NDArray[np.float64]
-    entropy: NDArray[np.float64]
-    replicon: NDArray[np.float64]
-    rs_stable: NDArray[np.bool_]
-    residual: NDArray[np.float64]
-    quadrature_error: NDArray[np.float64]
-    n_evaluations: NDArray[np.int64]
-    status: NDArray[np.int64]
-    student: LeakyReLU | Student
-    teacher: LeakyReLU | Student
-
-    @property
-    def converged(self) -> NDArray[np.bool_]:
-        """Whether each element converged."""
-        return self.status == Status.CONVERGED
-
-    @property
-    def messages(self) -> NDArray[np.object_]:
-        """The status of every element in words."""
-        text = np.empty(self.status.shape, dtype=object)
-        for index in np.ndindex(self.status.shape):
-            text[index] = Status(int(self.status[index])).message
-        return text
-
-    @property
-    def stability(self) -> str:
-        """Why replica symmetry is stable or not, in one sentence."""
-        if bool(np.isneginf(self.replicon).any()):
-            return (
-                "replica symmetry is unstable: the minimizer of some sample jumps with its field, "
-                "which makes the replicon integral diverge; the result is an approximation"
-            )
-        if bool((self.replicon < 0).any()):
-            return "replica symmetry is unstable: the replicon eigenvalue is negative somewhere"
-        return "replica symmetry is stable: the replicon eigenvalue is positive"
-
-    def __repr__(self) -> str:
-        return summary(self, "GeneralEquilibrium")
+# A channel: the averages over one sample at (chi, m, q) by a quadrature rule. The first five are
+# F, g0, g1, the loss and the replicon integral; see `SampleAverages` and `GibbsAverages`.
+Averages = Callable[[Activation, Teacher, float, float, float, Any], Any]
 
 
 @dataclass
@@ -162,7 +77,7 @@ class Point:
     last: tuple[Any, Any] = (None, None)
     diverges: bool = False
 
-    def evaluate(self, chi: float, m: float, q: float, level: int) -> NDArray[np.float64]:
+    def evaluate(self, chi: float, m: float, q: float, level: int) -> Any:
         """Return the averages at the order parameters, on the table that is wide enough."""
         if self.last[0] == (chi, m, q, level):
             return self.last[1]
@@ -179,18 +94,22 @@ class Point:
         """Return the activation on the present range."""
         return prepared(self.student, WIDTHS[self.width])
 
-    def step(self, x: NDArray[np.float64], level: int) -> NDArray[np.float64]:
+    def step(self, x: NDArray[np.float64], level: int) -> Step:
         """One iteration of the saddle-point equations for (ln chi, m, ln(gamma^2 - m^2))."""
-        chi, m, rest = math.exp(x[0]), x[1], math.exp(x[2])
-        f2, g0, g1 = self.evaluate(chi, m, rest + m * m, level)[:3]
-        stiffness = self.zeta - self.alpha * g0
-        if not stiffness > 0:
-            return np.full(3, np.nan)
-        new = 1 / stiffness
-        power = self.alpha * f2 * new * new
-        if not power > 0:
-            return np.full(3, np.nan)
-        return np.array([math.log(new), self.alpha * g1 * new, math.log(power)])
+        here = overlaps_at(x)
+        sample = self.evaluate(here.chi, here.m, here.q, level)
+        alpha = self.alpha
+        there = isotropic_ridge(-alpha * sample.g0, alpha * sample.g1, alpha * sample.F, self.zeta)
+        if there is None:
+            return Step(np.full(x.size, np.nan))
+        slopes = getattr(sample, "slopes", None)
+        if slopes is None:
+            return Step(coordinates(there))
+        hats = alpha * np.stack([-slopes[1], slopes[2], slopes[0]])  # in chi, m, q
+        inner = np.diag([here.chi, 1.0, here.rest])  # of chi, m, q in the coordinates
+        inner[2, 1] = 2.0 * here.m
+        outer = isotropic_ridge_slopes(there, alpha * sample.F)
+        return Step(coordinates(there), outer @ hats @ inner)
 
 
 prepared = lru_cache(maxsize=64)(prepare)
@@ -210,16 +129,16 @@ def solve_all(
     *,
     student: Any,
     teacher: Any,
-    noise: str,
+    noise: Noise,
     closed_form: bool = False,
-) -> GeneralEquilibrium:
+) -> Equilibrium:
     """Check, broadcast and solve an array of problems; `make_averages` takes beta.
 
     With `closed_form`, a (leaky) ReLU or linear student of a linear teacher is not solved for at
     zero temperature, where its solution is known, and is started there at any other.
     """
     who, whom = as_activation(student), as_activation(teacher, name="teacher")
-    noise = choice("noise", noise, ("output", "input"))
+    choice("noise", noise, get_args(Noise))
     loads = real_array("alpha", alpha, low=0.0, low_open=True)
     noises = real_array("S", S, low=0.0)
     decays = real_array("zeta", zeta, low=0.0)
@@ -245,23 +164,31 @@ def solve_all(
             rows[i] = _failed(Status.NEEDS_DECAY)
     rows = [row if row is None else _checked(row) for row in rows]
     columns = {}
-    for field in fields(GeneralEquilibrium):
-        if field.name in _KEPT:
-            kind = {"status": np.int64, "n_evaluations": np.int64, "rs_stable": np.bool_}
-            values = [(row or _FAILED)[field.name] for row in rows]
-            column = np.array(values, dtype=kind.get(field.name, np.float64))
-            columns[field.name] = column.reshape(shape)
+    for name in _QUANTITIES:
+        values = [(row or _FAILED)[name] for row in rows]
+        columns[name] = np.array(values, dtype=_KIND.get(name, np.float64)).reshape(shape)
     warn_not_converged(columns["status"])
-    return GeneralEquilibrium(
-        alpha=loads, S=noises, zeta=decays, beta=inverse, student=who, teacher=whom, **columns
+    return Equilibrium(
+        student=who,
+        teacher=whom,
+        noise=noise,
+        theory="replica",
+        alpha=loads,
+        S=noises,
+        zeta=decays,
+        beta=inverse,
+        **columns,
     )
 
 
-_KEPT = tuple(f.name for f in fields(GeneralEquilibrium))[4:-2]
-_FAILED: dict[str, Any] = dict.fromkeys(_KEPT, math.nan)
-_FAILED |= {"rs_stable": False, "n_evaluations": 0, "status": int(Status.MAX_ITERATIONS)}
-# At zero temperature, or without a bound on the weights.
+_QUANTITIES = tuple(f.name for f in fields(Equilibrium) if f.name not in Equilibrium._problem)
+_KIND = {"status": np.int8, "n_iter": np.int64, "rs_stable": np.bool_, "interpolating": np.bool_}
+_FAILED: dict[str, Any] = dict.fromkeys(_QUANTITIES, math.nan)
+_FAILED |= {"rs_stable": False, "interpolating": False, "n_iter": 0}
+_FAILED |= {"status": int(Status.MAX_ITERATIONS)}
+# At zero temperature, without a bound on the weights, and what is not known at all.
 _MAY_BE_INFINITE = ("entropy", "replicon", "chi")
+_MAY_BE_UNKNOWN = ("dead_fraction",)
 
 
 def _failed(status: Status) -> dict[str, Any]:
@@ -273,6 +200,7 @@ def _checked(row: dict[str, Any]) -> dict[str, Any]:
     sound = all(
         math.isfinite(value) or (name in _MAY_BE_INFINITE and not math.isnan(value))
         for name, value in row.items()
+        if name not in _MAY_BE_UNKNOWN
     )
     return row if sound or row["status"] != Status.CONVERGED else _failed(Status.NON_FINITE)
 
@@ -320,17 +248,29 @@ def _solve_cold(point: Point) -> dict[str, float] | None:
         slope = point.student.slope if isinstance(point.student, LeakyReLU) else 1.0
         start = _start_from(point.cold)
         if np.isfinite(start).all():
-            coexistence = 0.0 < slope < _UNIQUE_SLOPE and point.zeta < _UNIQUE_ZETA
+            coexistence = 0.0 < slope < UNIQUE_SLOPE and point.zeta < UNIQUE_ZETA
             starts = [start, *starts] if coexistence else [start]
     elif isinstance(point.student, Student):
         starts.append(np.array([starts[0][0] - 1.0, 0.1 * starts[0][1], starts[0][2]]))
-    rough: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+    rough: list[FixedPoint] = []
+
+    def known(x: NDArray[np.float64]) -> bool:
+        return any(np.abs(other.x - x).max() <= _SAME for other in rough)
+
+    plain = 2 if point.cold is None else 0
+    if point.zeta == 0.0 and point.cold is None:
+        plain = _SLOW_STEPS  # Newton's method leaps over what the growth of chi would tell
     for start in starts:
-        step = _watched(point, 0)
-        found = _fixed_point(step, start, _ROUGH, damp=point.cold is None)
-        if found is not None and all(np.abs(found[0] - x).max() > 0.01 for x, _ in rough):
-            rough.append(found[:2])
-    rows = [row for row in (_polish(point, *start) for start in rough) if row is not None]
+        found = fixed_point(
+            _watched(point, 0), start, _ROUGH, plain=plain, known=known, foresee=True
+        )
+        if found is not None and not known(found.x):
+            rough.append(found)
+    rows = [
+        row
+        for row in (_polish(point, found.x, found.jacobian) for found in rough)
+        if row is not None
+    ]
     if not rows:
         return None
     key = "energy" if math.isinf(point.beta) else "free_energy"
@@ -339,33 +279,30 @@ def _solve_cold(point: Point) -> dict[str, float] | None:
 
 def _closed_form(point: Point, slope: float) -> dict[str, float] | None:
     """Return the zero-temperature solution of a piecewise-linear student; None if there is none."""
-    problem = [np.array([value]) for value in (point.alpha, point.S, point.zeta)]
-    out, n_iter, status = np.empty((9, 1)), np.empty(1, np.int64), np.empty(1, np.int8)
-    if slope == 1.0:
-        solve_ridge(*problem, out, n_iter, status, 0, 1)
-    else:
-        solve_piecewise(*problem, slope, out, n_iter, status, 0, 1)
-    if status[0] > Status.DIVERGENT:
+    problem = point.alpha, point.S, point.zeta
+    found = ridge_point(*problem) if slope == 1.0 else piecewise_point(*problem, slope)
+    if found.status > Status.DIVERGENT:
         return None
-    gamma, R, chi, gen_error, train, energy, _, residual, replicon = out[:, 0].tolist()
     return {
-        "gamma": gamma,
-        "R": R,
-        "q": gamma * gamma,
-        "chi": chi,
-        "gen_error": gen_error,
-        "gibbs_gen_error": gen_error,
-        "posterior_mean_gen_error": gen_error,
-        "train_error": train,
-        "energy": energy,
-        "free_energy": energy,
+        "gamma": found.gamma,
+        "R": found.R,
+        "q": found.gamma * found.gamma,
+        "chi": found.chi,
+        "gen_error": found.gen_error,
+        "gibbs_gen_error": found.gen_error,
+        "posterior_mean_gen_error": found.gen_error,
+        "train_error": found.train_error,
+        "energy": found.energy,
+        "free_energy": found.energy,
         "entropy": -math.inf,
-        "replicon": replicon,
-        "rs_stable": replicon >= 0,
-        "residual": residual,
+        "dead_fraction": found.dead_fraction,
+        "interpolating": math.isinf(found.chi),
+        "replicon": found.replicon,
+        "rs_stable": found.replicon >= 0,
+        "residual": found.residual,
         "quadrature_error": 0.0,
-        "n_evaluations": 0,
-        "status": int(status[0]),
+        "n_iter": found.n_iter,
+        "status": found.status,
     }
 
 
@@ -420,23 +357,39 @@ def _polish(
     """Solve from `x` with finer and finer quadrature, until two rules agree."""
     coarse = None
     for level in range(1, len(LEGENDRE)):
-        tolerance = _HAND_OVER if coarse is None else _TOLERANCE
-        found = _fixed_point(_watched(point, level), x, tolerance, jacobian)
+        first = coarse is None
+        tolerance = _HAND_OVER if first else _TOLERANCE
+        step = _watched(point, level)
+        found = fixed_point(step, x, tolerance, jacobian, plain=0, foresee=first)
         if found is None:
             return None
         x, jacobian, residual = found
         if coarse is not None:
             error = float((np.abs(x - coarse) / np.maximum(1.0, np.abs(x))).max())
             if error < _ACCURATE:
-                return _describe(point, x, float(residual), error, level)
+                if _vanishes(point, x, level):
+                    return None
+                # The two may agree to the last digit because neither had to move.
+                error = max(error, residual)
+                return _describe(point, x, residual, error, level)
         coarse = x
     return None
 
 
-def _watched(point: Point, level: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+def _vanishes(point: Point, x: NDArray[np.float64], level: int) -> bool:
+    """Whether the samples stopped pulling though there is a loss: the weights shrink for ever.
+
+    A student whose output does not depend on the length of its weights has no minimum with decay.
+    """
+    here = overlaps_at(x)
+    sample = point.evaluate(here.chi, here.m, here.q, level)
+    return _NO_PULL * sample.loss > sample.F
+
+
+def _watched(point: Point, level: int) -> Callable[[NDArray[np.float64]], Step]:
     """Return ``point.step`` at `level`; without decay NaN once the search is vain."""
 
-    def step(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    def step(x: NDArray[np.float64]) -> Step:
         return point.step(x, level)
 
     if point.zeta > 0.0:
@@ -445,114 +398,48 @@ def _watched(point: Point, level: int) -> Callable[[NDArray[np.float64]], NDArra
     best = least_growth = math.inf
     widens = False  # if not, it is the distance from a noise-free teacher that has no fixed point
 
-    def watched(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    def watched(x: NDArray[np.float64]) -> Step:
         nonlocal count, halved, best, least_growth, widens
         if (count >= _GROWTH_STEPS and least_growth > _GROWTH) or count - halved > _PATIENCE:
             point.diverges |= widens and least_growth > 0.0
-            return np.full(3, np.nan)
-        new = step(x)
+            return Step(np.full(x.size, np.nan))
+        taken = step(x)
+        new = taken.value
         count += 1
         if np.isfinite(new).all():
             least_growth = min(least_growth, float(new[0] - x[0]))
             widens = bool(new[2] > x[2])
+            if point.S == 0.0 and x[2] < _MET and not widens:
+                return Step(np.full(x.size, np.nan))  # the teacher is met, and chi is noise
             size = float(np.abs(new - x).max())
             if size < 0.5 * best:
                 best, halved = size, count
-        return new
+        return taken
 
     return watched
-
-
-def _fixed_point(
-    step: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    x: NDArray[np.float64],
-    tolerance: float,
-    jacobian: NDArray[np.float64] | None = None,
-    damp: bool = True,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float] | None:
-    """Solve step(x) = x: damped iterations, then Broyden's method from a numerical Jacobian.
-
-    Returns the solution, the Jacobian of step(x) - x, and the last residual; None if there is no
-    convergence, which means a residual and a Newton step both below `tolerance`.
-    """
-    residual = step(x) - x
-    size = np.abs(residual).max()
-    damped = 2 if damp and jacobian is None else 0
-    evaluations = 1
-    age = 0
-    while evaluations < _MAX_EVALUATIONS:
-        if not np.isfinite(size):
-            return None
-        if damped > 0:
-            damped -= 1
-            jacobian = None
-            move = 0.5 * residual
-        else:
-            if jacobian is None:
-                jacobian = np.empty((3, 3))
-                for k in range(3):
-                    shifted = x.copy()
-                    shifted[k] += 1e-6
-                    jacobian[:, k] = (step(shifted) - shifted - residual) / 1e-6
-                evaluations += 3
-                age = 0
-                if not np.isfinite(jacobian).all():
-                    return None
-            try:
-                move = -np.linalg.solve(jacobian, residual)
-            except np.linalg.LinAlgError:
-                damped = 8
-                continue
-            if size <= tolerance and np.abs(move).max() <= 10 * tolerance:
-                return x, jacobian, size
-        longest = np.abs(move).max()
-        if longest > 1.0:
-            move /= longest
-        trial = x + move
-        new = step(trial) - trial
-        evaluations += 1
-        for _ in range(30):
-            if np.isfinite(new).all():
-                break
-            move /= 2
-            trial = x + move
-            new = step(trial) - trial
-            evaluations += 1
-        new_size = np.abs(new).max()
-        if jacobian is not None:
-            if new_size > 2 * size:
-                damped = 10
-                jacobian = None
-                continue
-            change = new - residual - jacobian @ move
-            jacobian = jacobian + np.outer(change, move) / (move @ move)
-            age += 1
-            if age >= 6 and new_size > 0.1 * size:
-                jacobian = None
-        x, residual, size = trial, new, new_size
-    return None
 
 
 def _describe(
     point: Point, x: NDArray[np.float64], residual: float, shift: float, level: int
 ) -> dict[str, float]:
-    chi, m, rest = math.exp(x[0]), float(x[1]), math.exp(x[2])
-    gamma2 = rest + m * m
-    values = point.evaluate(chi, m, gamma2, level)
-    loss, replicon_integral = values[3], values[4]
+    here = overlaps_at(x)
+    chi, m, rest = here
+    gamma2 = here.q
+    sample = point.evaluate(chi, m, gamma2, level)
+    loss = sample.loss
     alpha, zeta, beta = point.alpha, point.zeta, point.beta
     cold = math.isinf(beta)
     V = 0.0 if cold else chi / beta
     q = gamma2 + V
     energy = alpha * loss / 2 + zeta * q / 2
-    replicon = 1 - alpha * replicon_integral
+    replicon = 1 - alpha * sample.replicon
     if cold:
         free_energy, entropy = energy, -math.inf
         # Below this weight the jumps carry less than the accuracy of the averages.
-        if abs(values[5]) > 1e-12:
+        if abs(sample.jump) > 1e-12:
             replicon = -math.inf
     else:
-        beta_f = -(rest / (2 * V) + math.log(V) / 2 - beta * zeta * q / 2 + alpha * values[5])
+        beta_f = -(rest / (2 * V) + math.log(V) / 2 - beta * zeta * q / 2 + alpha * sample.ln_Z)
         free_energy = beta_f / beta
         entropy = beta * energy - beta_f
     rule = LEGENDRE[2]
@@ -579,75 +466,12 @@ def _describe(
         "energy": energy,
         "free_energy": free_energy,
         "entropy": entropy,
+        "dead_fraction": math.nan,
+        "interpolating": False,
         "replicon": replicon,
-        "rs_stable": bool(replicon > 0),
+        "rs_stable": bool(replicon >= 0),
         "residual": residual,
         "quadrature_error": shift,
-        "n_evaluations": point.n_evaluations,
+        "n_iter": point.n_evaluations,
         "status": int(Status.CONVERGED),
     }
-
-
-@jit
-def mean_square_error(
-    student: Any, teacher: Any, m: float, rest: float, V: float, rule: Any
-) -> float:
-    """E[(phi(z) - G(w))^2] of a field w of covariance m with z and variance ``m^2 + rest``.
-
-    G(w) is the average of g(u) over u ~ N(w, V). A mean of squares: the moments of phi and G would
-    cancel where the student is close to its teacher.
-    """
-    nodes, weights = rule
-    variance = rest + m * m
-    sd = math.sqrt(variance)
-    gain = m / variance
-    spread = math.sqrt(rest / variance)  # of z, given w
-    width = math.sqrt(V)
-    kinks_u = student.u[student.kink]
-    kinks_z = teacher.u[teacher.kink]
-    # The average given w turns quickly where it passes a kink.
-    count = kinks_u.size
-    centers = np.empty(count + kinks_z.size)
-    widths = np.empty(centers.size)
-    centers[:count] = kinks_u / sd
-    widths[:count] = width / sd
-    for k in range(kinks_z.size):
-        if gain != 0.0:
-            centers[count] = kinks_z[k] / (gain * sd)
-            widths[count] = spread / abs(gain * sd)
-            count += 1
-    edges = graded_edges(_EDGES, centers[:count], widths[:count], 1.0)
-    total = 0.0
-    for i in range(edges.size - 1):
-        length = edges[i + 1] - edges[i]
-        if length < 1e-14:
-            continue
-        for j in range(nodes.size):
-            v = edges[i] + length * nodes[j]
-            p = weights[j] * length * math.exp(-0.5 * v * v) / math.sqrt(2 * math.pi)
-            w = sd * v
-            output = _mean_activation(student, kinks_u, w, width, 0.0, False, rule)
-            total += p * _mean_activation(teacher, kinks_z, gain * w, spread, output, True, rule)
-    return total
-
-
-@jit
-def _mean_activation(
-    activation: Any, kinks: Any, mean: float, sd: float, other: float, square: bool, rule: Any
-) -> float:
-    """E[g(u)] over u ~ N(mean, sd^2), or E[(g(u) - other)^2]."""
-    nodes, weights = rule
-    if sd == 0.0:
-        value = activation_value(activation.breaks, activation.series, mean)
-        return (value - other) ** 2 if square else value
-    centers = (kinks - mean) / sd
-    edges = graded_edges(_EDGES, centers, np.zeros(centers.size), 1.0)
-    total = 0.0
-    for k in range(edges.size - 1):
-        length = edges[k + 1] - edges[k]
-        for n in range(nodes.size):
-            z = edges[k] + length * nodes[n]
-            p = weights[n] * length * math.exp(-0.5 * z * z)
-            value = activation_value(activation.breaks, activation.series, mean + sd * z)
-            total += p * ((value - other) ** 2 if square else value)
-    return total / math.sqrt(2 * math.pi)

@@ -2,152 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import overload
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from replica._core.arguments import LARGEST, ArgumentError, choice, problem, real_array
 from replica._core.jit import for_each_chunk
-from replica._core.status import Status, warn_not_converged
-from replica._core.text import summary
+from replica._core.status import warn_not_converged
 from replica.students import LINEAR, RELU, LeakyReLU, Student, as_activation, as_student
 
+from ._equilibrium import Equilibrium, Noise, Theory
 from ._finite_temperature import solve_finite_temperature
 from ._piecewise import relu_threshold, solve_piecewise
-from ._ridge import solve_ridge
-from ._saddle_point import GeneralEquilibrium
+from ._ridge import Columns, solve_ridge
 
-__all__ = ["THEORIES", "Equilibrium", "interpolation_threshold", "solve_equilibrium"]
-
-THEORIES = ("replica", "published")
-
-
-@dataclass(frozen=True, repr=False)
-class Equilibrium:
-    """Order parameters and errors of the trained student; see `solve_equilibrium`.
-
-    All arrays have the broadcast shape of (alpha, S, zeta).
-
-    Attributes
-    ----------
-    student, theory
-        The student solved for, and by which theory.
-    alpha, S, zeta : ndarray
-        Load, noise variance, weight decay (sum convention).
-    gamma, R : ndarray
-        Length of the student's weights, sqrt(|W|^2/N), and overlap with the teacher.
-    chi : ndarray
-        Susceptibility lim beta (Q - q); inf at zeta = 0 below the interpolation threshold.
-    gen_error : ndarray
-        Generalization error against the noise-free teacher, E[(z - g(u))^2].
-    train_error : ndarray
-        Mean of (y - g(u))^2 over the training set, noisy labels y, decay not included.
-    energy : ndarray
-        Ground-state energy per N: alpha train_error/2 + zeta gamma^2/2.
-    dead_fraction : ndarray
-        Fraction of the samples with y > 0 and student field u < 0.
-    interpolating : ndarray of bool
-        Whether every sample that can be fitted is fitted exactly. ReLU cannot fit y <= 0: there
-        it means that all y > 0 are fitted and no sample with y <= 0 is active.
-    replicon : ndarray
-        De Almeida-Thouless eigenvalue 1 - alpha chi^2 E[(df/domega)^2]; -inf where f jumps.
-    rs_stable : ndarray of bool
-        Whether replica symmetry is locally stable (replicon >= 0). For slope < 1 it is at zeta = 0
-        below the interpolation threshold, a convex problem, and nowhere else: the switch between
-        the two branches for y > 0 is a jump of f, and its square diverges.
-    residual : ndarray
-        Largest relative residual of the saddle-point equations (undamped).
-    n_iter : ndarray of int
-        Newton iterations; 0 where the solution is a closed form.
-    status : ndarray of int
-        A `Status` per element; `messages` says it in words.
-    """
-
-    student: LeakyReLU
-    theory: str
-    alpha: NDArray[np.float64]
-    S: NDArray[np.float64]
-    zeta: NDArray[np.float64]
-    gamma: NDArray[np.float64]
-    R: NDArray[np.float64]
-    chi: NDArray[np.float64]
-    gen_error: NDArray[np.float64]
-    train_error: NDArray[np.float64]
-    energy: NDArray[np.float64]
-    dead_fraction: NDArray[np.float64]
-    interpolating: NDArray[np.bool_]
-    replicon: NDArray[np.float64]
-    rs_stable: NDArray[np.bool_]
-    residual: NDArray[np.float64]
-    n_iter: NDArray[np.int64]
-    status: NDArray[np.int8]
-
-    @property
-    def messages(self) -> NDArray[np.object_]:
-        """The status of every element in words."""
-        text = np.empty(self.status.shape, dtype=object)
-        for index in np.ndindex(self.status.shape):
-            text[index] = Status(int(self.status[index])).message
-        return text
-
-    def __repr__(self) -> str:
-        return summary(self, "Equilibrium")
-
-
-@overload
-def solve_equilibrium(
-    alpha: ArrayLike,
-    S: ArrayLike,
-    zeta: ArrayLike = 0.0,
-    *,
-    student: str | LeakyReLU = "linear",
-    theory: str = "replica",
-) -> Equilibrium: ...
-
-
-@overload
-def solve_equilibrium(
-    alpha: ArrayLike,
-    S: ArrayLike,
-    zeta: ArrayLike = 0.0,
-    *,
-    student: str | LeakyReLU | Student = "linear",
-    theory: str = "replica",
-    teacher: str | LeakyReLU | Student = "linear",
-    noise: str = "output",
-    beta: ArrayLike,
-) -> GeneralEquilibrium: ...
-
-
-@overload
-def solve_equilibrium(
-    alpha: ArrayLike,
-    S: ArrayLike,
-    zeta: ArrayLike = 0.0,
-    *,
-    student: Student,
-    theory: str = "replica",
-    teacher: str | LeakyReLU | Student = "linear",
-    noise: str = "output",
-    beta: ArrayLike | None = None,
-) -> GeneralEquilibrium: ...
-
-
-@overload
-def solve_equilibrium(
-    alpha: ArrayLike,
-    S: ArrayLike,
-    zeta: ArrayLike = 0.0,
-    *,
-    student: str | LeakyReLU | Student = "linear",
-    theory: str = "replica",
-    teacher: str | LeakyReLU | Student,
-    noise: str = "output",
-    beta: ArrayLike | None = None,
-) -> GeneralEquilibrium: ...
+__all__ = ["interpolation_threshold", "solve_equilibrium"]
 
 
 def solve_equilibrium(
@@ -156,11 +27,11 @@ def solve_equilibrium(
     zeta: ArrayLike = 0.0,
     *,
     student: str | LeakyReLU | Student = "linear",
-    theory: str = "replica",
+    theory: Theory = "replica",
     teacher: str | LeakyReLU | Student = "linear",
-    noise: str = "output",
+    noise: Noise = "output",
     beta: ArrayLike | None = None,
-) -> Equilibrium | GeneralEquilibrium:
+) -> Equilibrium:
     """Solve for the equilibrium of a student trained to the end on P = alpha N noisy samples.
 
     Parameters
@@ -191,9 +62,8 @@ def solve_equilibrium(
 
     Returns
     -------
-    Equilibrium or GeneralEquilibrium
-        Frozen, with arrays of the broadcast shape; the second from the general solver, which knows
-        temperature, entropy and free energy but not the dead fraction.
+    Equilibrium
+        Frozen, with arrays of the broadcast shape.
 
     Raises
     ------
@@ -222,8 +92,8 @@ def solve_equilibrium(
     >>> equilibrium.messages.tolist()
     ['converged', 'converged']
     """
-    theory = choice("theory", theory, THEORIES)
-    noise = choice("noise", noise, ("output", "input"))
+    choice("theory", theory, get_args(Theory))
+    choice("noise", noise, get_args(Noise))
     activation = as_activation(student)
     if (
         beta is not None
@@ -245,50 +115,57 @@ def solve_equilibrium(
             f"theory 'published' covers student 'linear' and 'relu' only, got {student.name!r}"
         )
     alpha_, S_, zeta_ = problem(alpha, S, zeta)
-    out = np.empty((9, alpha_.size))
-    n_iter = np.empty(alpha_.size, dtype=np.int64)
-    status = np.empty(alpha_.size, dtype=np.int8)
+    columns = Columns.of_size(alpha_.size)
     flat = [array.reshape(-1) for array in (alpha_, S_, zeta_)]
     published_relu = theory == "published" and student == RELU
     if student == LINEAR or published_relu:
         if published_relu:
             flat[0] = 0.5 * flat[0]
-        kernel = partial(solve_ridge, *flat, out, n_iter, status)
+        kernel = partial(solve_ridge, *flat, columns)
     else:
-        kernel = partial(solve_piecewise, *flat, student.slope, out, n_iter, status)
+        kernel = partial(solve_piecewise, *flat, student.slope, columns)
     for_each_chunk(kernel, alpha_.size)
-    out = out.reshape(9, *alpha_.shape)
-    n_iter, status = n_iter.reshape(alpha_.shape), status.reshape(alpha_.shape)
-    # rows as arrays, 0-d ones included
-    rows = (out[k, ...] for k in range(9))
-    gamma, R, chi, eps, train, energy, dead, residual, replicon = rows
+    found = columns.reshape(alpha_.shape)
+    gamma, eps, train, energy = found.gamma, found.gen_error, found.train_error, found.energy
+    dead = found.dead_fraction
     if published_relu:
         # half of the samples, y > 0, are seen by the linear student; the others add y^2 each
         eps = 0.5 + 0.5 * eps
         train = 0.5 * (train + 1.0 + S_)
         energy = energy + 0.25 * alpha_ * (1.0 + S_)
         dead = np.zeros_like(dead)
-    warn_not_converged(status)
-    noise_free_teacher_found = (zeta_ == 0.0) & (S_ == 0.0) & (R == 1.0)
+    warn_not_converged(found.status)
+    with np.errstate(over="ignore"):  # lengths reach farther than their squares
+        q = gamma * gamma
+    noise_free_teacher_found = (zeta_ == 0.0) & (S_ == 0.0) & (found.R == 1.0)
     return Equilibrium(
         student=student,
+        teacher=LINEAR,
+        noise=noise,
         theory=theory,
         alpha=alpha_,
         S=S_,
         zeta=zeta_,
+        beta=np.full_like(alpha_, np.inf),
         gamma=gamma,
-        R=R,
-        chi=chi,
+        R=found.R,
+        q=q,
+        chi=found.chi,
         gen_error=eps,
+        gibbs_gen_error=eps,
+        posterior_mean_gen_error=eps,
         train_error=train,
         energy=energy,
+        free_energy=energy,
+        entropy=np.where(np.isnan(gamma), np.nan, -np.inf),
         dead_fraction=dead,
-        interpolating=np.asarray(np.isinf(chi) | noise_free_teacher_found),
-        replicon=replicon,
-        rs_stable=np.asarray(replicon >= 0.0),
-        residual=residual,
-        n_iter=n_iter,
-        status=status,
+        interpolating=np.asarray(np.isinf(found.chi) | noise_free_teacher_found),
+        replicon=found.replicon,
+        rs_stable=np.asarray(found.replicon >= 0.0),
+        residual=found.residual,
+        quadrature_error=np.zeros_like(alpha_),
+        n_iter=found.n_iter,
+        status=found.status,
     )
 
 

@@ -12,19 +12,24 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import roots_legendre
 
-from replica._core.activation_table import activation_value
+from replica._core.activation_table import activation_at, activation_value
 from replica._core.jit import jit
 from replica.students import LINEAR, LeakyReLU, Student
 
 from ._proximal import Activation, prepare
 
-__all__ = ["LEGENDRE", "Teacher", "graded_edges", "outer_rule", "prepare_teacher"]
+__all__ = ["DENSITY_NODES", "EDGES", "LEGENDRE", "REACH", "NoisyFields", "Teacher", "density_at"]
+__all__ += ["graded_edges", "law_given_output", "noise_is_broad", "noisy_fields", "outer_rule"]
+__all__ += ["output_edges", "prepare_teacher"]
 
-# Pieces in standard deviations; beyond 8.5 the normal law has mass 2e-17.
-_EDGES = np.array([-8.5, -5.0, -2.5, 0.0, 2.5, 5.0, 8.5])
-#: Gauss-Legendre rules by level: nodes on [0, 1], weights.
+# Standard deviations at which a normal law is cut off: beyond, it has mass 2e-17.
+REACH = 8.5
+# Its pieces.
+EDGES = np.array([-REACH, -5.0, -2.5, 0.0, 2.5, 5.0, REACH])
+#: Gauss-Legendre rules by level: nodes on [0, 1], weights. The first only leads to a solution.
 LEGENDRE = tuple(((1 + x) / 2, w / 2) for x, w in (roots_legendre(n) for n in (5, 8, 12, 18, 26)))
 
 
@@ -55,7 +60,7 @@ def outer_rule(teacher: Any, switches: Any, width: float, rule: Any) -> tuple[An
     """
     sd = math.sqrt(teacher.variance)
     centers = _fields_at(teacher, switches)
-    edges = graded_edges(_EDGES * sd, centers, np.full(centers.size, width), 0.5 * sd)
+    edges = graded_edges(EDGES * sd, centers, np.full(centers.size, width), 0.5 * sd)
     t, w = _rule(edges, sd, rule)
     y = np.empty(t.size)
     for i in range(t.size):
@@ -66,14 +71,14 @@ def outer_rule(teacher: Any, switches: Any, width: float, rule: Any) -> tuple[An
     widths = np.full(switches.size, width / scale)
     room = 0
     for i in range(t.size):  # count first, then fill
-        edges = graded_edges(_EDGES, (switches - y[i]) / scale, widths, 0.5)
+        edges = graded_edges(EDGES, (switches - y[i]) / scale, widths, 0.5)
         room += (edges.size - 1) * rule[0].size
     out_t = np.empty(room)
     out_y = np.empty(room)
     out_w = np.empty(room)
     used = 0
     for i in range(t.size):
-        edges = graded_edges(_EDGES, (switches - y[i]) / scale, widths, 0.5)
+        edges = graded_edges(EDGES, (switches - y[i]) / scale, widths, 0.5)
         s, ws = _rule(edges, 1.0, rule)
         for j in range(s.size):
             out_t[used] = t[i]
@@ -135,7 +140,7 @@ def _fields_at(teacher: Any, switches: Any) -> Any:
     """Return the teacher's kinks and, without output noise, the fields t where y is a switch."""
     activation = teacher.activation
     u = activation.u
-    limit = 8.5 * math.sqrt(teacher.variance)
+    limit = REACH * math.sqrt(teacher.variance)
     found = np.empty(u.size * (switches.size + 1))
     count = 0
     for v in range(u.size):
@@ -170,3 +175,162 @@ def _fields_at(teacher: Any, switches: Any) -> Any:
             found[count] = t
             count += 1
     return found[:count]
+
+
+# --- The law of (omega, t) given the output, for a teacher with noise after its activation -------
+
+# Chebyshev nodes on a piece of two standard deviations of omega given t: the series of a normal
+# density on it is cut off at 1e-11 of its peak.
+DENSITY_NODES = 16
+_ANGLES = np.pi * (np.arange(DENSITY_NODES) + 0.5) / DENSITY_NODES
+_POINTS = np.cos(_ANGLES)
+_TO_SERIES = 2.0 / DENSITY_NODES * np.cos(np.outer(np.arange(DENSITY_NODES), _ANGLES))
+_TO_SERIES[0] /= 2.0
+# Above so many pieces in omega, or in the outputs, summing over the noise itself is quicker.
+_MOST_PIECES = 100
+# Pieces of a normal law, in its standard deviations, as in EDGES.
+_PIECE = 2.5
+
+
+class NoisyFields(NamedTuple):
+    """Nodes t of a noisy teacher's field, their outputs and weights, and the laws of omega there.
+
+    ``series[j, p]`` is the Chebyshev series of the density of omega given t_j on piece p, which
+    begins at ``low + 2 tau p``; it is negligible outside the pieces from `first` to `last`.
+    """
+
+    t: NDArray[np.float64]
+    phi: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    low: float
+    pieces: int
+    series: NDArray[np.float64]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+
+
+@jit
+def noise_is_broad(teacher: Any, m: float, q: float, tau: float) -> bool:
+    """Whether the noise, and the law of omega given t, are broad enough to sum over y instead."""
+    if 2.0 * REACH * math.sqrt(q) > _MOST_PIECES * 2.0 * tau:
+        return False
+    u = teacher.activation.u
+    low = np.inf
+    high = -np.inf
+    for v in range(u.size):
+        if abs(u[v]) <= REACH:
+            low = min(low, teacher.activation.g_left[v], teacher.activation.g_right[v])
+            high = max(high, teacher.activation.g_left[v], teacher.activation.g_right[v])
+    return high - low < _MOST_PIECES * _PIECE * teacher.noise
+
+
+@jit
+def noisy_fields(teacher: Any, m: float, q: float, tau: float, rule: Any) -> Any:
+    """Return the nodes of the field t: pieces as short as the sharpest of the three laws needs."""
+    activation = teacher.activation
+    sd = math.sqrt(teacher.variance)
+    kinks = activation.u[activation.kink]
+    ends = np.sort(
+        np.append(np.array([-REACH * sd, REACH * sd]), kinks[np.abs(kinks) < REACH * sd])
+    )
+    edges = [ends[0]]
+    sharp = 1.0 / teacher.variance + (m / (teacher.variance * tau)) ** 2
+    for k in range(ends.size - 1):
+        left = ends[k]
+        while left < ends[k + 1]:
+            slope = activation_at(activation.breaks, activation.series, left)[1]
+            step = _PIECE / math.sqrt(sharp + (slope / teacher.noise) ** 2)
+            middle = min(left + 0.5 * step, ends[k + 1])
+            slope = max(
+                abs(slope), abs(activation_at(activation.breaks, activation.series, middle)[1])
+            )
+            step = _PIECE / math.sqrt(sharp + (slope / teacher.noise) ** 2)
+            left = ends[k + 1] if left + 1.01 * step > ends[k + 1] else left + step
+            edges.append(left)
+    t, w = _rule(np.array(edges), sd, rule)
+    pieces = math.ceil(REACH * math.sqrt(q) / tau)
+    low = -pieces * tau
+    phi = np.empty(t.size)
+    series = np.zeros((t.size, pieces, DENSITY_NODES))
+    first = np.empty(t.size, np.int64)
+    last = np.empty(t.size, np.int64)
+    values = np.empty(DENSITY_NODES)
+    for j in range(t.size):
+        phi[j] = activation_value(activation.breaks, activation.series, t[j])
+        mean = m * t[j] / teacher.variance
+        first[j] = max(int((mean - REACH * tau - low) / (2.0 * tau)), 0)
+        last[j] = min(int((mean + REACH * tau - low) / (2.0 * tau)), pieces - 1)
+        for p in range(first[j], last[j] + 1):
+            for k in range(DENSITY_NODES):
+                v = (low + tau * (2 * p + 1 + _POINTS[k]) - mean) / tau
+                values[k] = math.exp(-0.5 * v * v) / (tau * math.sqrt(2.0 * math.pi))
+            for n in range(DENSITY_NODES):
+                total = 0.0
+                for k in range(DENSITY_NODES):
+                    total += _TO_SERIES[n, k] * values[k]
+                series[j, p, n] = total
+    return NoisyFields(t, phi, w, low, pieces, series, first, last)
+
+
+@jit
+def output_edges(teacher: Any, phi: Any, switches: Any, width: float) -> Any:
+    """Return the pieces of the output y: of the size of the noise, graded towards the switches."""
+    low = phi.min() - REACH * teacher.noise
+    high = phi.max() + REACH * teacher.noise
+    count = math.ceil((high - low) / (_PIECE * teacher.noise))
+    base = np.linspace(low, high, count + 1)
+    return graded_edges(base, switches, np.full(switches.size, width), 0.5 * teacher.noise)
+
+
+@jit
+def law_given_output(fields: Any, noise: float, y: float, law: Any) -> tuple[int, int]:
+    """Write the joint density of y and omega, times t^l, into ``law[piece, :, l]``.
+
+    Returns the first and the last piece that count; none if the first is beyond the last.
+    """
+    law[:] = 0.0
+    first = fields.pieces
+    last = -1
+    for j in range(fields.t.size):
+        s = (y - fields.phi[j]) / noise
+        if abs(s) > REACH:
+            continue
+        a = fields.weight[j] * math.exp(-0.5 * s * s) / (noise * math.sqrt(2.0 * math.pi))
+        if a < 1e-18:
+            continue
+        t = fields.t[j]
+        first = min(first, fields.first[j])
+        last = max(last, fields.last[j])
+        for p in range(fields.first[j], fields.last[j] + 1):
+            for n in range(DENSITY_NODES):
+                b = a * fields.series[j, p, n]
+                law[p, n, 0] += b
+                law[p, n, 1] += b * t
+                law[p, n, 2] += b * t * t
+                law[p, n, 3] += b * t * t * t
+    while first <= last and abs(law[first, 0, 0]) < 1e-18:
+        first += 1
+    while first <= last and abs(law[last, 0, 0]) < 1e-18:
+        last -= 1
+    return first, last
+
+
+@jit
+def density_at(law: Any, low: float, tau: float, omega: float) -> tuple[float, float, float, float]:
+    """Return the four densities at omega."""
+    x = (omega - low) / (2.0 * tau)
+    p = min(max(int(x), 0), law.shape[0] - 1)
+    x = 2.0 * (x - p) - 1.0
+    before = 1.0
+    here = x
+    r0 = law[p, 0, 0] + x * law[p, 1, 0]
+    r1 = law[p, 0, 1] + x * law[p, 1, 1]
+    r2 = law[p, 0, 2] + x * law[p, 1, 2]
+    r3 = law[p, 0, 3] + x * law[p, 1, 3]
+    for n in range(2, DENSITY_NODES):
+        before, here = here, 2.0 * x * here - before
+        r0 += here * law[p, n, 0]
+        r1 += here * law[p, n, 1]
+        r2 += here * law[p, n, 2]
+        r3 += here * law[p, n, 3]
+    return r0, r1, r2, r3
