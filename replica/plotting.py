@@ -23,7 +23,7 @@ from ._core.style import (
     save_figure,
 )
 from ._core.suggest import suggestion
-from .students import LeakyReLU, Student, as_activation
+from .students import LeakyReLU, Student, as_student
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,7 +104,7 @@ def plot_curve(
     if loads.ndim != 1:
         raise ArgumentError(f"alpha must be one-dimensional, got shape {loads.shape}")
     students = [
-        as_activation(s) for s in (student if isinstance(student, list | tuple) else [student])
+        as_student(s) for s in (student if isinstance(student, list | tuple) else [student])
     ]
     noises, decays = (np.atleast_1d(real_array(n, v)) for n, v in (("S", S), ("zeta", zeta)))
     if noises.ndim > 1 or decays.ndim > 1:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numba.core.registry import CPUDispatcher
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf
 
-from ._core.activation_table import ActivationTable, first_breaks, tabulate
+from ._core.activation_table import ActivationTable, activation_value, first_breaks, tabulate
 from ._core.arguments import ArgumentError, ArgumentTypeError, real_array, real_scalar
 from ._core.callables import evaluate, refuse_random
+from ._core.jit import jit
 from ._core.suggest import suggestion
 
 __all__ = ["ERF", "LINEAR", "QUADRATIC", "RELU", "SIGN", "SOFTPLUS", "TANH"]
-__all__ += ["LeakyReLU", "Student", "as_activation", "as_student"]
+__all__ += ["LeakyReLU", "Student", "as_piecewise", "as_student"]
+
+# Within 2e-9 around a kink a continuous activation changes by less.
+_JUMP = 1e-6
 
 _tabulate_once = lru_cache(maxsize=64)(tabulate)
 
@@ -82,7 +88,7 @@ class LeakyReLU:
         return ActivationTable(breaks, series, np.array(self.kinks))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Student:
     """A student, or a teacher, with an activation of your own.
 
@@ -137,6 +143,21 @@ class Student:
                 if not isinstance(function, Hashable):
                     raise ArgumentTypeError(f"{name} must be hashable, got {function!r}")
 
+    def __repr__(self) -> str:
+        """The name of a built-in student, else the activation's, as it would be written."""
+        for name, known in _BY_NAME.items():
+            if self == known:
+                return name.upper()
+        options = "".join(
+            f", {option}={value}"
+            for option, value in (
+                ("derivative", self.derivative and _called(self.derivative)),
+                ("kinks", self.kinks),
+            )
+            if value
+        )
+        return f"Student({_called(self.activation)}{options})"
+
     @property
     def name(self) -> str:
         """The name in labels and tables, that of the activation."""
@@ -177,6 +198,10 @@ def _as_list(kinks: Any) -> Any:
     return list(kinks) if isinstance(kinks, Iterable) and not isinstance(kinks, str) else kinks
 
 
+def _called(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
 def _erf(u: Any) -> Any:
     return erf(u / np.sqrt(2))
 
@@ -201,8 +226,9 @@ QUADRATIC = Student(_quadratic)
 #: The sign of u, a perceptron.
 SIGN = Student(np.sign, kinks=(0.0,))
 
-_BY_NAME = {"linear": LINEAR, "relu": RELU}
-_GENERAL = {
+_BY_NAME: dict[str, LeakyReLU | Student] = {
+    "linear": LINEAR,
+    "relu": RELU,
     "erf": ERF,
     "tanh": TANH,
     "softplus": SOFTPLUS,
@@ -211,51 +237,89 @@ _GENERAL = {
 }
 
 
-def as_student(student: Any, *, name: str = "student") -> LeakyReLU:
-    """Return the student meant by `student`: "linear", "relu" or a `LeakyReLU` itself.
+_ALLOWED = f"one of {tuple(_BY_NAME)}, a LeakyReLU(slope), a Student(activation) or a function"
+
+
+def as_student(student: Any, *, name: str = "student") -> LeakyReLU | Student:
+    """Return the student (or teacher) meant by `student`.
+
+    A name ("linear", "relu", "erf", "tanh", "softplus", "quadratic", "sign"), a `LeakyReLU`, a
+    `Student`, or a function, which is taken as the activation of a `Student`.
 
     Examples
     --------
-    >>> as_student("relu")
-    LeakyReLU(slope=0.0)
-    """
-    if isinstance(student, LeakyReLU):
-        return student
-    if not isinstance(student, str):
-        raise ArgumentTypeError(
-            f"{name} must be 'linear', 'relu' or a LeakyReLU(slope), got {student!r}"
-        )
-    if student not in _BY_NAME:
-        raise ArgumentError(
-            f"{name} must be 'linear', 'relu' or a LeakyReLU(slope), got {student!r}"
-            f"{suggestion(student, _BY_NAME)}"
-        )
-    return _BY_NAME[student]
-
-
-def as_activation(student: Any, *, name: str = "student") -> LeakyReLU | Student:
-    """Return the student (or teacher) meant by `student`, where any activation is served.
-
-    Names are "linear", "relu", "erf", "tanh", "softplus", "quadratic" and "sign".
-
-    Examples
-    --------
-    >>> as_activation("erf").name
-    'erf'
+    >>> as_student("relu"), as_student("erf"), as_student(np.tanh)
+    (LeakyReLU(slope=0.0), ERF, TANH)
     """
     if isinstance(student, LeakyReLU | Student):
         return student
+    if isinstance(student, str):
+        if student in _BY_NAME:
+            return _BY_NAME[student]
+        raise ArgumentError(
+            f"{name} must be {_ALLOWED}, got {student!r}{suggestion(student, _BY_NAME)}"
+        )
     if callable(student) and not isinstance(student, type):
         return Student(student)
-    names = (*_BY_NAME, *_GENERAL)
-    allowed = f"one of {names}, a LeakyReLU(slope) or a Student(activation)"
-    if not isinstance(student, str):
-        raise ArgumentTypeError(f"{name} must be {allowed}, got {student!r}")
-    if student not in names:
+    raise ArgumentTypeError(f"{name} must be {_ALLOWED}, got {student!r}")
+
+
+def as_piecewise(student: Any, *, name: str = "student", what: str) -> LeakyReLU:
+    """Return the piecewise-linear student meant by `student`, which is all that `what` serves.
+
+    Examples
+    --------
+    >>> as_piecewise("relu", what="this theory")
+    LeakyReLU(slope=0.0)
+    """
+    found = as_student(student, name=name)
+    if not isinstance(found, LeakyReLU):
         raise ArgumentError(
-            f"{name} must be {allowed}, got {student!r}{suggestion(student, names)}"
+            f"{what} serves piecewise-linear students only: {name} must be 'linear', 'relu' or a "
+            f"LeakyReLU(slope), got {found!r}"
         )
-    return _BY_NAME[student] if student in _BY_NAME else _GENERAL[student]
+    return found
+
+
+@lru_cache(maxsize=64)
+def _takes_arrays(activation: Callable[..., Any]) -> bool:
+    points = np.linspace(-1.0, 1.0, 3)
+    try:
+        return np.shape(activation(points)) == points.shape
+    except Exception:  # written for one number
+        return False
+
+
+@jit
+def _tabulated(breaks: Any, series: Any, u: Any) -> Any:
+    flat = u.ravel()
+    out = np.empty(flat.size)
+    for i in range(flat.size):
+        out[i] = activation_value(breaks, series, flat[i])
+    return out
+
+
+def quick_values(activation: LeakyReLU | Student, u: NDArray[np.float64]) -> NDArray[np.float64]:
+    """g(u), from the table where g is Python code that has to be called for every number."""
+    if isinstance(activation, LeakyReLU) or isinstance(activation.activation, CPUDispatcher):
+        return activation.values(u)
+    if _takes_arrays(activation.activation):
+        return activation.values(u)
+    # A power of two, so that there are few tables.
+    width = 2.0 ** math.ceil(math.log2(max(16.0, float(np.abs(u).max(initial=0.0)))))
+    table = activation.table(width)
+    return _tabulated(table.breaks, table.series, u).reshape(u.shape)
+
+
+def refuse_jumps(student: LeakyReLU | Student) -> None:
+    """Refuse a student that jumps, where it learns by its slope."""
+    for kink in student.kinks:
+        below, above = student.values([kink - 1e-9, kink + 1e-9])
+        if abs(above - below) > _JUMP:
+            raise ArgumentError(
+                f"student must be continuous, since it learns by its slope; {student.name} jumps "
+                f"at {kink:g}"
+            )
 
 
 def error_of_overlaps(

@@ -31,7 +31,7 @@ from replica.students import (
     SOFTPLUS,
     TANH,
     Student,
-    as_activation,
+    as_student,
 )
 
 HARD_TANH = Student(lambda u: np.clip(u, -1.0, 1.0), kinks=(-1.0, 1.0))
@@ -94,7 +94,7 @@ def test_compiled_plain_and_vectorized_activations_give_the_same_table():
         (lambda: Student(abs).table(40.0), ValueError, "jumps at u = 0"),
         (lambda: Student(lambda u: abs(u - 0.3)).table(40.0), ValueError, "near u = 0.3"),
         (lambda: Student(np.tanh, np.tanh).table(40.0), ValueError, "not the derivative"),
-        (lambda: as_activation("gelu"), ValueError, "student must be one of"),
+        (lambda: as_student("gelu"), ValueError, "student must be one of"),
     ],
 )
 def test_bad_activations_are_refused(build, error, words):

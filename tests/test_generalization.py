@@ -8,7 +8,7 @@ import pytest
 import replica
 from replica import LeakyReLU, Student, published
 from replica.gaussian import gaussian_average
-from replica.students import as_activation
+from replica.students import as_student
 
 STUDENTS = ["linear", "relu", LeakyReLU(0.3)]
 
@@ -226,7 +226,7 @@ def test_gen_error_of_a_point_that_fails_warns_on_both_ways(monkeypatch, convert
 @pytest.mark.parametrize("student", ["erf", "softplus", "sign", LeakyReLU(0.3)])
 def test_gen_error_from_overlaps_of_any_student_is_a_gaussian_average(student):
     gamma, R = 1.3, 0.6
-    activation = as_activation(student)
+    activation = as_student(student)
     m = gamma * R
     average = gaussian_average(
         lambda z, u: (z - activation.values(u)) ** 2,

@@ -11,10 +11,10 @@ from scipy.stats import ks_2samp
 
 from replica import ConvergenceWarning
 from replica.simulation import _data as data_module
-from replica.simulation._data import piecewise_teacher_error
+from replica.simulation._data import pair_error, piecewise_teacher_error
 from replica.simulation._online import _Chain, simulate_online
 from replica.simulation._settings import NORMALIZERS
-from replica.students import LeakyReLU
+from replica.students import ERF, LINEAR, TANH, LeakyReLU, Student
 
 OBSERVED = ("gamma", "R", "L", "gen_error")
 
@@ -71,6 +71,52 @@ def test_chain_agrees_in_law_with_direct(normalizer, student, batch_size):
     # 24 p-values for each of 21 cases, fixed seeds: 1e-5 leaves a 0.5 % chance for a bad draw.
     direct, chain = both_engines(normalizer=normalizer, student=student, batch_size=batch_size)
     assert in_law(direct, chain) > 1e-5
+
+
+def clipped(u):
+    return max(-1.0, min(1.0, u))
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "student", "teacher"),
+    [
+        ("none", TANH, LeakyReLU(0.0)),
+        ("wn", ERF, Student(clipped, kinks=(-1.0, 1.0))),
+        ("bn", Student(clipped, kinks=(-1.0, 1.0)), ERF),
+    ],
+)
+def test_chain_agrees_in_law_with_direct_for_any_student(normalizer, student, teacher):
+    direct, chain = both_engines(
+        n_runs=600, normalizer=normalizer, student=student, teacher=teacher, batch_size=4
+    )
+    assert in_law(direct, chain) > 1e-5
+
+
+def test_a_table_serves_a_student_as_its_formula_does():
+    options = {"S": 0.1, "N": 50, "t": 3.0, "batch_size": 3, "progress": False}
+    relu = simulate_online(student="relu", normalizer="bn", **options)
+    table = simulate_online(
+        student=Student(lambda u: max(u, 0.0), kinks=(0.0,)), normalizer="bn", **options
+    )
+    for name in OBSERVED:
+        np.testing.assert_allclose(getattr(table, name), getattr(relu, name), rtol=1e-9)
+
+
+def test_fields_beyond_the_table_widen_it():
+    # The length of the start is far beyond the table; a slope of 1e-3 keeps it there.
+    student = Student(lambda u: 1e-3 * u + math.tanh(u))
+    run = simulate_online(student=student, L0=500.0, N=100, t=0.5, progress=False)
+    assert np.isfinite(run.R).all()
+    assert run.L[0, 0] == pytest.approx(500.0)
+
+
+def test_pair_error_is_the_average_over_both_fields():
+    draws = np.random.default_rng(0).standard_normal((2, 400_000))
+    for student, teacher in ((TANH, LeakyReLU(0.0)), (Student(clipped, kinks=(-1.0, 1.0)), ERF)):
+        found = pair_error(np.array([0.7]), np.array([0.6]), student, teacher)
+        v, z = draws[0], 0.6 * draws[0] + 0.8 * draws[1]
+        squares = (teacher.values(z) - student.values(0.7 * v)) ** 2
+        assert found[0] == pytest.approx(squares.mean(), abs=4 * squares.std() / 632)
 
 
 def test_chain_agrees_in_law_with_direct_for_a_linear_teacher():
@@ -155,7 +201,9 @@ def test_chain_keeps_one_minus_r_to_full_precision():
     run = simulate_online(N=50, student="linear", learning_rate=0.5, t=60.0, progress=False)
     assert run.R[-1, 0] == 1.0
     assert run.gen_error[-1, 0] < 1e-12
-    walker = _Chain(np.random.SeedSequence(1), 0.0, 50, 1, NORMALIZERS["none"], 1.0, 1.0, 0.5, 0.0)
+    walker = _Chain(
+        np.random.SeedSequence(1), 0.0, 50, 1, NORMALIZERS["none"], LINEAR, LINEAR, 0.5, 0.0
+    )
     walker.start(1.0, 0.0, 1.0)
     walker.advance(3000)
     assert 0.0 < walker.state[2] < 1e-9
@@ -252,7 +300,8 @@ def test_online_run_final_and_plot():
         ({"R0": 1.5}, "R0 must lie in"),
         ({"L0": 0.0, "normalizer": "wn"}, "L0 must lie in"),
         ({"gamma0": 0.3}, "gamma0 must be L0 without a normalizer"),
-        ({"teacher": "tanh"}, "teacher must be"),
+        ({"teacher": "gelu"}, "teacher must be"),
+        ({"student": "sign"}, "student must be continuous"),
         ({"t": -1.0}, "t must lie in"),
         ({"t": []}, "t must be a number or a non-empty 1-D array"),
         ({"t": [1.0, 1.0]}, "t must increase by at least a step, 0.001, .* 1 before 1"),

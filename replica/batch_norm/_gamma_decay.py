@@ -19,7 +19,7 @@ from replica._core.arguments import (
     real_scalar,
 )
 from replica._core.results import Result
-from replica.students import as_student
+from replica.students import as_piecewise
 
 from ._prior import batch_prior, chi_moment, estimate_batch_prior, standardize
 
@@ -374,7 +374,7 @@ def gamma_decay_strength(
     >>> round(32 * gamma_decay_strength(32, loss="half-squared", exact=True), 4)
     0.8809
     """
-    a = as_student(student).slope
+    a = as_piecewise(student, what="gamma_decay_strength").slope
     size = batch_sizes(batch_size)
     k = 0.5 * (1 + a**2)
     choice("noise", noise, ("both", "mean", "std"))

@@ -12,7 +12,7 @@ from replica._core.arguments import ArgumentError, broadcast, choice, integer, r
 from replica._core.results import Result
 from replica._core.status import Status, warn_not_converged
 from replica.equilibrium._solve import solve_equilibrium
-from replica.students import LeakyReLU, as_student, error_of_overlaps
+from replica.students import LeakyReLU, as_piecewise, error_of_overlaps
 
 from ._finite_batch import SMALLEST_BATCH, solve_finite_batch
 from ._gamma_decay import batch_sizes
@@ -220,7 +220,7 @@ def bn_equilibrium(
     >>> print(f"{result.gamma:.4f} {result.R:.4f} {result.gen_error:.4f}")
     1.1096 0.8942 0.2467
     """
-    student = as_student(student)
+    student = as_piecewise(student, what="the theory of converged batch normalization")
     theory = choice("theory", theory, ("expansion", "finite-batch"))
     c = shrinkage(integer("batch_size", batch_size, low=2))
     if theory == "finite-batch" and (student.slope != 1.0 or batch_size < SMALLEST_BATCH):
@@ -409,7 +409,7 @@ def solve_output_penalty(
     >>> print(f"{result.gen_error:.6f}")
     0.192665
     """
-    student = as_student(student)
+    student = as_piecewise(student, what="the theory of converged batch normalization")
     alpha, S, zeta, penalty = broadcast(
         alpha=real_array("alpha", alpha, low=0.0, low_open=True),
         S=real_array("S", S, low=0.0),

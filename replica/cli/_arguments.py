@@ -153,12 +153,12 @@ def students(text: str) -> list[LeakyReLU]:
 
 def student(text: str) -> LeakyReLU:
     """Return the student called `text`: linear, relu or leaky:SLOPE."""
-    from replica.students import LeakyReLU, as_student
+    from replica.students import LeakyReLU, as_piecewise
 
     try:
         if text.startswith("leaky:"):
             return LeakyReLU(number(text.removeprefix("leaky:")))
-        return as_student(text)
+        return as_piecewise(text, what="the command")
     except ValueError:
         hint = suggestion(text, ("linear", "relu", "leaky:SLOPE"))
         raise ArgumentTypeError(f"{text!r} is not a student (write {STUDENTS}){hint}") from None
@@ -177,10 +177,10 @@ def any_students(text: str) -> list[LeakyReLU | Student]:
 
 def any_student(text: str) -> LeakyReLU | Student:
     """Return the student called `text`: as `student`, or the name of a smooth one."""
-    from replica.students import as_activation
+    from replica.students import as_student
 
     try:
-        return student(text) if text.startswith("leaky:") else as_activation(text)
+        return student(text) if text.startswith("leaky:") else as_student(text)
     except ValueError:
         names = ("linear", "relu", "leaky:SLOPE", *_SMOOTH)
         hint = suggestion(text, names)

@@ -44,12 +44,12 @@ def _normalizers(text: str) -> list[str]:
 
 
 def _activation(text: str) -> Any:
-    from replica.students import as_activation
+    from replica.students import as_student
 
     if text.startswith("leaky:"):
         return arg.student(text)
     try:
-        return as_activation(text)
+        return as_student(text)
     except ValueError:
         hint = suggestion(text, _STUDENTS.replace(" or ", ", ").split(", "))
         raise ArgumentTypeError(f"{text!r} is not a student (write {_STUDENTS}){hint}") from None

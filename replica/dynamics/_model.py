@@ -16,9 +16,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from replica._core.arguments import ArgumentError, choice, integer, real_scalar
+from replica._core.arguments import choice, integer, real_scalar
 from replica._core.jit import jit
-from replica.students import ERF, LeakyReLU, Student, as_activation
+from replica.students import ERF, LeakyReLU, Student, as_student, refuse_jumps
 
 from . import _closed_forms, _quadrature
 from ._averages import Averages, Derivatives
@@ -36,7 +36,6 @@ L_RANGE: dict[str, Any] = {"low": 1 / LARGEST, "high": LARGEST}
 # Batch sizes are counted in 64 bits.
 _LARGEST_BATCH = 10**18
 # A jump larger than the steepest continuous activation makes over the two sides of a kink.
-_JUMP = 1e-6
 
 
 class Pair(NamedTuple):
@@ -145,15 +144,9 @@ def make_model(
     learning_rate: Any = 0.0,
 ) -> Model:
     """Check the description of a learning problem and return it."""
-    student = as_activation(student)
-    for kink in student.kinks:
-        below, above = student.values([kink - 1e-9, kink + 1e-9])
-        if abs(above - below) > _JUMP:
-            raise ArgumentError(
-                f"student must be continuous, since it learns by its slope; {student.name} jumps "
-                f"at {kink:g}"
-            )
-    teacher = student if teacher is None else as_activation(teacher, name="teacher")
+    student = as_student(student)
+    refuse_jumps(student)
+    teacher = student if teacher is None else as_student(teacher, name="teacher")
     normalizer = choice("normalizer", normalizer, NORMALIZERS)
     batch_size = integer(
         "batch_size", integer("batch_size", batch_size, low=1), high=_LARGEST_BATCH

@@ -7,18 +7,12 @@ the teacher's field given uhat is cut at the teacher's jumps.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numba.core.registry import CPUDispatcher
 from numpy.typing import NDArray
 
-from replica._core.activation_table import activation_value
-from replica._core.jit import jit
 from replica.gaussian import split_rule
-from replica.students import LeakyReLU, Student
+from replica.students import LeakyReLU, Student, quick_values
 
 from ._averages import Averages
 
@@ -50,36 +44,6 @@ def _points(
     return np.repeat(uhat, sizes), v, np.repeat(weight, sizes) * inner
 
 
-@lru_cache(maxsize=64)
-def _takes_arrays(activation: Callable[..., Any]) -> bool:
-    points = np.linspace(-1.0, 1.0, 3)
-    try:
-        return np.shape(activation(points)) == points.shape
-    except Exception:  # written for one number
-        return False
-
-
-@jit
-def _tabulated(breaks: Any, series: Any, u: Any) -> Any:
-    flat = u.ravel()
-    out = np.empty(flat.size)
-    for i in range(flat.size):
-        out[i] = activation_value(breaks, series, flat[i])
-    return out
-
-
-def _values(activation: Activation, u: NDArray[np.float64]) -> NDArray[np.float64]:
-    """g(u), from the table where g is Python code that has to be called for every number."""
-    if isinstance(activation, LeakyReLU) or isinstance(activation.activation, CPUDispatcher):
-        return activation.values(u)
-    if _takes_arrays(activation.activation):
-        return activation.values(u)
-    # A power of two, so that there are few tables.
-    width = 2.0 ** math.ceil(math.log2(max(16.0, float(np.abs(u).max(initial=0.0)))))
-    table = activation.table(width)
-    return _tabulated(table.breaks, table.series, u).reshape(u.shape)
-
-
 def averages(
     student: Activation, teacher: Activation, S: float, gamma: float, D: float
 ) -> Averages:
@@ -94,7 +58,7 @@ def averages(
     sine = math.sqrt(D * (2.0 - D))
     u = gamma * uhat
     slope = student.slopes(u)
-    delta = slope * (_values(teacher, (1.0 - D) * uhat + sine * v) - _values(student, u))
+    delta = slope * (quick_values(teacher, (1.0 - D) * uhat + sine * v) - quick_values(student, u))
     weighted = weight * delta
     noise = S * float(np.sum(weight * slope**2)) if S else 0.0
     P = float(np.sum(weighted * uhat))
@@ -107,4 +71,6 @@ def generalization_error(student: Activation, teacher: Activation, gamma: float,
     D = min(max(D, 0.0), 2.0)
     uhat, v, weight = _points(student, teacher, gamma, D)
     z = (1.0 - D) * uhat + math.sqrt(D * (2.0 - D)) * v
-    return float(np.sum(weight * (_values(teacher, z) - _values(student, gamma * uhat)) ** 2))
+    return float(
+        np.sum(weight * (quick_values(teacher, z) - quick_values(student, gamma * uhat)) ** 2)
+    )

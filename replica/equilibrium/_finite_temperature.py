@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 
 from replica._core.activation_table import activation_at, activation_value
 from replica._core.jit import jit
-from replica.students import LeakyReLU, as_activation
+from replica.students import LeakyReLU, as_student
 
 from ._equilibrium import Equilibrium, Noise
 from ._proximal import Activation, envelope, switching_outputs
@@ -86,7 +86,7 @@ def solve_finite_temperature(
     >>> round(float(result.chi), 5), round(float(result.gamma * result.R), 5)
     (2.3317..., 0.4179...)
     """
-    who = as_activation(student)
+    who = as_student(student)
     slope = who.slope if isinstance(who, LeakyReLU) else math.nan
 
     def make(inverse: float) -> Averages:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from replica._core.arguments import ArgumentError, broadcast, choice, real_array
 from replica._core.status import Status, warn_not_converged
-from replica.students import LeakyReLU, as_activation
+from replica.students import LeakyReLU, as_student
 
 from ._finite_temperature import gibbs_averages
 from ._saddle_point import WIDTHS, prepared, teacher_law
@@ -85,7 +85,7 @@ def free_energy(
     >>> round(float(free_energy(0.6, 0.7, 0.6, alpha=1, S=0.25, beta=10, student="relu")), 6)
     0.442149
     """
-    who, whom = as_activation(student), as_activation(teacher, name="teacher")
+    who, whom = as_student(student), as_student(teacher, name="teacher")
     noise = choice("noise", noise, ("output", "input"))
     values = _checked(gamma, R, q, alpha, S, beta, zeta)
     slope = who.slope if isinstance(who, LeakyReLU) else math.nan

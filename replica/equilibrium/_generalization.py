@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import LARGEST, broadcast, choice, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import ConvergenceWarning, Status, warn_not_converged
-from replica.students import LINEAR, LeakyReLU, Student, as_activation, error_of_overlaps
+from replica.students import LINEAR, LeakyReLU, Student, as_student, error_of_overlaps
 
 from ._equilibrium import Theory
 from ._errors import mean_square_error
@@ -112,7 +112,7 @@ def gen_error(
         if number == number:
             return number
     choice("theory", theory, get_args(Theory))
-    activation = as_activation(student)
+    activation = as_student(student)
     if isinstance(activation, LeakyReLU) and (theory == "replica" or activation == LINEAR):
         problems = problem(alpha, S, zeta)
         error = np.empty_like(problems[0])
@@ -195,7 +195,7 @@ def gen_error_from_overlaps(
     gamma_, R_ = broadcast(
         gamma=real_array("gamma", gamma, low=0.0), R=real_array("R", R, low=-1.0, high=1.0)
     )
-    activation = as_activation(student)
+    activation = as_student(student)
     if isinstance(activation, LeakyReLU):
         error = error_of_overlaps(gamma_, R_, activation.slope)
     else:
@@ -300,7 +300,7 @@ def optimal_zeta(
     >>> print(f"{optimal_zeta(2.0, 0.25, student='relu'):.5f}")
     0.19803
     """
-    activation = as_activation(student)
+    activation = as_student(student)
     alpha_, S_, _ = problem(alpha, S, 0.0)
     if activation == LINEAR:
         best = S_.copy()

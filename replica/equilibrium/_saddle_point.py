@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import broadcast, choice, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import Status, warn_not_converged
-from replica.students import LINEAR, LeakyReLU, Student, as_activation
+from replica.students import LINEAR, LeakyReLU, Student, as_student
 
 from ._equilibrium import Equilibrium, Noise
 from ._errors import mean_square_error
@@ -137,7 +137,7 @@ def solve_all(
     With `closed_form`, a (leaky) ReLU or linear student of a linear teacher is not solved for at
     zero temperature, where its solution is known, and is started there at any other.
     """
-    who, whom = as_activation(student), as_activation(teacher, name="teacher")
+    who, whom = as_student(student), as_student(teacher, name="teacher")
     choice("noise", noise, get_args(Noise))
     loads = real_array("alpha", alpha, low=0.0, low_open=True)
     noises = real_array("S", S, low=0.0)

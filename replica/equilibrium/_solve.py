@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import LARGEST, ArgumentError, choice, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import warn_not_converged
-from replica.students import LINEAR, RELU, LeakyReLU, Student, as_activation, as_student
+from replica.students import LINEAR, RELU, LeakyReLU, Student, as_piecewise, as_student
 
 from ._equilibrium import Equilibrium, Noise, Theory
 from ._finite_temperature import solve_finite_temperature
@@ -94,11 +94,11 @@ def solve_equilibrium(
     """
     choice("theory", theory, get_args(Theory))
     choice("noise", noise, get_args(Noise))
-    activation = as_activation(student)
+    activation = as_student(student)
     if (
         beta is not None
         or not isinstance(activation, LeakyReLU)
-        or as_activation(teacher, name="teacher") != LINEAR
+        or as_student(teacher, name="teacher") != LINEAR
     ):
         if theory != "replica":
             raise ArgumentError(
@@ -206,7 +206,7 @@ def interpolation_threshold(
     >>> interpolation_threshold([0.0, 1.0])
     array([1., 1.])
     """
-    student = as_student(student)
+    student = as_piecewise(student, what="interpolation_threshold")
     S_ = real_array("S", S, low=0.0, high=LARGEST)
     threshold = np.ones_like(S_) if student.slope > 0.0 else relu_threshold(S_)
     return float(threshold) if threshold.ndim == 0 else threshold

@@ -13,18 +13,20 @@ import math
 
 import numpy as np
 
+from replica._core.activation_table import activation_at, activation_value
 from replica._core.jit import jit
 
 SCALE_NONE, SCALE_NORM, SCALE_BATCH = 0, 1, 2
 
 
 @jit
-def backpropagate(u, y, keep, gamma, L, N, center, scale, slope, slope_up, c):
+def backpropagate(u, y, keep, gamma, L, N, center, scale, slope, slope_up, c, table=None):
     """Negative gradient of 1/2 sum_j (y_j - keep_j g(h_j))^2 through the normalization.
 
     `u` holds the fields w.x_j, `c` receives -dE/du_j. Returns ``(b, dgamma)`` such that
     -dE/dw = b w + sum_j c_j x_j and dgamma = -(dE/dv)/sqrt(N), where v = sqrt(N) gamma is the
     trained scale. `slope_up` is the negative-side slope used for samples with y > 0 (annealing).
+    `table`, if any, is the activation in place of the two slopes; NaN beyond its range.
     """
     M = u.size
     mean = 0.0
@@ -48,11 +50,15 @@ def backpropagate(u, y, keep, gamma, L, N, center, scale, slope, slope_up, c):
     for j in range(M):
         hat = (u[j] - mean) * inverse
         h = gamma * hat
-        derivative = 1.0
-        if h < 0.0:
-            derivative = slope_up if y[j] > 0.0 else slope
+        if table is None:
+            derivative = 1.0
+            if h < 0.0:
+                derivative = slope_up if y[j] > 0.0 else slope
+            output = derivative * h
+        else:
+            output, derivative, _ = activation_at(table.breaks, table.series, h)
         k = keep[j] if keep.size else 1.0
-        delta = k * derivative * (y[j] - k * derivative * h)
+        delta = k * derivative * (y[j] - k * output)
         sum_delta += delta
         sum_delta_h += delta * hat
         c[j] = delta
@@ -138,7 +144,7 @@ def order_parameters(w):
 @jit(fastmath=True)
 def train_epoch(
     X, y, order, batch_size, w, d, state, keep, u, batch_y, c,
-    center, scale, slope, slope_up, eta, decay, momentum, limit,
+    center, scale, slope, slope_up, eta, decay, momentum, limit, table=None,
 ):  # fmt: skip
     """Mini-batch gradient descent along `order`; False as soon as |w|/sqrt(N) or gamma > limit.
 
@@ -156,7 +162,7 @@ def train_epoch(
         project(X, rows, w, u)
         mask = keep[start : start + batch_size] if keep.size else keep
         b, dgamma = backpropagate(
-            u, batch_y, mask, state[0], state[2], N, center, scale, slope, slope_up, c
+            u, batch_y, mask, state[0], state[2], N, center, scale, slope, slope_up, c, table
         )
         if scale == SCALE_NONE:
             b -= decay
@@ -203,14 +209,16 @@ def squared_error(u, y, factor, shift, slope):
 
 @jit
 def online_chain(
-    fields, noise, rest, state, N, center, scale, slope, teacher_slope, eta, decay, limit
+    fields, noise, rest, state, N, center, scale, slope, teacher_slope, eta, decay, limit,
+    table=None, teacher=None,
 ):  # fmt: skip
     """Advance the order parameters by one step per row of `fields`; False on divergence.
 
     ``state = [gamma, parallel, perpendicular]``: the components of w/sqrt(N) along and across the
     teacher. ``fields[k, 0, j]`` and ``fields[k, 1, j]`` are the standard normal fields along w and
     along the part of the teacher orthogonal to it, ``rest[k]`` is the chi-square variable of the
-    other directions. 1 - R^2 is never formed, so R may come as close to 1 as it likes.
+    other directions. 1 - R^2 is never formed, so R may come as close to 1 as it likes. `table` and
+    `teacher`, if any, are the activations in place of the slopes.
     """
     M = fields.shape[2]
     u = np.empty(M)
@@ -227,8 +235,12 @@ def online_chain(
         for j in range(M):
             u[j] = L * fields[k, 0, j]
             z = cosine * fields[k, 0, j] + sine * fields[k, 1, j]
-            y[j] = (z if z > 0.0 else teacher_slope * z) + noise[k, j]
-        b, dgamma = backpropagate(u, y, keep, gamma, L, N, center, scale, slope, slope, c)
+            if teacher is None:
+                label = z if z > 0.0 else teacher_slope * z
+            else:
+                label = activation_value(teacher.breaks, teacher.series, z)
+            y[j] = label + noise[k, j]
+        b, dgamma = backpropagate(u, y, keep, gamma, L, N, center, scale, slope, slope, c, table)
         if scale == SCALE_NONE:
             b -= decay
         else:

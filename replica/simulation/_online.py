@@ -9,17 +9,19 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from replica._core.activation_table import ActivationTable
 from replica._core.arguments import ArgumentError, choice, integer, real_array, real_scalar
-from replica.students import LeakyReLU, as_student
+from replica.students import LeakyReLU, Student, as_student, quick_values, refuse_jumps
 
 from . import _kernels as kernels
-from ._data import default_threads, map_runs, piecewise_teacher_error, require_memory, streams
+from ._data import default_threads, map_runs, pair_error, require_memory, streams
 from ._run_statistics import RunStatistics
 from ._settings import (
     DIVERGENCE_LIMIT,
@@ -36,6 +38,7 @@ __all__ = ["OnlineRun", "simulate_online"]
 # Random numbers are drawn in blocks of about this many: large enough to hide the call, small
 # enough for the cache.
 _BLOCK_NUMBERS = 1 << 16
+_FARTHEST = 64.0  # fields that tables reach at first; the teacher's has variance 1
 _RECORDS = 100  # intervals that are recorded if only the end is asked for
 # More than a day of the cheapest steps.
 _MAX_STEPS = 10**12
@@ -51,7 +54,8 @@ class OnlineRun(RunStatistics):
         Samples seen per weight, (number of steps) * M / N.
     gamma, R, L, gen_error : ndarray, shape (n_records, n_runs)
         Scale and overlap of the effective weights, |w|/sqrt(N), and E[(g_t(z) - g(u))^2] with
-        population statistics against the noise-free teacher output.
+        population statistics against the noise-free teacher output; by quadrature, to about 1e-8,
+        unless student and teacher are piecewise linear.
     status : ndarray of str, shape (n_runs,)
         "budget" (all steps done) or "diverged" (the records from there on are NaN).
     seconds : float
@@ -61,8 +65,8 @@ class OnlineRun(RunStatistics):
         The arguments of `simulate_online`, with their defaults filled in.
     """
 
-    student: LeakyReLU
-    teacher: LeakyReLU
+    student: LeakyReLU | Student
+    teacher: LeakyReLU | Student
     normalizer: str
     S: float
     zeta: float
@@ -107,8 +111,8 @@ class OnlineRun(RunStatistics):
 
 def simulate_online(
     *,
-    student: LeakyReLU | str = "relu",
-    teacher: LeakyReLU | str | None = None,
+    student: str | LeakyReLU | Student | Callable[[float], float] = "relu",
+    teacher: str | LeakyReLU | Student | Callable[[float], float] | None = None,
     normalizer: Normalizer = "none",
     S: float = 0.0,
     zeta: float = 0.0,
@@ -133,9 +137,9 @@ def simulate_online(
 
     Parameters
     ----------
-    student : "linear", "relu" or LeakyReLU
-        The student's activation.
-    teacher : "linear", "relu" or LeakyReLU, optional
+    student : str, LeakyReLU, Student or function
+        The student's activation, continuous, since it learns by its slope.
+    teacher : str, LeakyReLU, Student or function, optional
         The teacher's activation; by default the student's, as in section 3.
     normalizer : {"none", "wn", "pn", "bn", "bn-var", "bn-mean"}
         "none" (SGD), "wn", "pn" (population statistics; the same as "wn" here), or real batch
@@ -193,10 +197,11 @@ def simulate_online(
     """
     S = real_scalar("S", S, low=0.0, high=MAX_VARIANCE)
     N = integer("N", integer("N", N, low=3), high=MAX_SIZE)
-    student = as_student(student)
-    teacher = student if teacher is None else as_student(teacher, name="teacher")
-    normalizer = choice("normalizer", normalizer, NORMALIZERS)
-    engine = choice("engine", engine, ("chain", "direct"))
+    learner = as_student(student)
+    refuse_jumps(learner)
+    truth = learner if teacher is None else as_student(teacher, name="teacher")
+    choice("normalizer", normalizer, NORMALIZERS)
+    choice("engine", engine, ("chain", "direct"))
     center, scale = NORMALIZERS[normalizer]
     normalized = scale != kernels.SCALE_NONE
     smallest = 2 if center or scale == kernels.SCALE_BATCH else 1
@@ -237,9 +242,7 @@ def simulate_online(
 
         def run(i: int) -> NDArray[np.float64]:
             own = np.random.SeedSequence(seed, spawn_key=(i,))
-            walker = make(
-                own, S, N, M, (center, scale), student.slope, teacher.slope, eta, zeta * M / N
-            )
+            walker = make(own, S, N, M, (center, scale), learner, truth, eta, zeta * M / N)
             walker.start(gamma0, R0, L0)
             return _follow(walker, record_steps, stop, bar.update)
 
@@ -247,8 +250,8 @@ def simulate_online(
     status = np.where(np.isnan(values[-1, 0]), "diverged", "budget")
     warn_of_divergence(status)
     return OnlineRun(
-        student=student,
-        teacher=teacher,
+        student=learner,
+        teacher=truth,
         normalizer=normalizer,
         S=S,
         zeta=zeta,
@@ -264,7 +267,7 @@ def simulate_online(
         gamma=values[:, 0],
         R=values[:, 1],
         L=values[:, 2],
-        gen_error=piecewise_teacher_error(values[:, 0], values[:, 1], student.slope, teacher.slope),
+        gen_error=pair_error(values[:, 0], values[:, 1], learner, truth),
         status=status,
         seconds=time.perf_counter() - began,
     )
@@ -313,14 +316,47 @@ def _follow(
     return values
 
 
+def _slope(activation: LeakyReLU | Student) -> float:
+    """The negative side's slope; of an activation with a table it is not read."""
+    return activation.slope if isinstance(activation, LeakyReLU) else 0.0
+
+
+class _Activation:
+    """A student's activation in compiled code, tabulated as far out as the fields go."""
+
+    def __init__(self, student: LeakyReLU | Student) -> None:
+        self.student = student
+        self.width = _FARTHEST
+        self.table = None if isinstance(student, LeakyReLU) else student.table(self.width)
+
+    def apply(
+        self, state: list[NDArray[np.float64]], steps: Callable[[ActivationTable | None], bool]
+    ) -> bool:
+        """Take `steps`, which change `state`; again with a wider table where a field left it."""
+        before = [array.copy() for array in state] if self.table is not None else []
+        while True:
+            if steps(self.table):
+                return True
+            # A field beyond the table makes the state NaN, a divergence makes it large first.
+            if self.table is None or self.width >= DIVERGENCE_LIMIT:
+                return False
+            self.width *= 8.0
+            self.table = self.student.table(self.width)
+            for array, saved in zip(state, before, strict=True):
+                array[:] = saved
+
+
 class _Chain:
     """The order parameters alone."""
 
-    def __init__(self, seed, S, N, M, switches, slope, teacher_slope, eta, decay) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, seed, S, N, M, switches, student, teacher, eta, decay) -> None:  # type: ignore[no-untyped-def]
         fields, noise, rest = (np.random.default_rng(s) for s in streams(seed, 3))
         self.fields, self.noise, self.rest = fields, noise, rest
         self.S, self.N, self.M = S, N, M
-        self.options = (*switches, slope, teacher_slope, eta, decay, DIVERGENCE_LIMIT)
+        self.activation = _Activation(student)
+        slopes = (_slope(student), _slope(teacher))
+        self.options = (*switches, *slopes, eta, decay, DIVERGENCE_LIMIT)
+        self.teacher = None if isinstance(teacher, LeakyReLU) else teacher.table(_FARTHEST)
         self.block = max(1, _BLOCK_NUMBERS // (3 * M))
 
     def start(self, gamma: float, R: float, L: float) -> None:
@@ -337,7 +373,12 @@ class _Chain:
         if self.S:
             noise = math.sqrt(self.S) * self.noise.standard_normal((steps, self.M))
         rest = self.draw_chi_square(steps)
-        return kernels.online_chain(fields, noise, rest, self.state, self.N, *self.options)
+        return self.activation.apply(
+            [self.state],
+            lambda table: kernels.online_chain(
+                fields, noise, rest, self.state, self.N, *self.options, table, self.teacher
+            ),
+        )
 
     def draw_chi_square(self, steps: int) -> NDArray[np.float64]:
         """Squared length, times N, of an input outside the plane of student and teacher."""
@@ -347,11 +388,13 @@ class _Chain:
 class _Direct:
     """All N weights."""
 
-    def __init__(self, seed, S, N, M, switches, slope, teacher_slope, eta, decay) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, seed, S, N, M, switches, student, teacher, eta, decay) -> None:  # type: ignore[no-untyped-def]
         inputs, noise, init = (np.random.default_rng(s) for s in streams(seed, 3))
         self.inputs, self.noise, self.init = inputs, noise, init
-        self.S, self.N, self.M, self.teacher_slope = S, N, M, teacher_slope
-        self.options = (*switches, slope, slope, eta, decay, 0.0, DIVERGENCE_LIMIT)
+        self.S, self.N, self.M, self.teacher = S, N, M, teacher
+        self.activation = _Activation(student)
+        slopes = (_slope(student), _slope(student))
+        self.options = (*switches, *slopes, eta, decay, 0.0, DIVERGENCE_LIMIT)
         self.block = max(1, _BLOCK_NUMBERS // (N * M))
         self.normalized = switches[1] != kernels.SCALE_NONE
 
@@ -374,11 +417,14 @@ class _Direct:
         X = self.inputs.standard_normal((steps * self.M, self.N))
         X *= 1.0 / math.sqrt(self.N)
         z = X.sum(axis=1)
-        y = np.where(z > 0.0, z, self.teacher_slope * z)
+        y = quick_values(self.teacher, z)
         y += math.sqrt(self.S) * self.noise.standard_normal(y.size)
         u, batch_y, c = np.empty(self.M), np.empty(self.M), np.empty(self.M)
         self.velocity[:] = 0.0
-        return kernels.train_epoch(
-            X, y, np.arange(y.size), self.M, self.w, self.velocity, self.state,
-            np.empty(0), u, batch_y, c, *self.options,
+        return self.activation.apply(
+            [self.state, self.w, self.velocity],
+            lambda table: kernels.train_epoch(
+                X, y, np.arange(y.size), self.M, self.w, self.velocity, self.state,
+                np.empty(0), u, batch_y, c, *self.options, table,
+            ),
         )  # fmt: skip

@@ -18,7 +18,7 @@ from replica._core.arguments import (
     real_array,
     real_scalar,
 )
-from replica.students import LeakyReLU, as_student
+from replica.students import LeakyReLU, as_piecewise
 
 from . import _kernels as kernels
 from ._data import claim_memory, default_threads, inputs_key, map_runs, require_memory, streams
@@ -300,7 +300,7 @@ def simulate_training(
     alpha = real_scalar("alpha", alpha, low=0.0, low_open=True)
     S = real_scalar("S", S, low=0.0, high=MAX_VARIANCE)
     N = integer("N", integer("N", N, low=3), high=MAX_SIZE)
-    student = as_student(student)
+    student = as_piecewise(student, what="training on a finite set")
     normalizer = choice("normalizer", normalizer, NORMALIZERS)
     engine = choice("engine", engine, _ENGINES)
     if alpha * N > MAX_SIZE:
