@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numba.core.registry import CPUDispatcher
@@ -20,15 +20,17 @@ from ._core.jit import jit
 from ._core.suggest import suggestion
 
 __all__ = ["ERF", "LINEAR", "QUADRATIC", "RELU", "SIGN", "SOFTPLUS", "TANH"]
-__all__ += ["LeakyReLU", "Student", "as_piecewise", "as_student"]
+__all__ += ["LeakyReLU", "Student", "StudentLike", "as_piecewise", "as_student"]
 
 # Within 2e-9 around a kink a continuous activation changes by less.
 _JUMP = 1e-6
 
-_tabulate_once = lru_cache(maxsize=64)(tabulate)
+# Tables and bare functions kept: more than one problem uses, few enough to hold.
+_KEPT = 64
+_tabulate_once = lru_cache(maxsize=_KEPT)(tabulate)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LeakyReLU:
     """The piecewise-linear student g(u) = u for u > 0 and slope * u for u < 0.
 
@@ -45,15 +47,18 @@ class LeakyReLU:
     Examples
     --------
     >>> LeakyReLU(0.1)
-    LeakyReLU(slope=0.1)
-    >>> LeakyReLU(1.0) == LINEAR
-    True
+    LeakyReLU(0.1)
+    >>> LeakyReLU(1.0)
+    LINEAR
     """
 
     slope: float
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "slope", real_scalar("slope", self.slope, low=0.0, high=1.0))
+
+    def __repr__(self) -> str:
+        return _constant(self) or f"LeakyReLU({self.slope!r})"
 
     @property
     def name(self) -> str:
@@ -144,24 +149,17 @@ class Student:
                     raise ArgumentTypeError(f"{name} must be hashable, got {function!r}")
 
     def __repr__(self) -> str:
-        """The name of a built-in student, else the activation's, as it would be written."""
-        for name, known in _BY_NAME.items():
-            if self == known:
-                return name.upper()
-        options = "".join(
-            f", {option}={value}"
-            for option, value in (
-                ("derivative", self.derivative and _called(self.derivative)),
-                ("kinks", self.kinks),
-            )
-            if value
-        )
-        return f"Student({_called(self.activation)}{options})"
+        parts = [_name_of(self.activation)]
+        if self.derivative is not None:
+            parts.append(f"derivative={_name_of(self.derivative)}")
+        if self.kinks:
+            parts.append(f"kinks={self.kinks}")
+        return _constant(self) or f"Student({', '.join(parts)})"
 
     @property
     def name(self) -> str:
         """The name in labels and tables, that of the activation."""
-        return getattr(self.activation, "__name__", type(self.activation).__name__).strip("_<>")
+        return _name_of(self.activation).strip("_<>")
 
     def values(self, u: ArrayLike) -> NDArray[np.float64]:
         """Return g(u), elementwise."""
@@ -194,12 +192,17 @@ class Student:
         return _tabulate_once(self.activation, self.derivative, self.kinks, float(half_width))
 
 
+def _name_of(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _constant(student: LeakyReLU | Student) -> str | None:
+    """The name of the constant of this module that equals `student`, if one does."""
+    return next((name.upper() for name, known in _BY_NAME.items() if known == student), None)
+
+
 def _as_list(kinks: Any) -> Any:
     return list(kinks) if isinstance(kinks, Iterable) and not isinstance(kinks, str) else kinks
-
-
-def _called(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", type(function).__name__)
 
 
 def _erf(u: Any) -> Any:
@@ -236,52 +239,99 @@ _BY_NAME: dict[str, LeakyReLU | Student] = {
     "sign": SIGN,
 }
 
+#: What `as_student` takes.
+StudentLike: TypeAlias = str | LeakyReLU | Student | Callable[..., Any]
 
-_ALLOWED = f"one of {tuple(_BY_NAME)}, a LeakyReLU(slope), a Student(activation) or a function"
+_student_of = lru_cache(maxsize=_KEPT)(Student)
 
 
-def as_student(student: Any, *, name: str = "student") -> LeakyReLU | Student:
-    """Return the student (or teacher) meant by `student`.
+def as_student(value: StudentLike, name: str = "student") -> LeakyReLU | Student:
+    """Return the student (or teacher) meant by `value`.
 
-    A name ("linear", "relu", "erf", "tanh", "softplus", "quadratic", "sign"), a `LeakyReLU`, a
-    `Student`, or a function, which is taken as the activation of a `Student`.
+    Parameters
+    ----------
+    value : str, LeakyReLU, Student or callable
+        "linear", "relu", "erf", "tanh", "softplus", "quadratic" or "sign"; a student itself; or a
+        function g(u) without kinks, which is taken as the activation of a `Student`.
+    name : str
+        What error messages call `value`.
+
+    Returns
+    -------
+    LeakyReLU or Student
+        Equal for equal `value`, the same function included.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `value` is none of these, or the function is not one of a real number; see `Student`.
+
+    See Also
+    --------
+    as_piecewise : The same for what serves piecewise-linear students only.
 
     Examples
     --------
-    >>> as_student("relu"), as_student("erf"), as_student(np.tanh)
-    (LeakyReLU(slope=0.0), ERF, TANH)
+    >>> import math
+    >>> as_student("erf"), as_student(LeakyReLU(0.3)), as_student(math.tanh)
+    (ERF, LeakyReLU(0.3), Student(tanh))
     """
-    if isinstance(student, LeakyReLU | Student):
+    if isinstance(value, LeakyReLU | Student):
+        return value
+    if isinstance(value, str):
+        if value in _BY_NAME:
+            return _BY_NAME[value]
+    elif callable(value) and not isinstance(value, type):
+        return _student_of(value) if isinstance(value, Hashable) else Student(value)
+    allowed = (
+        f"{name} must be one of {tuple(_BY_NAME)}, a LeakyReLU(slope), a Student(activation) or a "
+        f"function, got {value!r}"
+    )
+    if isinstance(value, str):
+        raise ArgumentError(allowed + suggestion(value, _BY_NAME))
+    raise ArgumentTypeError(allowed)
+
+
+def as_piecewise(
+    value: StudentLike, name: str = "student", *, what: str = "this function"
+) -> LeakyReLU:
+    """Return the student meant by `value`, for what serves piecewise-linear students only.
+
+    Parameters
+    ----------
+    value : str or LeakyReLU
+        See `as_student`.
+    name : str
+        What error messages call `value`.
+    what : str
+        What does not serve the others, the subject of the message.
+
+    Returns
+    -------
+    LeakyReLU
+
+    Raises
+    ------
+    ValueError
+        If `value` is a student that is not piecewise linear, such as "erf".
+    TypeError, ValueError
+        If it is no student at all.
+
+    Examples
+    --------
+    >>> as_piecewise("relu")
+    RELU
+    """
+    student = as_student(value, name)
+    if isinstance(student, LeakyReLU):
         return student
-    if isinstance(student, str):
-        if student in _BY_NAME:
-            return _BY_NAME[student]
-        raise ArgumentError(
-            f"{name} must be {_ALLOWED}, got {student!r}{suggestion(student, _BY_NAME)}"
-        )
-    if callable(student) and not isinstance(student, type):
-        return Student(student)
-    raise ArgumentTypeError(f"{name} must be {_ALLOWED}, got {student!r}")
+    raise ArgumentError(
+        f"{what} serves piecewise-linear {name}s only ('linear', 'relu', LeakyReLU(slope)), "
+        f"got {value!r}"
+    )
 
 
-def as_piecewise(student: Any, *, name: str = "student", what: str) -> LeakyReLU:
-    """Return the piecewise-linear student meant by `student`, which is all that `what` serves.
-
-    Examples
-    --------
-    >>> as_piecewise("relu", what="this theory")
-    LeakyReLU(slope=0.0)
-    """
-    found = as_student(student, name=name)
-    if not isinstance(found, LeakyReLU):
-        raise ArgumentError(
-            f"{what} serves piecewise-linear students only: {name} must be 'linear', 'relu' or a "
-            f"LeakyReLU(slope), got {found!r}"
-        )
-    return found
-
-
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=_KEPT)
 def _takes_arrays(activation: Callable[..., Any]) -> bool:
     points = np.linspace(-1.0, 1.0, 3)
     try:
