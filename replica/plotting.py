@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from inspect import signature
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._core.arguments import ArgumentError, ArgumentTypeError, real_array
+from ._core.arguments import ArgumentError, real_array
 from ._core.style import (
     ERROR_LABEL,
     KEY,
     LOAD_LABEL,
     PATTERNS,
+    check_line,
     curves_of,
     draw_curve,
     finish_axes,
@@ -22,7 +24,6 @@ from ._core.style import (
     new_axes,
     save_figure,
 )
-from ._core.suggest import suggestion
 from .students import LeakyReLU, Student, as_student
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def plot_curve(
     if label is not None and len(curves) != 1:
         raise ArgumentError(f"label names a single curve, got {len(curves)} curves")
 
-    line = _check_line(line)
+    line = check_line("plot_curve", line, signature(plot_curve).parameters)
 
     # Everything is computed before anything is drawn: bad input leaves `ax` as it was.
     errors = [np.asarray(gen_error(loads, s, z, student=g, theory=theory)) for g, s, z in curves]
@@ -148,30 +149,6 @@ def plot_curve(
 
 
 _MOST_NAMED = 10  # curves in a legend that a reader can still tell apart
-
-
-def _check_line(line: dict[str, Any]) -> dict[str, Any]:
-    """Return line properties by their long names, after matplotlib has accepted them."""
-    from inspect import signature
-
-    from matplotlib.artist import ArtistInspector
-    from matplotlib.cbook import normalize_kwargs
-    from matplotlib.lines import Line2D
-
-    known = ArtistInspector(Line2D).get_setters()
-    try:
-        properties = normalize_kwargs(line, Line2D)
-    except TypeError as error:  # two names of one property
-        raise ArgumentTypeError(f"plot_curve: {error}") from None
-    for name in properties:
-        if name not in known:
-            hint = suggestion(name, [*signature(plot_curve).parameters, *known])
-            raise ArgumentTypeError(f"plot_curve has no argument {name!r}{hint}")
-    try:
-        Line2D([], [], **properties)
-    except (ValueError, TypeError) as error:
-        raise ArgumentError(f"plot_curve: not the property of a line: {error}") from None
-    return properties
 
 
 def _draw_family(

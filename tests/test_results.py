@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from replica import ArgumentError, Status
-from replica._core.results import Result, over
+from replica import ArgumentError, LeakyReLU, Status
+from replica._core.results import Result, over, status_names
 
 T = np.array([0.0, 1.0, 3.0])
 
@@ -41,6 +41,27 @@ class Runs(Result):
     status: Any = over("run")
 
 
+@dataclass(frozen=True, repr=False)
+class Formula(Result):
+    """Numbers that follow from numbers: nothing to converge."""
+
+    _problem = ("batch_size",)
+
+    batch_size: int
+    loss: float
+    real_batch: float | None
+
+
+@dataclass(frozen=True, repr=False)
+class Layers(Result):
+    """A number for each neuron of layers of different size."""
+
+    _problem = ("student",)
+
+    student: Any
+    zeta: Any = over("layer", "neuron")
+
+
 FIELDS = [item.name for item in fields(Curves)]
 
 
@@ -57,6 +78,18 @@ def curves(shape=(2, 3)):
 def runs():
     error = np.array([[1.0, 3.0, 9.0], [2.0, 4.0, 9.0], [3.0, 5.0, np.nan]])
     return Runs(7, T, error, np.array([Status.DONE, Status.DONE, Status.DIVERGENT], np.int8))
+
+
+def grid(alpha, S, values=None):
+    """A result on the grid of the two arguments."""
+    alpha, S = (np.array(a) for a in np.broadcast_arrays(alpha, S))
+    values = np.arange(float(alpha.size)).reshape(alpha.shape) if values is None else values
+    status = np.zeros(alpha.shape, np.int8)
+    return Curves("relu", alpha, S, values, status, T, values[..., None] + T)
+
+
+def labels_of(ax):
+    return [line.get_label() for line in ax.get_lines()]
 
 
 def test_result_says_how_each_element_ended():
@@ -138,6 +171,133 @@ def test_result_plot_refuses_what_it_cannot_draw():
                   np.zeros((60, 2), np.int8), T, many[..., None] + T)  # fmt: skip
     with pytest.raises(ArgumentError, match="60 curves"):
         wide.plot()
+
+
+@pytest.mark.parametrize(
+    ("alpha", "S", "dims", "coordinates"),
+    [
+        (2.0, 0.25, (), set()),
+        ([2.0], 0.25, ("axis_0",), set()),
+        ([1.0, 2.0], 0.25, ("alpha",), {"alpha"}),
+        ([1.0, 1.0], 0.25, ("axis_0",), set()),
+        ([1.0, 2.0], [0.1, 0.2], ("axis_0",), set()),
+        ([1.0, 2.0, 2.0], 0.25, ("alpha",), {"alpha"}),
+        ([[1.0], [2.0]], [0.1, 0.2, 0.3], ("alpha", "S"), {"alpha", "S"}),
+        ([[1.0, 2.0], [3.0, 4.0]], 0.25, ("axis_0", "axis_1"), set()),
+        ([[1.0, 2.0], [3.0, 4.0]], [0.1, 0.2], ("axis_0", "axis_1"), set()),
+        ([np.inf, np.inf], [0.1, 0.2], ("S",), {"S"}),
+        ([1.0, np.inf], 0.1, ("alpha",), {"alpha"}),
+        (np.zeros(0), 0.1, ("axis_0",), set()),
+    ],
+)
+def test_axes_of_a_grid_are_named_after_what_alone_varies_there(alpha, S, dims, coordinates):
+    result = grid(alpha, S)
+    data = result.to_xarray()
+    assert data.gen_error.dims == dims
+    assert set(data.coords) == coordinates | {"t"}
+    assert data.R.dims == (*dims, "t")
+    np.testing.assert_array_equal(data.gen_error, result.gen_error)
+    if coordinates:
+        at = {name: getattr(result, name).flat[-1] for name in coordinates}
+        last = data.gen_error.sel(at).to_numpy().ravel()[-1]
+        assert last == result.gen_error.flat[-1]
+    frame = result.to_pandas()
+    assert len(frame) == result.gen_error.size * T.size
+    assert not any(name.startswith("axis_") for name in frame)
+    np.testing.assert_array_equal(frame.alpha, np.repeat(result.alpha, T.size))
+    np.testing.assert_array_equal(frame.R, result.R.ravel())
+
+
+def test_result_of_one_number_is_one_row():
+    frame = Formula(16, 0.5, None).to_pandas()
+    assert frame.to_dict("records") == [{"batch_size": 16, "loss": 0.5}]
+    assert frame.attrs == {"real_batch": None}
+    data = Formula(16, 0.5, 0.25).to_xarray()
+    assert {name: float(value) for name, value in data.items()} == {
+        "batch_size": 16, "loss": 0.5, "real_batch": 0.25,
+    }  # fmt: skip
+    assert Formula(16, 0.5, None).converged is True
+    with pytest.raises(ArgumentError, match="single number"):
+        Formula(16, 0.5, None).plot()
+    with pytest.raises(
+        ArgumentError, match=r"quantity must be one of \('loss',\), got 'real_batch'"
+    ):
+        Formula(16, 0.5, None).plot("real_batch")
+
+
+def test_result_of_layers_is_filled_up():
+    result = Layers(LeakyReLU(0.0), (np.array([1.0, 2.0, 3.0]), np.array([4.0])))
+    data = result.to_xarray()
+    assert dict(data.sizes) == {"layer": 2, "neuron": 3}
+    assert data.attrs == {"student": "relu"}
+    np.testing.assert_array_equal(data.zeta, [[1, 2, 3], [4, np.nan, np.nan]])
+    frame = result.to_pandas().dropna()
+    assert frame.zeta.tolist() == [1, 2, 3, 4]
+    assert frame[["layer", "neuron"]].to_numpy().tolist() == [[0, 0], [0, 1], [0, 2], [1, 0]]
+    assert "shape (3,), 1 .. 3; shape (1,), 4 .. 4" in repr(result)
+    assert labels_of(result.plot()) == ["layer 0", "layer 1"]
+
+
+def test_result_tables_know_the_student_by_name_and_the_status_in_words():
+    result = Curves(LeakyReLU(0.3), *(getattr(curves(), name) for name in FIELDS[1:]))
+    assert result.to_pandas().attrs == {"student": "leaky-relu(0.3)"}
+    assert set(result.to_pandas().status) == {"converged", "max_iterations"}
+    assert "student    LeakyReLU(0.3)" in repr(result)
+    assert result.to_dict().keys() == {*FIELDS, "messages"}
+    assert result.to_dict()["student"] is result.student
+
+
+def test_result_plot_tells_curves_by_all_that_varies_between_them():
+    together = grid([1.0, 2.0], [0.1, 0.2])
+    assert labels_of(together.plot("R")) == ["α = 1, S = 0.1", "α = 2, S = 0.2"]
+    assert labels_of(grid([1.0, 1.0], 0.1).plot("R")) == ["axis 0 = 0", "axis 0 = 1"]
+    crossed = grid([[1.0], [2.0]], [0.1, 0.2])
+    assert labels_of(crossed.plot()) == ["α = 1", "α = 2"]
+    assert labels_of(crossed.plot("R"))[1] == "α = 1, S = 0.2"
+    dense = grid([[1.0, 2.0], [3.0, 4.0]], [[0.1], [0.2]])  # alpha differs along the curve, too
+    assert labels_of(dense.plot()) == ["S = 0.1", "S = 0.2"]
+    assert labels_of(grid([1.0, 2.0], 0.1).plot()) == ["Curves"]
+
+
+def test_result_plot_adds_to_axes_and_takes_properties_of_lines():
+    ax = grid([1.0, 2.0], 0.1).plot(label="a")
+    assert grid([1.0, 2.0], 0.2).plot(ax=ax, label="b", lw=3.0) is ax
+    assert labels_of(ax) == ["a", "b"]
+    colors = [line.get_color() for line in ax.get_lines()]
+    assert colors[0] != colors[1]
+    assert ax.get_lines()[1].get_linewidth() == 3.0
+    with pytest.raises(TypeError, match="plot has no argument 'colour'; did you mean color"):
+        curves().plot(colour="red")
+    with pytest.raises(TypeError, match="did you mean quantity"):
+        curves().plot(quantiti="R")
+    with pytest.raises(ArgumentError, match="label names a single curve, got 2 curves"):
+        curves().plot(label="a")
+
+
+def test_result_plot_marks_divergences_and_draws_truth_values():
+    infinite = grid([1.0, 2.0, 3.0], 0.1, np.array([1.0, np.inf, 2.0]))
+    ax = infinite.plot()
+    assert [text.get_text() for text in ax.texts] == ["∞"]
+    stable = grid([1.0, 2.0], 0.1, np.array([True, False])).plot()
+    assert stable.get_lines()[0].get_ydata().tolist() == [1.0, 0.0]
+
+
+def test_result_plot_of_runs_that_all_diverged_is_empty():
+    gone = Runs(7, T, runs().gen_error, np.full(3, Status.DIVERGENT, np.int8))
+    ax = gone.plot()
+    assert np.isnan(ax.get_lines()[0].get_ydata()).all()
+    assert not ax.collections
+    one = Runs(7, T, runs().gen_error[:, :1], np.array([Status.DONE], np.int8)).plot()
+    assert one.get_lines()[0].get_ydata().tolist() == [1.0, 2.0, 3.0]
+    assert not one.collections
+
+
+def test_every_status_has_a_message_and_a_name_for_tables():
+    assert all(status.message for status in Status)
+    names = status_names(np.array(list(Status)))
+    assert names[Status.MAX_ITERATIONS] == "max_iterations"
+    assert status_names(Status.DONE) == "done"
+    assert len(set(names)) == len(Status)
 
 
 def test_result_is_readable_as_text_and_in_a_notebook():

@@ -83,7 +83,7 @@ def test_repr_of_a_student_says_what_it_is():
 
 
 class _NotHashable:
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def __call__(self, u):
         return u

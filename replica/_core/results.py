@@ -2,21 +2,31 @@
 
 A result is a frozen dataclass whose fields are the problem, the quantities and `status`. An array
 is indexed by the grid of problems, the broadcast shape of the arguments, unless its field says
-`over(...)` which axes it has; ``...`` stands for the grid.
+`over(...)` which axes it has; ``...`` stands for the grid. A tuple of arrays of different lengths
+has two axes, and tables fill it up with NaN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import field, fields
 from html import escape
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .arguments import ArgumentError, choice
 from .status import Status
+from .style import (
+    LABELS,
+    SYMBOLS,
+    check_line,
+    curves_of,
+    draw_curve,
+    finish_axes,
+    line_style,
+    new_axes,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,8 +101,7 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field by name, as it is, and ``"messages"``."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
-        return values | {"messages": self.messages}
+        return dict(self._fields()) | {"messages": self.messages}
 
     def to_xarray(self) -> xr.Dataset:
         """Return an `xarray.Dataset`: arrays with named axes, the rest as attributes.
@@ -122,7 +131,8 @@ class Result:
     def to_pandas(self) -> pd.DataFrame:
         """Return a `pandas.DataFrame`: a row for each element, a column for each quantity.
 
-        What is the same for all elements (student, seed, ...) stands in ``frame.attrs``.
+        What is the same for all elements (student, seed, ...) stands in ``frame.attrs``. A result
+        without arrays is one row, with the numbers of its problem.
 
         Raises
         ------
@@ -180,26 +190,27 @@ class Result:
         ArgumentError
             If there is no such quantity, nothing to draw it over, or too many curves.
         """
-        from .style import LABELS, curves_of, draw_curve, finish_axes, line_style, new_axes
-
+        line = check_line("plot", line, ("quantity", "ax"))
         names, coordinates = self._grid()
         drawable = {
             name: (_spelled(axes, names), np.asarray(value, dtype=float))
             for name, axes, value in self._columns()
-            if axes and value.dtype.kind in "fb"
+            if axes is not None and value.dtype.kind in "fb"
         }
-        quantity = choice("quantity", quantity or self._shown_first, drawable)
-        axes, values = drawable[quantity]
-        over_axes = [axis for axis in axes if axis != "run"]
-        if not over_axes:
+        if quantity is None:
+            quantity = self._shown_first if self._shown_first in drawable else next(iter(drawable))
+        axes, values = drawable[choice("quantity", quantity, drawable)]
+        along_axes = [axis for axis in axes if axis != "run"]
+        if not along_axes:
             raise ArgumentError(
                 f"quantity {quantity!r} is a single number here; solve for an array to draw a curve"
             )
-        along = over_axes[-1]
+        *curve_axes, along = along_axes
         band = None
         if "run" in axes:
-            kept = self._codes() != Status.DIVERGENT
-            values = np.compress(kept, np.moveaxis(values, axes.index("run"), -1), axis=-1)
+            values = np.moveaxis(values, axes.index("run"), -1)
+            kept = np.broadcast_to(self._codes() != Status.DIVERGENT, values.shape[-1:])
+            values = values[..., kept]
             count = values.shape[-1]
             if count > 1:
                 band = values.std(axis=-1, ddof=1) / np.sqrt(count)
@@ -210,43 +221,61 @@ class Result:
                 f"quantity {quantity!r} makes {len(curves)} curves here, at most {_MOST_CURVES} "
                 "can be told apart; solve for fewer"
             )
-        size = values.size // max(len(curves), 1)
-        x = np.asarray(coordinates.get(along, getattr(self, along, range(size))), dtype=float)
+        if line.get("label") is not None and len(curves) > 1:
+            raise ArgumentError(f"label names a single curve, got {len(curves)} curves")
+        x = coordinates.get(along, getattr(self, along, None))
+        x = np.asarray(np.arange(values.shape[-1]) if x is None else x, dtype=float)
         if ax is None:
             _, ax = new_axes()
         assert ax is not None
         first = len(curves_of(ax))
         for number, index in enumerate(curves, first):
-            parts = [
-                f"{axis} = {coordinates[axis][i]:.6g}"
-                for axis, i in zip(over_axes, index, strict=False)
-                if axis in coordinates
-            ]
-            style = {"label": ", ".join(parts) or self._curve_name(), **line}
+            place = {
+                axis: i
+                for axis, i, size in zip(curve_axes, index, values.shape, strict=False)
+                if size > 1
+            }
+            style = {"label": self._named(names, place) or self._curve_name(), **line}
             draw_curve(ax, x, values[index], index=number, **style)
             if band is not None:
                 color = line_style(number, **line)["color"]
                 low, high = values[index] - band[index], values[index] + band[index]
                 ax.fill_between(x, low, high, color=color, alpha=0.25, lw=0)
-        label = LABELS.get(along, along.replace("_", " "))
-        return finish_axes(
-            ax, xlabel=label, ylabel=LABELS.get(quantity, quantity.replace("_", " "))
-        )
+        xlabel, ylabel = (LABELS.get(name, name.replace("_", " ")) for name in (along, quantity))
+        return finish_axes(ax, xlabel=xlabel, ylabel=ylabel)
+
+    def _named(self, names: tuple[str, ...], place: dict[str, int]) -> str:
+        """What tells the curve at `place` (axis: index) from the others, for a legend."""
+        parts = []
+        fixed = {names.index(axis): i for axis, i in place.items() if axis in names}
+        told: set[int] = set()
+        for name, value in self._arguments():
+            varying = _varies_along(value)
+            if varying and varying <= fixed.keys():
+                cell = value[tuple(fixed.get(k, 0) for k in range(value.ndim))]
+                shown = f"{cell:.6g}" if value.dtype.kind == "f" else str(cell)
+                parts.append(f"{SYMBOLS.get(name, name)} = {shown}")
+                told |= varying
+        for axis, i in place.items():
+            if axis not in names:
+                parts.append(f"{axis} {i}")
+            elif names.index(axis) not in told:
+                parts.append(f"{axis.replace('_', ' ')} = {i}")
+        return ", ".join(parts)
 
     def _curve_name(self) -> str:
         """The name of the only curve of a result, for a legend."""
         return type(self).__name__
 
     def __repr__(self) -> str:
-        rows = [(item.name, getattr(self, item.name)) for item in fields(self)]  # type: ignore[arg-type]
+        rows = self._fields()
         width = max(len(name) for name, _ in rows)
         lines = [f"  {name:<{width}}  {_shown(name, value)}" for name, value in rows]
         return "\n".join([type(self).__name__, *lines])
 
     def _repr_html_(self) -> str:
         """Return the table that notebooks show, the problem first."""
-        rows = [(item.name, getattr(self, item.name)) for item in fields(self)]  # type: ignore[arg-type]
-        rows.sort(key=lambda row: row[0] not in self._problem)
+        rows = sorted(self._fields(), key=lambda row: row[0] not in self._problem)
         left = "<td style='text-align:left'>"
         body = "".join(
             f"<tr><th style='text-align:left'>{escape(name)}</th>"
@@ -257,28 +286,48 @@ class Result:
             f"<table><caption>{escape(type(self).__name__)}</caption><tbody>{body}</tbody></table>"
         )
 
-    def _columns(self) -> Iterator[tuple[str, tuple[Any, ...] | None, Any]]:
-        """Name, declared axes (None: not an array of numbers) and value of every field."""
-        for item in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, item.name)
-            if isinstance(value, np.ndarray) and value.dtype.kind in "biufU":
-                yield item.name, item.metadata.get("axes", (...,)), value
-            else:
-                yield item.name, None, value
+    def _fields(self) -> list[tuple[str, Any]]:
+        """Name and value of every field."""
+        return [(item.name, getattr(self, item.name)) for item in fields(cast(Any, self))]
 
-    def _grid(self) -> tuple[tuple[str, ...], dict[str, Any]]:
+    def _columns(self) -> list[tuple[str, tuple[Any, ...] | None, Any]]:
+        """Name, axes (None: the same for all elements) and value of every field."""
+        axes_of = {item.name: item.metadata.get("axes", (...,)) for item in fields(cast(Any, self))}
+        columns: list[tuple[str, tuple[Any, ...] | None, Any]] = []
+        for name, value in self._fields():
+            if isinstance(value, np.ndarray) and value.dtype.kind in "biufU":
+                columns.append((name, axes_of[name], value))
+            elif isinstance(value, tuple) and axes_of[name] != (...,):
+                columns.append((name, axes_of[name], _filled_up(value)))
+            else:
+                columns.append((name, None, value))
+        if any(axes is not None for _, axes, _ in columns):
+            return columns
+        return [
+            (name, (), np.asarray(value)) if isinstance(value, int | float) else (name, None, value)
+            for name, _, value in columns
+        ]
+
+    def _arguments(self) -> list[tuple[str, NDArray[Any]]]:
+        """The arguments that are arrays over the grid."""
+        return [
+            (name, value)
+            for name, axes, value in self._columns()
+            if axes == (...,) and name in self._problem
+        ]
+
+    def _grid(self) -> tuple[tuple[str, ...], dict[str, NDArray[Any]]]:
         """The names of the axes of the grid, and the values along those that have any."""
-        on_grid = {name: value for name, axes, value in self._columns() if axes == (...,)}
-        arguments = [(name, value) for name, value in on_grid.items() if name in self._problem]
-        dimensions = max((value.ndim for value in on_grid.values()), default=0)
-        names = [f"axis_{k}" for k in range(dimensions)]
-        coordinates: dict[str, Any] = {}
-        varying = {name: _varies_along(value) for name, value in arguments}
-        for k in range(dimensions):
+        on_grid = [value.ndim for _, axes, value in self._columns() if axes == (...,)]
+        names = [f"axis_{k}" for k in range(max(on_grid, default=0))]
+        coordinates: dict[str, NDArray[Any]] = {}
+        arguments = dict(self._arguments())
+        varying = {name: _varies_along(value) for name, value in arguments.items()}
+        for k in range(len(names)):
             here = [name for name, axes in varying.items() if k in axes]
             if len(here) == 1 and varying[here[0]] == {k}:
                 names[k] = here[0]
-                value = np.moveaxis(getattr(self, here[0]), k, 0)
+                value = np.moveaxis(arguments[here[0]], k, 0)
                 coordinates[here[0]] = value.reshape(value.shape[0], -1)[:, 0]
         return tuple(names), coordinates
 
@@ -289,9 +338,16 @@ def _spelled(axes: tuple[Any, ...], grid: tuple[str, ...]) -> tuple[str, ...]:
 
 def _varies_along(value: NDArray[Any]) -> set[int]:
     """The axes along which the array is not constant."""
-    return {
-        k for k in range(value.ndim) if value.shape[k] > 1 and (np.diff(value, axis=k) != 0).any()
-    }
+    along = (np.moveaxis(value, k, 0) for k in range(value.ndim))
+    return {k for k, rows in enumerate(along) if (rows[1:] != rows[:-1]).any()}
+
+
+def _filled_up(arrays: tuple[NDArray[np.float64], ...]) -> NDArray[np.float64]:
+    """One row for each array, filled up with NaN."""
+    rows = np.full((len(arrays), max((a.size for a in arrays), default=0)), np.nan)
+    for row, array in zip(rows, arrays, strict=True):
+        row[: array.size] = array
+    return rows
 
 
 def _told(name: str, value: Any) -> Any:
@@ -299,11 +355,13 @@ def _told(name: str, value: Any) -> Any:
     return np.asarray(status_names(value) if name == "status" else value)
 
 
-def _plain(value: Any) -> Any:
-    """What a table keeps of a value that is no array: numbers and text as such."""
+def _plain(value: Any) -> bool | int | float | str | None:
+    """What a table keeps of a value that is no array: numbers and text, a student by its name."""
     if isinstance(value, Status):
         return value.name.lower()
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(getattr(value, "name", value))
 
 
 def _shown(name: str, value: Any) -> str:
@@ -316,6 +374,8 @@ def _shown(name: str, value: Any) -> str:
         return ", ".join(f"{count} {text}" for text, count in named) or "empty"
     if isinstance(value, float):
         return f"{value:.12g}"
+    if isinstance(value, tuple) and any(isinstance(item, np.ndarray) for item in value):
+        return "; ".join(_shown(name, item) for item in value)
     if not isinstance(value, np.ndarray):
         return str(value)
     if value.ndim == 0:

@@ -7,11 +7,15 @@ no display is needed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .arguments import ArgumentError, ArgumentTypeError
+from .suggest import suggestion
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 __all__ = [
+    "check_line",
     "draw_curve",
     "finish_axes",
     "line_style",
@@ -61,6 +66,9 @@ LABELS = {
     "t": "$t$ = samples / $N$",
     "epoch": "epoch",
 }
+
+#: Arguments in the legend of curves; others by their name.
+SYMBOLS = {"alpha": "α", "beta": "β", "gamma": "γ", "zeta": "ζ"}
 
 _DPI = 160.0
 
@@ -124,6 +132,31 @@ def line_style(index: int, **overrides: Any) -> dict[str, Any]:
         "markerfacecolor": "white",
     }
     return {**style, **normalize_kwargs(overrides, Line2D)}  # `c` and `lw` have long names
+
+
+def check_line(caller: str, line: dict[str, Any], arguments: Iterable[str]) -> dict[str, Any]:
+    """Return line properties by their long names, after matplotlib has accepted them.
+
+    `arguments` are those of `caller`, which may have been meant by a name that is unknown.
+    """
+    from matplotlib.artist import ArtistInspector
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.lines import Line2D
+
+    known = ArtistInspector(Line2D).get_setters()
+    try:
+        properties = normalize_kwargs(line, Line2D)
+    except TypeError as error:  # two names of one property
+        raise ArgumentTypeError(f"{caller}: {error}") from None
+    for name in properties:
+        if name not in known:
+            hint = suggestion(name, [*arguments, *known])
+            raise ArgumentTypeError(f"{caller} has no argument {name!r}{hint}")
+    try:
+        Line2D([], [], **properties)
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(f"{caller}: not the property of a line: {error}") from None
+    return properties
 
 
 def finish_axes(
