@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numba.core.registry import CPUDispatcher
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import erf
+from scipy.special import erf, expit
 
 from ._core.activation_table import ActivationTable, activation_value, first_breaks, tabulate
 from ._core.arguments import ArgumentError, ArgumentTypeError, real_array, real_scalar
@@ -82,6 +82,10 @@ class LeakyReLU:
         u = real_array("u", u)
         return np.where(u > 0, 1.0, self.slope)
 
+    def curvatures(self, u: ArrayLike) -> NDArray[np.float64]:
+        """Return g''(u), elementwise: 0, also at the kink."""
+        return np.zeros(real_array("u", u).shape)
+
     def table(self, half_width: float) -> ActivationTable:
         """Return g, g', g'' on [-half_width, half_width] for the compiled general solvers."""
         breaks = first_breaks(half_width)
@@ -125,8 +129,8 @@ class Student:
     >>> student = Student(lambda u: max(-1.0, min(1.0, u)), kinks=(-1.0, 1.0))
     >>> student.values([-3.0, 0.25])
     array([-1.  ,  0.25])
-    >>> Student(math.tanh).slopes(0.0)
-    array(1.)
+    >>> Student(math.tanh), Student(math.tanh).slopes(0.0).round(12)
+    (Student(tanh), np.float64(1.0))
     """
 
     activation: Callable[..., Any]
@@ -171,15 +175,23 @@ class Student:
         u = real_array("u", u)
         if self.derivative is not None:
             return evaluate(self.derivative, u.ravel(), name="derivative").reshape(u.shape)
+        return self._interpolated(u, 1)
+
+    def curvatures(self, u: ArrayLike) -> NDArray[np.float64]:
+        """Return g''(u), elementwise, from an interpolation of `derivative`, or of g without it.
+
+        Accurate to about 1e-12, or 1e-11; from the right at a kink.
+        """
+        return self._interpolated(real_array("u", u), 2)
+
+    def _interpolated(self, u: NDArray[np.float64], order: int) -> NDArray[np.float64]:
         # A power of two, so that fields of about the same size share one table.
         width = 2.0 ** np.ceil(np.log2(max(16.0, float(np.abs(u).max(initial=0.0)))))
         breaks, series, _ = self.table(width)
         piece = np.clip(np.searchsorted(breaks, u, side="right") - 1, 0, breaks.size - 2)
         t = (2 * u - breaks[piece] - breaks[piece + 1]) / (breaks[piece + 1] - breaks[piece])
-        slopes = np.polynomial.chebyshev.chebval(
-            t, np.moveaxis(series[1][piece], -1, 0), tensor=False
-        )
-        return np.asarray(slopes)
+        coefficients = np.moveaxis(series[order][piece], -1, 0)
+        return np.asarray(np.polynomial.chebyshev.chebval(t, coefficients, tensor=False))
 
     def table(self, half_width: float) -> ActivationTable:
         """Return g, g', g'' on [-half_width, half_width] for the compiled general solvers.
@@ -217,15 +229,31 @@ def _quadratic(u: Any) -> Any:
     return u * u
 
 
+def _erf_slope(u: Any) -> Any:
+    return np.sqrt(2 / np.pi) * np.exp(-0.5 * u * u)
+
+
+def _tanh_slope(u: Any) -> Any:
+    return 1.0 / np.cosh(np.clip(u, -350.0, 350.0)) ** 2  # beyond, 0 to rounding
+
+
+def _softplus_slope(u: Any) -> Any:
+    return expit(u)
+
+
+def _double(u: Any) -> Any:
+    return 2.0 * u
+
+
 LINEAR = LeakyReLU(1.0)
 RELU = LeakyReLU(0.0)
 #: erf(u / sqrt(2)), the activation of Saad and Solla (1995).
-ERF = Student(_erf)
-TANH = Student(np.tanh)
+ERF = Student(_erf, _erf_slope)
+TANH = Student(np.tanh, _tanh_slope)
 #: ln(1 + exp(u)).
-SOFTPLUS = Student(_softplus)
+SOFTPLUS = Student(_softplus, _softplus_slope)
 #: u ** 2.
-QUADRATIC = Student(_quadratic)
+QUADRATIC = Student(_quadratic, _double)
 #: The sign of u, a perceptron.
 SIGN = Student(np.sign, kinks=(0.0,))
 

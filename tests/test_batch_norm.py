@@ -17,11 +17,15 @@ from replica.batch_norm import (
     expected_loss,
     gamma_decay,
     gamma_decay_strength,
+    output_penalty_strength,
     pn_to_wn,
     sampled_loss,
+    shrinkage,
     wn_to_pn,
 )
 from replica.batch_norm._expectation import _partition_function
+from replica.batch_norm._prior import chi_excess
+from replica.students import as_student
 
 BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512)
 
@@ -101,6 +105,39 @@ def test_inverse_moment_matches_gamma_functions_and_quadrature(size):
         assert weight @ sigma**-k == pytest.approx(float(exact), rel=1e-11)
 
 
+def exact_excess(M, dof, k):
+    """E[(sigma_B/sigma_P)^k] - 1 in 50 digits."""
+    with mpmath.workdps(50):
+        half, k = mpmath.mpf(dof) / 2, mpmath.mpf(k) / 2
+        ratio = mpmath.exp(mpmath.loggamma(half + k) - mpmath.loggamma(half))
+        return ratio / (mpmath.mpf(M) / 2) ** k - 1
+
+
+@pytest.mark.parametrize("mean_subtracted", [True, False])
+@pytest.mark.parametrize("M", [2, 3, 4, 7, 24, 50, 51, 1000, 10**5, 10**8])
+def test_moments_of_the_chi_law_to_rounding_at_any_batch_size(M, mean_subtracted):
+    # What batch normalization adds is of order 1/M: the excess over 1 has to be right to 1e-12.
+    dof = M - mean_subtracted
+    for k in (1, 2, 3, -1, -2, -3):
+        if dof + k > 0:
+            expected = float(exact_excess(M, dof, k))
+            assert float(chi_excess(M, dof, k)) == pytest.approx(expected, rel=1e-14)
+    prior = batch_prior(M, std=2.0, law="chi", mean_subtracted=mean_subtracted)
+    one, two = exact_excess(M, dof, 1), exact_excess(M, dof, 2)
+    variance = 4 * (two - one * (2 + one))
+    assert prior.sigma_variance == pytest.approx(float(variance), rel=1e-13)
+    assert shrinkage(M, mean_subtracted=mean_subtracted) == pytest.approx(float(1 + one), rel=1e-15)
+    if not mean_subtracted:
+        assert output_penalty_strength(M) == pytest.approx(float(-one / (1 + one)), rel=1e-14)
+    if dof > 2:
+        assert prior.inverse_bias == pytest.approx(float(exact_excess(M, dof, -1)), rel=1e-14)
+        first, second = exact_excess(M, dof, -1), exact_excess(M, dof, -2)
+        strength = gamma_decay_strength(
+            M, noise="std", loss="half-squared", exact=True, mean_subtracted=mean_subtracted
+        )
+        assert strength == pytest.approx(float((second - 2 * first) / 2), rel=1e-13)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -128,18 +165,23 @@ def test_batch_prior_refuses_bad_input(call, message):
 
 # --- losses -------------------------------------------------------------------------------------
 
-LOSSES = [("identity", 1.0), ("relu", 1.0), ("relu", 5.0), ("softplus", 1.0), ("logistic", 1.0)]
+LOSSES = ["linear", "softplus", as_glm("softplus", sharpness=5.0), "logistic"]
+KINKED = ["relu", LeakyReLU(0.3)]
 
 
-@pytest.mark.parametrize(("name", "sharpness"), [*LOSSES, ("relu", np.inf)])
-def test_as_glm_derivatives_and_kernel_agree_with_A(name, sharpness):
-    glm = as_glm(name, sharpness=sharpness)
+def name_of(loss):
+    return f"softplus k={loss.kernel.parameter:g}" if isinstance(loss, GLM) else str(loss)
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, *KINKED], ids=name_of)
+def test_as_glm_derivatives_and_kernel_agree_with_A(loss):
+    glm = as_glm(loss)
     x = np.linspace(-6, 6, 38)  # not through 0, where ReLU has its kink
     step = 1e-5
     assert glm.dA(x) == pytest.approx((glm.A(x + step) - glm.A(x - step)) / (2 * step), abs=1e-8)
     assert glm.d2A(x) == pytest.approx((glm.dA(x + step) - glm.dA(x - step)) / (2 * step), abs=1e-8)
     far = np.concatenate([x, [-800.0, -40.0, 40.0, 800.0]])
-    kernel = [_partition_function(*glm.code, u) for u in far]
+    kernel = [_partition_function(glm.kernel, u) for u in far]
     assert kernel == pytest.approx(glm.A(far), rel=2e-14, abs=1e-15)
 
 
@@ -149,13 +191,26 @@ def test_as_glm_softplus_is_the_dilogarithm():
         assert glm.A(np.array([x]))[0] == pytest.approx(float(-mpmath.polylog(2, -mpmath.exp(x))))
 
 
+def test_as_glm_knows_students_by_their_names():
+    x = np.linspace(-3, 3, 12)
+    for name in ("linear", "relu", "softplus", LeakyReLU(0.2)):
+        np.testing.assert_allclose(as_glm(name).dA(x), as_student(name).values(x), rtol=1e-15)
+    assert as_glm("softplus", sharpness=np.inf).kernel == as_glm("relu").kernel
+    assert as_glm("softplus", sharpness=1.0).kernel == as_glm("softplus").kernel
+    for activation in ("relu", "logistic", as_glm("softplus")):
+        with pytest.raises(ValueError, match="sharpness is that of 'softplus'"):
+            as_glm(activation, sharpness=2.0)
+    with pytest.raises(ValueError, match=r"or a GLM\(name, A, dA, d2A\), got 'erf'"):
+        as_glm("erf")
+
+
 # --- Theorem 1 ----------------------------------------------------------------------------------
 
 
-def remainders(name, sharpness, noise, law, sizes=BATCH_SIZES):
+def remainders(loss, noise, law, sizes=BATCH_SIZES):
     """Expected loss minus (PN loss + R_f + zeta gamma^2), by quadrature."""
     h, y = data()
-    options = {"gamma": 1.5, "beta": 0.3, "activation": name, "sharpness": sharpness, "law": law}
+    options = {"gamma": 1.5, "beta": 0.3, "activation": loss, "law": law}
     result = []
     for size in sizes:
         exact = expected_loss(h, y, batch_size=size, noise=noise, **options)
@@ -176,16 +231,16 @@ def first_order(parts, noise):
 
 @pytest.mark.parametrize("law", ["chi", "truncated"])
 @pytest.mark.parametrize("noise", ["both", "mean", "std"])
-@pytest.mark.parametrize(("name", "sharpness"), LOSSES)
-def test_gamma_decay_error_is_second_order_in_batch_size(name, sharpness, noise, law):
-    rest = remainders(name, sharpness, noise, law)
-    if name == "identity" and noise == "mean":  # a quadratic loss: exact
+@pytest.mark.parametrize("loss", LOSSES, ids=name_of)
+def test_gamma_decay_error_is_second_order_in_batch_size(loss, noise, law):
+    rest = remainders(loss, noise, law)
+    if loss == "linear" and noise == "mean":  # a quadratic loss: exact
         assert np.abs(rest).max() < 1e-14
         return
     log_size = np.log(BATCH_SIZES)
     exponent = np.polyfit(log_size, np.log(np.abs(rest)), 1)[0]
     last = np.log(rest[-1] / rest[-2]) / np.log(2)
-    print(f"{name} k={sharpness:g} {noise} {law}: M^{exponent:.3f}, M = 256..512: M^{last:.3f}")
+    print(f"{name_of(loss)} {noise} {law}: M^{exponent:.3f}, M = 256..512: M^{last:.3f}")
     assert exponent == pytest.approx(-2, abs=0.2)  # M^-3 terms bend it at M = 8
     assert last == pytest.approx(-2, abs=0.1)
 
@@ -211,12 +266,11 @@ def test_gamma_decay_remainder_vanishes_for_targets_drawn_from_the_model():
     assert abs(parts.remainder) < 5 * 1.5 * (2 / 64) / np.sqrt(h.size)
 
 
-@pytest.mark.parametrize(("name", "sharpness"), LOSSES)
+@pytest.mark.parametrize("loss", [*LOSSES, *KINKED], ids=name_of)
 @pytest.mark.parametrize("size", [8, 64, 512])
-def test_sampled_loss_agrees_with_quadrature(name, sharpness, size):
+def test_sampled_loss_agrees_with_quadrature(loss, size):
     h, y = data()
-    options = {"batch_size": size, "gamma": 1.5, "beta": 0.3, "activation": name}
-    options["sharpness"] = sharpness
+    options = {"batch_size": size, "gamma": 1.5, "beta": 0.3, "activation": loss}
     exact = expected_loss(h, y, **options)
     for law_options in ({"control": True}, {"control": False}):
         sampled = sampled_loss(h, y, **options, **law_options, n_draws=200_000, seed=7)
@@ -240,7 +294,7 @@ def test_sampled_loss_resolves_the_second_order_remainder():
 
 
 @pytest.mark.parametrize("noise", ["both", "mean", "std"])
-@pytest.mark.parametrize("name", ["identity", "relu", "softplus", "logistic"])
+@pytest.mark.parametrize("name", ["linear", "softplus", "logistic"])
 def test_sampled_loss_fits_the_second_order_exponent(name, noise):
     h, y = data()
     options = {"gamma": 1.5, "beta": 0.3, "activation": name, "law": "chi"}
@@ -252,7 +306,7 @@ def test_sampled_loss_fits_the_second_order_exponent(name, noise):
         )
         parts = gamma_decay(h, y, batch_size=size, kurtosis=0.0, **options)
         rest[i], errors[i] = sampled.excess - first_order(parts, noise), sampled.standard_error
-    if name == "identity" and noise == "mean":  # a quadratic loss: exact
+    if name == "linear" and noise == "mean":  # a quadratic loss: exact
         assert np.abs(rest).max() < 1e-13
         return
     weights = 1 / np.hypot(errors / rest, 0.01)  # 1 %: no point rules alone
@@ -282,7 +336,7 @@ def test_sampled_loss_depends_on_the_seed_only(monkeypatch):
     assert sampled_loss(h, y, **options, seed=2) != parallel
 
 
-@pytest.mark.parametrize("name", ["identity", "relu", "logistic"])
+@pytest.mark.parametrize("name", ["linear", "softplus", "logistic"])
 def test_real_batches_differ_from_independent_noise_at_first_order(name):
     rng = np.random.default_rng(8)
     h, y = data(size=20_000)
@@ -329,7 +383,7 @@ def test_real_batch_term_holds_for_skewed_data():
 @settings(max_examples=50, deadline=None)
 def test_gamma_decay_strength_is_inverse_in_batch_size(gamma, beta, size, loss):
     h, _ = data(60)
-    options = {"gamma": gamma, "beta": beta, "activation": loss[0], "sharpness": loss[1]}
+    options = {"gamma": gamma, "beta": beta, "activation": loss}
     one = gamma_decay(h, batch_size=size, **options)
     two = gamma_decay(h, batch_size=2 * size, **options)
     assert one.zeta == pytest.approx(2 * two.zeta)
@@ -398,7 +452,7 @@ def test_gamma_decay_takes_user_given_losses():
         ({"gamma": np.inf}, "gamma must lie in"),
         ({"activation": "gelu"}, "activation must be one of"),
         ({"activation": GLM("bad", np.exp, np.exp, np.log)}, "A'' must return finite"),
-        ({"sharpness": 0.0}, "sharpness must lie in"),
+        ({"activation": "identity"}, "activation must be one of"),
         ({"h": np.linspace(-1, 1, 10) * 1e200}, "h must have a standard deviation within"),
         ({"h": np.linspace(-1, 1, 10) * 1e-200}, "h must have a standard deviation within"),
         ({"batch_size": 2, "law": "chi", "y": np.ones(10)}, "batch_size must be at least 3"),
@@ -409,6 +463,13 @@ def test_gamma_decay_refuses_bad_input(options, message):
     arguments = {"h": np.linspace(-1, 1, 10), "batch_size": 8, "gamma": 1.0} | options
     with pytest.raises(ValueError, match=message):
         gamma_decay(**arguments)
+
+
+def test_as_glm_refuses_bad_input():
+    with pytest.raises(ValueError, match="sharpness must lie in"):
+        as_glm("softplus", sharpness=0.0)
+    with pytest.raises(TypeError, match="activation must be one of"):
+        as_glm(3)
 
 
 def test_sampled_loss_refuses_bad_input():
@@ -462,7 +523,7 @@ def test_gamma_decay_strength_exact_is_the_expected_loss_of_the_noiseless_studen
         noise=noise,
     )  # fmt: skip
     measured = expected_loss(
-        t, t, batch_size=9, gamma=1.0, activation="identity", noise=noise,
+        t, t, batch_size=9, gamma=1.0, activation="linear", noise=noise,
         mean_subtracted=mean_subtracted,
     ).excess  # fmt: skip
     assert measured == pytest.approx(exact, rel=1e-11)
@@ -510,7 +571,7 @@ def test_gamma_decay_strength_exact_tends_to_the_leading_order():
 
 def test_gamma_decay_strength_is_the_theorem_on_gaussian_data():
     h = np.random.default_rng(6).standard_normal(20_000)
-    parts = gamma_decay(h, batch_size=16, gamma=1.0, activation="relu", sharpness=np.inf)
+    parts = gamma_decay(h, batch_size=16, gamma=1.0, activation="relu")
     strength = gamma_decay_strength(16, student="relu", loss="half-squared")
     assert parts.zeta == pytest.approx(strength, rel=0.05)
 

@@ -12,8 +12,9 @@ SIZES = (6, 5)  # neurons of the two hidden layers
 ACTIVATIONS = {
     "tanh": np.tanh,
     "softplus": lambda h: np.logaddexp(0, h),
-    "logistic": special.expit,
-    "identity": lambda h: h,
+    special.expit: special.expit,
+    "erf": lambda h: special.erf(h / np.sqrt(2)),
+    "linear": lambda h: h,
     "relu": lambda h: np.maximum(h, 0),
 }
 
@@ -167,14 +168,24 @@ def test_deep_gamma_decay_of_one_linear_neuron_is_theorem_1():
     y = rng.standard_normal(50)
     deep = deep_gamma_decay(
         [w, [[1.0]]], x, y[:, None], batch_size=9, gammas=[1.4], betas=[0.2],
-        activation="identity", loss="half-squared",
+        activation="linear", loss="half-squared",
     )  # fmt: skip
-    glm = as_glm("identity")
+    glm = as_glm("linear")
     shallow = gamma_decay(x @ w[0], y, batch_size=9, gamma=1.4, beta=0.2, activation=glm)
     assert deep.zeta_mean[0][0] == pytest.approx(shallow.zeta_mean)
     assert deep.zeta_std[0][0] == pytest.approx(shallow.zeta_std)
     assert deep.remainder[0][0] == pytest.approx(shallow.remainder)
     assert deep.total == pytest.approx(shallow.total + 0.5 * np.mean(y**2))
+
+
+def test_deep_gamma_decay_in_a_table_has_a_row_for_each_neuron():
+    result = decompose(network(), 16, activation="relu")
+    frame = result.to_pandas().dropna()
+    assert len(frame) == sum(SIZES)
+    assert frame.zeta.tolist() == [*result.zeta[0], *result.zeta[1]]
+    assert frame.attrs["activation"] == "relu"
+    assert frame.attrs["pn_loss"] == result.pn_loss
+    assert result.plot().get_ylabel() == r"decay  $\zeta$"
 
 
 @pytest.mark.parametrize(
@@ -193,6 +204,7 @@ def test_deep_gamma_decay_of_one_linear_neuron_is_theorem_1():
         ({"betas": [np.ones(2)]}, r"betas\[0\] must be a number or have shape"),
         ({"output_bias": [1.0, 2.0]}, r"output_bias must be a number or have shape \(3,\)"),
         ({"activation": "gelu"}, "activation must be one of"),
+        ({"activation": "sign"}, "activation must not jump, as 'sign' does at 0"),
         ({"hessian": "full"}, "hessian must be one of"),
     ],
 )

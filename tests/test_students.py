@@ -45,7 +45,7 @@ def test_as_student_takes_names_and_students(name, student):
 
 def test_as_student_takes_a_function_as_the_activation():
     assert as_student(math.tanh) == Student(math.tanh)
-    assert as_student(np.tanh) == TANH
+    assert as_student(np.tanh) == Student(np.tanh)
     double = lambda u: 2.0 * u  # noqa: E731
     assert as_student(double) == as_student(double) == Student(double)
     assert as_student(double) != as_student(lambda u: 2.0 * u)

@@ -27,6 +27,8 @@ STRENGTHS = (
 SHRINKAGE_SIZES = {0.5: (4, 8), 2.0: (4, 8, 32), 3.0: (4, 8, 32)}
 REAL_SIZES = (32, 64, 128)
 N_POPULATION = 100_000
+# The paper's surrogate of ReLU is softplus.
+ACTIVATIONS = {"relu": "softplus", "logistic": "logistic"}
 
 
 def sample(size: int) -> NDArray[np.float64]:
@@ -71,7 +73,7 @@ def second_order(activation: str) -> float:
     # Second to fourth derivative of A; the second is s for softplus, s (1 - s) for logistic.
     two, three, four = (
         (s, bell, bell * (1 - 2 * s))
-        if activation == "relu"
+        if activation == "softplus"
         else (bell, bell * (1 - 2 * s), bell * (1 - 6 * bell))
     )
     moments = (
@@ -109,15 +111,15 @@ def run(setup: Setup) -> list[Claim]:
     common = setup.evidence(name)
     M = np.array(BATCH_SIZES, float)
     losses = {
-        activation: setup.run(
+        name: setup.run(
             excess, [{"batch_size": m, "activation": activation} for m in BATCH_SIZES],
             seed=setup.seed, batches="independent",
         )
-        for activation in ("relu", "logistic")
+        for name, activation in ACTIVATIONS.items()
     }  # fmt: skip
     real = setup.run(
         excess, [{"batch_size": m} for m in REAL_SIZES],
-        seed=setup.seed, batches="real", activation="relu",
+        seed=setup.seed, batches="real", activation="softplus",
     )  # fmt: skip
     left = {
         a: np.array([r["mean"] - r["penalty"] - r["remainder"] for r in rows])
@@ -129,7 +131,7 @@ def run(setup: Setup) -> list[Claim]:
             theory = r["exact"] - r["penalty"] - r["remainder"]
             rest.append(Point(f"{a}, M = {m}", theory, value, r["error"], REPEATS))
         limit = extrapolate(M**2 * left[a], M**2 * np.array([r["error"] for r in rows]))
-        orders.append(Point(f"{a}: M^2 rest", second_order(a), *limit, REPEATS))
+        orders.append(Point(f"{a}: M^2 rest", second_order(ACTIVATIONS[a]), *limit, REPEATS))
     sizes = np.array(REAL_SIZES, float)
     limit = extrapolate(
         sizes * [r["mean"] for r in real], sizes * np.array([r["error"] for r in real])

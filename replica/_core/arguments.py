@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ __all__ = [
     "real_array",
     "real_scalar",
 ]
+
+Word = TypeVar("Word", bound=str)  # a Literal, where `options` are its values
 
 # loads (and their inverse), noises and decays up to here: products of three are still numbers
 LARGEST = 1e100
@@ -128,16 +130,17 @@ def integer(name: str, value: Any, *, low: int | None = None, high: int | None =
     return number
 
 
-def choice(name: str, value: Any, options: Iterable[str]) -> str:
+def choice(name: str, value: Any, options: Iterable[Word]) -> Word:
     """Return `value` if it is one of the strings in `options`."""
     options = tuple(options)
     if not isinstance(value, str):
         raise ArgumentTypeError(f"{name} must be one of {options}, got {_shown(value)}")
-    if value not in options:
-        raise ArgumentError(
-            f"{name} must be one of {options}, got {value!r}{suggestion(value, options)}"
-        )
-    return value
+    for option in options:
+        if option == value:
+            return option
+    raise ArgumentError(
+        f"{name} must be one of {options}, got {value!r}{suggestion(value, options)}"
+    )
 
 
 def broadcast(**arrays: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:

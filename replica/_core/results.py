@@ -199,6 +199,7 @@ class Result:
         }
         if quantity is None:
             quantity = self._shown_first if self._shown_first in drawable else next(iter(drawable))
+        values: NDArray[Any]
         axes, values = drawable[choice("quantity", quantity, drawable)]
         along_axes = [axis for axis in axes if axis != "run"]
         if not along_axes:

@@ -2,61 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from replica._core.arguments import ArgumentError, choice, integer, real_array
-from replica._core.results import Result
+from replica._core.results import Result, over
+from replica.students import LeakyReLU, Student, StudentLike, as_student
 
-from ._prior import estimate_batch_prior, standardize
+from ._prior import Law, estimate_batch_prior, standardize
 
 __all__ = ["DeepGammaDecay", "deep_gamma_decay"]
 
 Array = NDArray[np.float64]
 
 
-def _tanh(h: Array) -> tuple[Array, Array, Array]:
-    g = np.tanh(h)
-    slope = 1 - g * g
-    return g, slope, -2 * g * slope
+Loss = Literal["cross-entropy", "squared", "half-squared"]
+Hessian = Literal["exact", "gauss-newton"]
 
-
-def _softplus(h: Array) -> tuple[Array, Array, Array]:
-    p = special.expit(h)
-    return np.logaddexp(0.0, h), p, p * special.expit(-h)
-
-
-def _logistic(h: Array) -> tuple[Array, Array, Array]:
-    p, not_p = special.expit(h), special.expit(-h)
-    return p, p * not_p, p * not_p * (not_p - p)
-
-
-# g, g', g''; ReLU's second derivative is 0 wherever it exists.
-_ACTIVATIONS = {
-    "identity": lambda h: (h, np.ones_like(h), np.zeros_like(h)),
-    "relu": lambda h: (np.maximum(h, 0.0), np.heaviside(h, 0.5), np.zeros_like(h)),
-    "softplus": _softplus,
-    "tanh": _tanh,
-    "logistic": _logistic,
-}
-_LOSSES = ("squared", "half-squared", "cross-entropy")
 _BLOCK = 256  # samples whose layer Hessians are held at once
+_JUMP = 1e-6  # larger than what a continuous activation does between neighboring numbers
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, kw_only=True)
 class DeepGammaDecay(Result):
     """Decomposition of the loss of a batch-normalized perceptron; see `deep_gamma_decay`.
 
     Attributes
     ----------
     batch_size : int
-    hessian : str
-        "exact" or "gauss-newton".
+    activation : LeakyReLU or Student
+    loss : {"cross-entropy", "squared", "half-squared"}
+    hessian : {"exact", "gauss-newton"}
+        The problem, without its data.
     zeta, zeta_mean, zeta_std : tuple of ndarray
         Strength of every neuron, one array of shape (N_l,) per hidden layer, and its parts from
         mu_B and sigma_B. The exact Hessian can make it negative.
@@ -69,15 +51,18 @@ class DeepGammaDecay(Result):
         ``pn_loss + sum of remainder + penalty``.
     """
 
-    _problem = ("batch_size", "hessian")
+    _problem = ("batch_size", "activation", "loss", "hessian")
+    _shown_first = "zeta"
 
     batch_size: int
-    hessian: str
-    zeta: tuple[Array, ...]
-    zeta_mean: tuple[Array, ...]
-    zeta_std: tuple[Array, ...]
-    kurtosis: tuple[Array, ...]
-    remainder: tuple[Array, ...]
+    activation: LeakyReLU | Student
+    loss: Loss
+    hessian: Hessian
+    zeta: tuple[Array, ...] = over("layer", "neuron")
+    zeta_mean: tuple[Array, ...] = over("layer", "neuron")
+    zeta_std: tuple[Array, ...] = over("layer", "neuron")
+    kurtosis: tuple[Array, ...] = over("layer", "neuron")
+    remainder: tuple[Array, ...] = over("layer", "neuron")
     pn_loss: float
     penalty: float
     total: float
@@ -104,10 +89,10 @@ def deep_gamma_decay(
     gammas: Sequence[ArrayLike] | None = None,
     betas: Sequence[ArrayLike] | None = None,
     output_bias: ArrayLike = 0.0,
-    activation: str = "tanh",
-    loss: str = "cross-entropy",
-    hessian: str = "exact",
-    law: str = "gaussian",
+    activation: StudentLike = "tanh",
+    loss: Loss = "cross-entropy",
+    hessian: Hessian = "exact",
+    law: Law = "gaussian",
     mean_subtracted: bool = True,
 ) -> DeepGammaDecay:
     """Strengths zeta_i^l of gamma decay for each neuron of a small multilayer perceptron.
@@ -128,14 +113,14 @@ def deep_gamma_decay(
         Scales (default 1) and shifts (default 0) of each normalized layer, scalars or (N_l,).
     output_bias : array_like
         Added to the outputs, one number or shape (K,).
-    activation : {"identity", "relu", "softplus", "tanh", "logistic"}
-        g.
+    activation : str, LeakyReLU, Student or callable
+        g, as a student anywhere: "tanh", "relu", ``scipy.special.expit``, ... without jumps.
     loss : {"cross-entropy", "squared", "half-squared"}
         Mean over samples of softmax cross-entropy, |o - y|^2, or half of it.
     hessian : {"exact", "gauss-newton"}
         "exact" is the whole second derivative of the loss with respect to the normalized values;
         "gauss-newton" leaves out the terms with g'', which are not positive and not small unless
-        the fit is good. With ReLU or identity the two agree (almost everywhere).
+        the fit is good. With piecewise-linear g the two agree (almost everywhere).
     law, mean_subtracted
         Law of sigma_B that fixes the remainder, as for `gamma_decay`.
 
@@ -171,9 +156,12 @@ def deep_gamma_decay(
     [(4,)]
     """
     batch_size = integer("batch_size", batch_size, low=2)
-    g = _ACTIVATIONS[choice("activation", activation, _ACTIVATIONS)]
-    loss = choice("loss", loss, _LOSSES)
-    exact = choice("hessian", hessian, ("exact", "gauss-newton")) == "exact"
+    g = as_student(activation, "activation")
+    for kink in g.kinks:
+        if np.ptp(g.values([np.nextafter(kink, -np.inf), np.nextafter(kink, np.inf)])) > _JUMP:
+            raise ArgumentError(f"activation must not jump, as {activation!r} does at {kink:g}")
+    loss = choice("loss", loss, get_args(Loss))
+    exact = choice("hessian", hessian, get_args(Hessian)) == "exact"
     x = real_array("x", x)
     matrices = [real_array(f"weights[{i}]", w) for i, w in enumerate(weights)]
     if len(matrices) < 2:
@@ -197,14 +185,16 @@ def deep_gamma_decay(
         sigma, kurtosis, bias = (np.empty(len(w)) for _ in range(3))
         for k in range(len(w)):
             try:
-                t[:, k], _, sigma[k] = standardize(h[:, k])
+                found = standardize(h[:, k])
                 prior = estimate_batch_prior(
                     h[:, k], batch_size=batch_size, law=law, mean_subtracted=mean_subtracted
                 )
             except ValueError as error:
                 raise ArgumentError(f"neuron {k} of hidden layer {i + 1}: {error}") from None
+            t[:, k], sigma[k] = found.t, found.std
             kurtosis[k], bias[k] = prior.kurtosis, prior.inverse_bias
-        z, slope, bend = g(gamma * t + beta)
+        field = gamma * t + beta
+        z, slope, bend = g.values(field), g.slopes(field), g.curvatures(field)
         layers.append(_Layer(w, gamma / sigma, gamma, t, slope, bend, kurtosis, bias))
     bias_out = real_array("output_bias", output_bias)
     if bias_out.shape not in ((), (width,)):
@@ -248,6 +238,8 @@ def deep_gamma_decay(
     penalty = float(sum(np.sum(z * layer.gamma**2) for z, layer in zip(zeta, layers, strict=True)))
     return DeepGammaDecay(
         batch_size=batch_size,
+        activation=g,
+        loss=loss,
         hessian=hessian,
         zeta=zeta,
         zeta_mean=zeta_mean,
@@ -280,8 +272,13 @@ def _per_neuron(
     return result
 
 
-def _output_loss(loss: str, output: Array, y: ArrayLike) -> tuple[Array, Array, Any]:
-    """Loss and gradient of every sample, and a function from a block of samples to Hessians."""
+class _OutputLoss(NamedTuple):
+    value: Array  # of every sample
+    gradient: Array
+    hessian: Callable[[slice], Array]  # of a block of samples
+
+
+def _output_loss(loss: Loss, output: Array, y: ArrayLike) -> _OutputLoss:
     n, k = output.shape
     if loss == "cross-entropy":
         labels = np.asarray(y)
@@ -301,13 +298,13 @@ def _output_loss(loss: str, output: Array, y: ArrayLike) -> tuple[Array, Array, 
             q = p[block]
             return q[:, :, None] * np.eye(k) - q[:, :, None] * q[:, None, :]
 
-        return -log_p[np.arange(n), labels], gradient, hessian
+        return _OutputLoss(-log_p[np.arange(n), labels], gradient, hessian)
     target = real_array("y", y)
     if target.shape != (n, k):
         raise ArgumentError(f"y must have shape ({n}, {k}), got {target.shape}")
     scale = 1.0 if loss == "half-squared" else 2.0
     error = output - target
-    return (
+    return _OutputLoss(
         0.5 * scale * np.sum(error**2, axis=1),
         scale * error,
         lambda block: np.broadcast_to(scale * np.eye(k), (len(error[block]), k, k)),

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from replica._core.arguments import ArgumentError, choice, integer, real_scalar
 from replica._core.jit import for_each_chunk, jit
+from replica._core.results import Result
+from replica.students import StudentLike
 
-from ._gamma_decay import GLM, IDENTITY, LOGISTIC, SMOOTH, as_glm, evaluate, targets
-from ._prior import BatchPrior, batch_prior, standardize
+from ._gamma_decay import GLM, LOGISTIC, SMOOTH, as_glm, evaluate, targets
+from ._prior import BatchPrior, Law, Noise, batch_prior, standardize
 
 __all__ = ["ExpectedLoss", "expected_loss", "sampled_loss"]
 
 _CHUNK = 1 << 17  # evaluations per random stream
 
 
-@dataclass(frozen=True)
-class ExpectedLoss:
+@dataclass(frozen=True, repr=False)
+class ExpectedLoss(Result):
     """E over batch statistics of mean_j A(h_j) - y_j h_j; see `expected_loss`, `sampled_loss`.
 
     Attributes
     ----------
+    batch_size : int
+    gamma, beta : float
+    activation : str
+    noise : {"both", "mean", "std"}
+        The problem, without its data.
     pn_loss : float
         The loss under population normalization.
     excess : float
@@ -36,6 +44,13 @@ class ExpectedLoss:
         Number of evaluations of the loss; 0 for quadrature.
     """
 
+    _problem = ("batch_size", "gamma", "beta", "activation", "noise")
+
+    batch_size: int
+    gamma: float
+    beta: float
+    activation: str
+    noise: Noise
     pn_loss: float
     excess: float
     standard_error: float
@@ -54,10 +69,9 @@ def expected_loss(
     batch_size: int,
     gamma: float,
     beta: float = 0.0,
-    activation: Any = "relu",
-    sharpness: float = 1.0,
-    noise: str = "both",
-    law: str = "chi",
+    activation: StudentLike | GLM = "softplus",
+    noise: Noise = "both",
+    law: Law = "chi",
     kurtosis: float = 0.0,
     mean_subtracted: bool = True,
 ) -> ExpectedLoss:
@@ -67,7 +81,7 @@ def expected_loss(
     ----------
     h, y : array_like, shape (P,)
         Hidden values before normalization and targets.
-    batch_size, gamma, beta, activation, sharpness, mean_subtracted
+    batch_size, gamma, beta, activation, mean_subtracted
         As for `gamma_decay`.
     noise : {"both", "mean", "std"}
         Which statistics fluctuate; the other one is that of the population.
@@ -94,13 +108,13 @@ def expected_loss(
     Examples
     --------
     >>> h = np.linspace(-2, 2, 101)
-    >>> result = expected_loss(h, 0 * h, batch_size=18, gamma=1.0, activation="identity",
+    >>> result = expected_loss(h, 0 * h, batch_size=18, gamma=1.0, activation="linear",
     ...                        noise="std", mean_subtracted=False)
     >>> round(result.loss / result.pn_loss, 12)  # E[1/sigma_B^2] = M/(M - 2)
     1.125
     """
-    noise = choice("noise", noise, ("both", "mean", "std"))
-    t, gamma, beta, glm = _problem(h, gamma, beta, activation, sharpness)
+    noise = choice("noise", noise, get_args(Noise))
+    t, gamma, beta, glm = _problem(h, gamma, beta, activation)
     y = targets(y, t.size)
     prior = batch_prior(batch_size, kurtosis=kurtosis, law=law, mean_subtracted=mean_subtracted)
     m, m_weight, r, r_weight = np.zeros(1), np.ones(1), np.ones(1), np.ones(1)
@@ -116,7 +130,8 @@ def expected_loss(
         moved = gamma * (t - m_i) / r[:, None] + beta
         change = evaluate(glm.A, moved, "A") - A - y * (moved - field)
         excess += float(weight * r_weight @ np.mean(change, axis=1))
-    return ExpectedLoss(float(np.mean(A - y * field)), excess, 0.0, 0)
+    pn_loss = float(np.mean(A - y * field))
+    return ExpectedLoss(prior.batch_size, gamma, beta, glm.name, noise, pn_loss, excess, 0.0, 0)
 
 
 def sampled_loss(
@@ -126,16 +141,15 @@ def sampled_loss(
     batch_size: int,
     gamma: float,
     beta: float = 0.0,
-    activation: Any = "relu",
-    sharpness: float = 1.0,
-    batches: str = "independent",
-    noise: str = "both",
-    law: str = "chi",
+    activation: StudentLike | GLM = "softplus",
+    batches: Literal["independent", "real"] = "independent",
+    noise: Noise = "both",
+    law: Law = "chi",
     kurtosis: float = 0.0,
     mean_subtracted: bool = True,
     control: bool = True,
     n_draws: int = 1_000_000,
-    seed: Any = None,
+    seed: int | Sequence[int] | np.random.SeedSequence | None = None,
 ) -> ExpectedLoss:
     """Expected batch-normalized loss by Monte Carlo, from independent noise or real batches.
 
@@ -143,7 +157,7 @@ def sampled_loss(
     ----------
     h, y : array_like, shape (P,)
         Hidden values before normalization and targets.
-    batch_size, gamma, beta, activation, sharpness
+    batch_size, gamma, beta, activation
         As for `gamma_decay`, named activations only.
     batches : {"independent", "real"}
         "independent" draws (mu_B, sigma_B) from the law, as Theorem 1 supposes; "real" draws M of
@@ -157,7 +171,7 @@ def sampled_loss(
     n_draws : int
         Number of evaluations of the loss, rounded up to whole batches, or to pairs with opposite
         mu_B for independent noise.
-    seed : int, SeedSequence or None
+    seed : int, sequence of int, SeedSequence or None
         The result depends on it but not on the number of threads.
 
     Returns
@@ -185,13 +199,13 @@ def sampled_loss(
     True
     """
     real = choice("batches", batches, ("independent", "real")) == "real"
-    noise = choice("noise", noise, ("both", "mean", "std"))
+    noise = choice("noise", noise, get_args(Noise))
     if real and noise != "both":
         raise ArgumentError(f"noise must be 'both' with real batches, got {noise!r}")
     n_draws = integer("n_draws", n_draws, low=2)
-    t, gamma, beta, glm = _problem(h, gamma, beta, activation, sharpness)
+    t, gamma, beta, glm = _problem(h, gamma, beta, activation)
     y = targets(y, t.size)
-    if glm.code[0] < 0:
+    if glm.kernel is None:
         raise ArgumentError(
             f"sampled_loss needs a named activation, got the user-given {glm.name!r}"
         )
@@ -200,6 +214,7 @@ def sampled_loss(
     error = slope - y
     # All numbers of one sample side by side, since the kernels read them at random places.
     table = np.column_stack([t, y, A, slope, curvature])
+    kernel = glm.kernel
     if real:
         size = integer("batch_size", batch_size, low=2, high=t.size)
         # the last factor: drawing without replacement
@@ -207,12 +222,12 @@ def sampled_loss(
         known = gamma * float(np.mean(error * drift))
 
         def draw(rng: np.random.Generator, count: int) -> tuple[float, float]:
-            return _real_batches(rng, count, size, table, gamma, beta, *glm.code, control)
+            return _real_batches(rng, count, size, table, gamma, beta, kernel, control)
     else:
         prior = batch_prior(batch_size, kurtosis=kurtosis, law=law, mean_subtracted=mean_subtracted)
         size = 2
         known = _taylor_mean(prior, noise, t, error, curvature, gamma)
-        law_parameters = (
+        drawn = _Drawn(
             0.0 if noise == "std" else 1 / math.sqrt(prior.batch_size),
             noise != "mean",
             prior.batch_size,
@@ -222,9 +237,7 @@ def sampled_loss(
         )
 
         def draw(rng: np.random.Generator, count: int) -> tuple[float, float]:
-            return _independent_noise(
-                rng, count, table, gamma, beta, *glm.code, control, *law_parameters
-            )
+            return _independent_noise(rng, count, table, gamma, beta, kernel, control, drawn)
 
     n_items = max(2, math.ceil(n_draws / size))
     per_chunk = max(1, _CHUNK // size)
@@ -249,6 +262,11 @@ def sampled_loss(
     mean = total / n_items
     variance = max(squares / n_items - mean**2, 0.0) * n_items / (n_items - 1)
     return ExpectedLoss(
+        int(batch_size),
+        gamma,
+        beta,
+        glm.name,
+        noise,
         float(np.mean(A - y * field)),
         float(mean + (known if control else 0.0)),
         math.sqrt(variance / n_items),
@@ -256,41 +274,59 @@ def sampled_loss(
     )
 
 
-def _problem(
-    h: ArrayLike, gamma: float, beta: float, activation: Any, sharpness: float
-) -> tuple[NDArray[np.float64], float, float, GLM]:
-    t, _, _ = standardize(h)
-    glm = as_glm(activation, sharpness=sharpness)
-    return t, real_scalar("gamma", gamma), real_scalar("beta", beta), glm
+# Columns of the table of samples.
+_T, _Y, _A, _SLOPE, _CURVATURE = range(5)
+
+
+class _Drawn(NamedTuple):
+    """How independent noise is drawn."""
+
+    mu_width: float  # deviation of mu_B/sigma_P
+    noisy_std: bool
+    batch_size: int
+    dof: int  # of the chi law; 0: truncated Gaussian
+    width: float
+    lower: float
+
+
+class _Problem(NamedTuple):
+    t: NDArray[np.float64]
+    gamma: float
+    beta: float
+    glm: GLM
+
+
+def _problem(h: ArrayLike, gamma: float, beta: float, activation: StudentLike | GLM) -> _Problem:
+    t = standardize(h).t
+    return _Problem(t, real_scalar("gamma", gamma), real_scalar("beta", beta), as_glm(activation))
 
 
 def _taylor_mean(
     prior: BatchPrior,
-    noise: str,
+    noise: Noise,
     t: NDArray[np.float64],
     error: NDArray[np.float64],
     curvature: NDArray[np.float64],
     gamma: float,
 ) -> float:
     """Mean of error d + curvature d^2/2 for d = gamma ((t - m)/r - t)."""
-    first = second = 1.0
+    first = second = 0.0  # E[1/r] - 1, E[1/r^2] - 1
     if noise != "mean":
-        first, second = prior.inverse_moment(1), prior.inverse_moment(2)
-    shift = np.mean(error * t) * (first - 1)
-    square = np.mean(curvature * t**2) * (1 - 2 * first + second)
+        first, second = prior.inverse_moment(1) - 1, prior.inverse_moment(2) - 1
+    shift = np.mean(error * t) * first
+    square = np.mean(curvature * t**2) * (second - 2 * first)
     if noise != "std":
-        square += np.mean(curvature) * second / prior.batch_size
+        square += np.mean(curvature) * (1 + second) / prior.batch_size
     return float(gamma * shift + 0.5 * gamma**2 * square)
 
 
 @jit
-def _partition_function(code, k, x):
-    """A(x) of the named losses."""
-    if code == IDENTITY:
-        return 0.5 * x * x
-    if code == LOGISTIC:
+def _partition_function(kernel, x):
+    """A(x) of the losses that have a kernel."""
+    k = kernel.parameter
+    if kernel.kind == LOGISTIC:
         return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
-    if code == SMOOTH:
+    if kernel.kind == SMOOTH:
         # Li2(-exp(-|k x|)) by its Bernoulli series in u = -log(1 + exp(-|k x|)), |u| <= log 2.
         z = k * x
         u = -math.log1p(math.exp(-abs(z)))
@@ -301,13 +337,11 @@ def _partition_function(code, k, x):
         if z < 0.0:
             return -dilog / (k * k)
         return (math.pi**2 / 6 + 0.5 * z * z + dilog) / (k * k)
-    return 0.5 * max(x, 0.0) ** 2
+    return 0.5 * x * x if x > 0.0 else 0.5 * k * x * x
 
 
 @jit
-def _independent_noise(
-    rng, count, table, gamma, beta, code, k, control, mu_width, noisy_std, size, dof, width, lower
-):
+def _independent_noise(rng, count, table, gamma, beta, kernel, control, drawn):
     """Sums of the excess loss and of its square over `count` pairs of draws.
 
     The two of a pair share sample and sigma_B and have opposite mu_B: odd powers of it drop out.
@@ -317,31 +351,31 @@ def _independent_noise(
     squares = 0.0
     for _ in range(count):
         j = int(rng.random() * n)
-        m = mu_width * rng.standard_normal()
-        if not noisy_std:
+        m = drawn.mu_width * rng.standard_normal()
+        if not drawn.noisy_std:
             r = 1.0
-        elif dof > 0:
-            r = math.sqrt(2.0 * rng.standard_gamma(0.5 * dof) / size)
+        elif drawn.dof > 0:
+            r = math.sqrt(2.0 * rng.standard_gamma(0.5 * drawn.dof) / drawn.batch_size)
         else:
-            r = 1.0 + width * rng.standard_normal()
-            while abs(r - 1.0) >= 1.0 - lower:
-                r = 1.0 + width * rng.standard_normal()
-        t = table[j, 0]
+            r = 1.0 + drawn.width * rng.standard_normal()
+            while abs(r - 1.0) >= 1.0 - drawn.lower:
+                r = 1.0 + drawn.width * rng.standard_normal()
+        t = table[j, _T]
         value = 0.0
         for side in (m, -m):
             d = gamma * ((t - side) / r - t)
-            value += 0.5 * (_partition_function(code, k, gamma * t + beta + d) - table[j, 2])
+            value += 0.5 * (_partition_function(kernel, gamma * t + beta + d) - table[j, _A])
             if control:
-                value -= 0.5 * (table[j, 3] * d + 0.5 * table[j, 4] * d * d)
+                value -= 0.5 * (table[j, _SLOPE] * d + 0.5 * table[j, _CURVATURE] * d * d)
             else:
-                value -= 0.5 * table[j, 1] * d
+                value -= 0.5 * table[j, _Y] * d
         total += value
         squares += value * value
     return total, squares
 
 
 @jit
-def _real_batches(rng, count, size, table, gamma, beta, code, k, control):
+def _real_batches(rng, count, size, table, gamma, beta, kernel, control):
     """The same over `count` batches of `size` samples, normalized by their own statistics."""
     n = table.shape[0]
     order = np.arange(n)
@@ -354,13 +388,13 @@ def _real_batches(rng, count, size, table, gamma, beta, code, k, control):
         for i in range(size):  # partial Fisher-Yates shuffle
             other = i + int(rng.random() * (n - i))
             order[i], order[other] = order[other], order[i]
-            t = table[order[i], 0]
-            d = t - table[order[0], 0]  # about one of them: equal values give exactly 0
+            t = table[order[i], _T]
+            d = t - table[order[0], _T]  # about one of them: equal values give exactly 0
             first += d
             second += d * d
             square += t * t
         d = first / size
-        m = table[order[0], 0] + d
+        m = table[order[0], _T] + d
         r = math.sqrt(max(second / size - d * d, 0.0))
         if r == 0.0:
             return math.nan, math.nan
@@ -368,12 +402,12 @@ def _real_batches(rng, count, size, table, gamma, beta, code, k, control):
         value = 0.0
         for i in range(size):
             j = order[i]
-            t = table[j, 0]
+            t = table[j, _T]
             d = gamma * ((t - m) / r - t)
-            value += _partition_function(code, k, gamma * t + beta + d)
-            value -= table[j, 2] + table[j, 1] * d
+            value += _partition_function(kernel, gamma * t + beta + d)
+            value -= table[j, _A] + table[j, _Y] * d
             if control:
-                value += (table[j, 3] - table[j, 1]) * gamma * (0.5 * t * delta + m)
+                value += (table[j, _SLOPE] - table[j, _Y]) * gamma * (0.5 * t * delta + m)
         value /= size
         total += value
         squares += value * value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,9 +19,9 @@ from replica._core.arguments import (
     real_scalar,
 )
 from replica._core.results import Result
-from replica.students import as_piecewise
+from replica.students import SOFTPLUS, LeakyReLU, StudentLike, as_piecewise, as_student
 
-from ._prior import batch_prior, chi_moment, estimate_batch_prior, standardize
+from ._prior import Law, Noise, batch_prior, chi_excess, estimate_batch_prior, standardize
 
 __all__ = [
     "GLM",
@@ -35,6 +35,17 @@ __all__ = [
 
 Function = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
+# A of the compiled kernels: of a piecewise-linear mean function by its slope, of softplus(k h)/k
+# by k, of the logistic function.
+PIECEWISE, SMOOTH, LOGISTIC = range(3)
+
+
+class Kernel(NamedTuple):
+    """Which compiled A serves a loss, and its parameter."""
+
+    kind: int
+    parameter: float
+
 
 @dataclass(frozen=True)
 class GLM:
@@ -46,8 +57,8 @@ class GLM:
         For labels.
     A, dA, d2A : callable
         A, A' and A'', each from an array to an array of the same shape.
-    code : tuple of int and float
-        Which compiled kernel serves it, and its parameter; leave alone for user-given functions.
+    kernel : Kernel, optional
+        The compiled form of A that `sampled_loss` needs; the losses of `as_glm` have one.
 
     Examples
     --------
@@ -60,11 +71,7 @@ class GLM:
     A: Function
     dA: Function
     d2A: Function
-    code: tuple[int, float] = (-1, 0.0)
-
-
-# The paper's surrogate of ReLU is softplus: A' = log(1 + exp(k h))/k with k = 1.
-IDENTITY, SMOOTH, LOGISTIC, KINK = range(4)
+    kernel: Kernel | None = None
 
 
 def _softplus_integral(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -73,15 +80,18 @@ def _softplus_integral(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x < 0, tail, np.pi**2 / 6 + 0.5 * x**2 - tail)
 
 
-def as_glm(activation: Any, *, sharpness: float = 1.0) -> GLM:
+def as_glm(
+    activation: StudentLike | GLM | Literal["logistic"], *, sharpness: float | None = None
+) -> GLM:
     """Return the GLM loss meant by `activation`.
 
     Parameters
     ----------
-    activation : {"identity", "relu", "softplus", "logistic"} or GLM
-        The mean function A': h, softplus(k h)/k, softplus(h) or 1/(1 + exp(-h)).
-    sharpness : float
-        The k of "relu", in (0, inf]: 1 is the paper's surrogate, infinity ReLU itself.
+    activation : {"linear", "relu", "softplus", "logistic"}, LeakyReLU or GLM
+        The mean function A': a student by its name, 1/(1 + exp(-h)), or the loss itself.
+    sharpness : float, optional
+        The k of softplus(k h)/k for "softplus", in (0, inf]: 1, the default, is the paper's
+        surrogate of ReLU, infinity ReLU itself.
 
     Returns
     -------
@@ -91,44 +101,64 @@ def as_glm(activation: Any, *, sharpness: float = 1.0) -> GLM:
     Raises
     ------
     TypeError, ValueError
-        For an unknown activation or a sharpness out of range.
+        For an unknown activation or one whose A has no closed form here, or a sharpness out of
+        range or of another activation.
 
     Examples
     --------
-    >>> as_glm("identity").A(np.array([2.0]))
+    >>> as_glm("linear").A(np.array([2.0]))
     array([2.])
     """
-    k = real_scalar("sharpness", sharpness, low=0.0, low_open=True, finite=False)
     if isinstance(activation, GLM):
-        return activation
-    name = choice("activation", activation, ("identity", "relu", "softplus", "logistic"))
-    if name == "identity":
-        return GLM(name, lambda h: 0.5 * h**2, lambda h: 1.0 * h, np.ones_like, (IDENTITY, 0.0))
-    if name == "logistic":
-        return GLM(
-            name,
-            lambda h: np.logaddexp(0.0, h),
-            special.expit,
-            lambda h: special.expit(h) * special.expit(-h),
-            (LOGISTIC, 0.0),
-        )
-    if name == "softplus":
-        k = 1.0
-    if np.isinf(k):
-        return GLM(
-            name,
-            lambda h: 0.5 * np.maximum(h, 0.0) ** 2,
-            lambda h: np.maximum(h, 0.0),
-            lambda h: np.heaviside(h, 0.5),
-            (KINK, 0.0),
-        )
+        glm, student = activation, None
+    elif isinstance(activation, str) and activation == "logistic":
+        glm, student = _LOGISTIC, None
+    else:
+        glm, student = None, as_student(activation, "activation")
+    if student == SOFTPLUS:
+        k = 1.0 if sharpness is None else sharpness
+        k = real_scalar("sharpness", k, low=0.0, low_open=True, finite=False)
+        return _piecewise_glm(LeakyReLU(0.0)) if np.isinf(k) else _softplus_glm(k)
+    if sharpness is not None:
+        raise ArgumentError(f"sharpness is that of 'softplus', got activation {activation!r}")
+    if glm is not None:
+        return glm
+    if isinstance(student, LeakyReLU):
+        return _piecewise_glm(student)
+    raise ArgumentError(
+        "activation must be 'linear', 'relu', 'softplus', 'logistic', a LeakyReLU(slope) or a "
+        f"GLM(name, A, dA, d2A), got {activation!r}"
+    )
+
+
+def _piecewise_glm(student: LeakyReLU) -> GLM:
+    a = student.slope
     return GLM(
-        name,
+        student.name,
+        lambda h: 0.5 * h * np.where(h > 0, h, a * h),
+        lambda h: np.where(h > 0, h, a * h),
+        lambda h: a + (1 - a) * np.heaviside(h, 0.5),
+        Kernel(PIECEWISE, a),
+    )
+
+
+def _softplus_glm(k: float) -> GLM:
+    return GLM(
+        "softplus",
         lambda h: _softplus_integral(k * h) / k**2,
         lambda h: np.logaddexp(0.0, k * h) / k,
         lambda h: special.expit(k * h),
-        (SMOOTH, k),
+        Kernel(SMOOTH, k),
     )
+
+
+_LOGISTIC = GLM(
+    "logistic",
+    lambda h: np.logaddexp(0.0, h),
+    special.expit,
+    lambda h: special.expit(h) * special.expit(-h),
+    Kernel(LOGISTIC, 0.0),
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -139,6 +169,8 @@ class GammaDecay(Result):
     ----------
     batch_size : int
     gamma, beta : float
+    activation : str
+        The problem, without its data.
     zeta : float
         Strength zeta(h) = zeta_mean + zeta_std.
     zeta_mean, zeta_std : float
@@ -158,11 +190,12 @@ class GammaDecay(Result):
         What a real batch, which contains the sample it normalizes, adds to `total` at order 1/M.
     """
 
-    _problem = ("batch_size", "gamma", "beta")
+    _problem = ("batch_size", "gamma", "beta", "activation")
 
     batch_size: int
     gamma: float
     beta: float
+    activation: str
     zeta: float
     zeta_mean: float
     zeta_std: float
@@ -183,10 +216,9 @@ def gamma_decay(
     batch_size: int,
     gamma: float,
     beta: float = 0.0,
-    activation: Any = "relu",
-    sharpness: float = 1.0,
+    activation: StudentLike | GLM = "softplus",
     kurtosis: float | None = None,
-    law: str = "gaussian",
+    law: Law = "gaussian",
     mean_subtracted: bool = True,
 ) -> GammaDecay:
     """Decompose the batch-normalized loss of a neuron: population normalization + gamma decay.
@@ -201,8 +233,9 @@ def gamma_decay(
         M >= 2.
     gamma, beta : float
         Scale and shift after normalization.
-    activation, sharpness
-        The loss, see `as_glm`: a name, or a `GLM` with your own A, A' and A''.
+    activation : {"softplus", "linear", "relu", "logistic"}, LeakyReLU or GLM
+        The loss, see `as_glm`; a `GLM` has your own A, A' and A''. By default softplus, which
+        stands for ReLU in the paper.
     kurtosis : float, optional
         Excess kurtosis rho; estimated from `h` by default (0 with law="chi").
     law : {"gaussian", "published", "truncated", "chi"}
@@ -237,13 +270,13 @@ def gamma_decay(
     Examples
     --------
     >>> h = np.random.default_rng(0).standard_normal(1000)
-    >>> result = gamma_decay(h, batch_size=32, gamma=1.0, activation="identity", kurtosis=0.0)
+    >>> result = gamma_decay(h, batch_size=32, gamma=1.0, activation="linear", kurtosis=0.0)
     >>> round(result.zeta * 32, 12), round(result.zeta_std * 32, 12)
     (0.75, 0.25)
     """
     batch_size = integer("batch_size", batch_size, low=2)
     gamma, beta = real_scalar("gamma", gamma), real_scalar("beta", beta)
-    glm = as_glm(activation, sharpness=sharpness)
+    glm = as_glm(activation)
     t, mean, std = standardize(h)
     if kurtosis is None:
         prior = estimate_batch_prior(
@@ -285,6 +318,7 @@ def gamma_decay(
         batch_size=batch_size,
         gamma=gamma,
         beta=beta,
+        activation=glm.name,
         zeta=zeta,
         zeta_mean=zeta_mean,
         zeta_std=zeta_std,
@@ -318,8 +352,8 @@ def evaluate(function: Function, h: NDArray[np.float64], name: str) -> NDArray[n
 def gamma_decay_strength(
     batch_size: ArrayLike,
     *,
-    student: Any = "linear",
-    noise: Literal["both", "mean", "std"] = "both",
+    student: StudentLike = "linear",
+    noise: Noise = "both",
     loss: Literal["squared", "half-squared"] = "squared",
     exact: bool = False,
     mean_subtracted: bool = True,
@@ -377,12 +411,12 @@ def gamma_decay_strength(
     a = as_piecewise(student, what="gamma_decay_strength").slope
     size = batch_sizes(batch_size)
     k = 0.5 * (1 + a**2)
-    choice("noise", noise, ("both", "mean", "std"))
+    choice("noise", noise, get_args(Noise))
     m = 0.0 * size if noise == "std" else 1 / np.sqrt(size)  # deviation of mu_B/sigma_P
     if not exact:
         zeta = k * (0.5 * m**2 + (0.0 if noise == "mean" else 0.25 / size))
     else:
-        first = second = np.ones_like(size)
+        first = second = np.zeros_like(size)  # E[sigma_P/sigma_B] - 1, E[(sigma_P/sigma_B)^2] - 1
         if noise != "mean":
             dof = size - bool(mean_subtracted)
             if (dof <= 2).any():
@@ -390,10 +424,11 @@ def gamma_decay_strength(
                     f"batch_size must be at least {3 + bool(mean_subtracted)} for E[1/sigma_B^2] "
                     f"to exist, got {int(size.min())}"
                 )
-            first, second = chi_moment(size, dof, -1), size / (dof - 2)
+            first, second = chi_excess(size, dof, -1), chi_excess(size, dof, -2)
         # E[g(t - mu) g(t)] = k + kink for Gaussian t and mu: the arc-cosine kernel
         kink = 0.5 * (1 - a) ** 2 / np.pi * (m - np.arctan(m))
-        zeta = 0.5 * (k * (1 - 2 * first + second + second * m**2) - 2 * first * kink)
+        square = second - 2 * first + (1 + second) * m**2
+        zeta = 0.5 * (k * square - 2 * (1 + first) * kink)
     if choice("loss", loss, ("squared", "half-squared")) == "squared":
         zeta = 2 * zeta
     return float(zeta) if zeta.ndim == 0 else zeta

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,15 +11,41 @@ from scipy import special
 
 from replica._core.arguments import ArgumentError, choice, integer, real_array, real_scalar
 
-__all__ = ["LAWS", "BatchPrior", "batch_prior", "estimate_batch_prior", "standardize"]
+__all__ = ["BatchPrior", "Law", "Noise", "batch_prior", "chi_excess", "estimate_batch_prior"]
+__all__ += ["standardize"]
 
-LAWS = ("gaussian", "published", "truncated", "chi")
+Law = Literal["gaussian", "published", "truncated", "chi"]
+Noise = Literal["both", "mean", "std"]  # of mu_B and sigma_B, or of one of them
+
+_STIRLING = 25  # from here on the next term of the series below is less than 1e-16 of it
 
 
-def chi_moment(batch_size: ArrayLike, dof: ArrayLike, k: int) -> Any:
-    """E[(sigma_B/sigma_P)^k] when M sigma_B^2/sigma_P^2 is chi-squared with `dof` degrees."""
-    size, half = np.asarray(batch_size, float) / 2, np.asarray(dof, float) / 2
-    return size ** (-k / 2) * special.poch(half, k / 2)
+def chi_excess(batch_size: ArrayLike, dof: ArrayLike, k: int) -> NDArray[np.float64]:
+    """E[(sigma_B/sigma_P)^k] - 1 when M sigma_B^2/sigma_P^2 is chi-squared with `dof` degrees.
+
+    Of order 1/M, and to 1e-14 of itself for k <= 3: what batch normalization adds is made of it.
+    """
+    size, n = np.asarray(batch_size, float), np.asarray(dof, float)
+    # Gamma((n + k)/2)/Gamma(n/2) (2/M)^(k/2), factor by factor: two of the Gamma function's steps
+    # are a factor each, and half a step, from z on, is sqrt(z) exp(r(z)).
+    whole, odd = divmod(abs(k), 2)
+    sign = 1 if k > 0 else -1
+    z = (n if k > 0 else n - 1) / 2
+    i = np.arange(whole).reshape(-1, *[1] * n.ndim)
+    steps = n + odd + 2 * i if k > 0 else n - odd - 2 - 2 * i
+    log = np.log1p((steps - size) / size).sum(axis=0)
+    if odd:
+        log = log + 0.5 * np.log1p((2 * z - size) / size) + _half_step(z)
+    return np.expm1(sign * log)
+
+
+def _half_step(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """log of Gamma(z + 1/2)/(Gamma(z) sqrt(z))."""
+    steps = z + np.arange(_STIRLING).reshape(-1, *[1] * z.ndim) + 0.5
+    shifted = 1 / (z + _STIRLING)
+    x = shifted**2
+    series = -1 / 8 + x * (1 / 192 + x * (-1 / 640 + x * (17 / 14336 - x * 31 / 18432)))
+    return series * shifted + 0.5 * np.log1p(-0.25 / steps**2).sum(axis=0)
 
 
 @dataclass(frozen=True)
@@ -47,7 +73,7 @@ class BatchPrior:
     mean: float
     std: float
     kurtosis: float
-    law: str
+    law: Law
     mean_subtracted: bool
     lower: float
 
@@ -70,14 +96,15 @@ class BatchPrior:
     def sigma_mean(self) -> float:
         """E[sigma_B]."""
         if self.law == "chi":
-            return self.std * float(chi_moment(self.batch_size, self.dof, 1))
+            return self.std * (1 + self._excess(1))
         return self.std
 
     @property
     def sigma_variance(self) -> float:
         """Var[sigma_B]; sigma_P^2 (rho + 2)/(4 M) for the Gaussian law."""
         if self.law == "chi":
-            return self.std**2 * self.dof / self.batch_size - self.sigma_mean**2
+            mean = self._excess(1)  # E[sigma_B^2] - E[sigma_B]^2, both less sigma_P^2
+            return self.std**2 * (self._excess(2) - mean * (2 + mean))
         if self.law == "truncated":
             sigma, weights = self.sigma_nodes()
             return float(self.std**2 * weights @ (sigma - 1) ** 2)
@@ -92,12 +119,7 @@ class BatchPrior:
             Where it is infinite: always for the Gaussian laws, whose density is positive at
             sigma_B = 0, and for the chi law unless its degrees of freedom exceed `k`.
         """
-        k = integer("k", k, low=1)
-        if self.law == "truncated":
-            sigma, weights = self.sigma_nodes()
-            return float(weights @ sigma**-k)
-        self._require_inverse(k)
-        return float(chi_moment(self.batch_size, self.dof, -k))
+        return 1 + self._inverse_excess(integer("k", k, low=1))
 
     @property
     def inverse_bias(self) -> float:
@@ -108,9 +130,11 @@ class BatchPrior:
         """
         if self.law in ("gaussian", "published"):
             return self.sigma_variance / self.std**2
-        return self.inverse_moment(1) - 1.0
+        return self._inverse_excess(1)
 
-    def sample(self, size: int, *, seed: Any = None) -> tuple[Any, ...]:
+    def sample(
+        self, size: int, *, seed: int | np.random.SeedSequence | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Draw `size` independent pairs; returns the arrays (mu_B, sigma_B).
 
         The untruncated Gaussian laws can return sigma_B <= 0: that is how they are defined.
@@ -166,6 +190,18 @@ class BatchPrior:
         scale = 1.0 if self.law == "published" else self.std
         return scale * float(np.sqrt((self.kurtosis + 2) / (4 * self.batch_size)))
 
+    def _excess(self, k: int) -> float:
+        """E[(sigma_B/sigma_P)^k] - 1 of the chi law."""
+        return float(chi_excess(self.batch_size, self.dof, k))
+
+    def _inverse_excess(self, k: int) -> float:
+        """E[(sigma_P/sigma_B)^k] - 1, to full relative accuracy."""
+        if self.law == "truncated":
+            sigma, weights = self.sigma_nodes()
+            return float(weights @ (sigma**-k - 1))
+        self._require_inverse(k)
+        return self._excess(-k)
+
     def _require_inverse(self, k: int) -> None:
         if self.law != "chi":
             raise ArgumentError(
@@ -185,7 +221,7 @@ def batch_prior(
     mean: float = 0.0,
     std: float = 1.0,
     kurtosis: float = 0.0,
-    law: str = "gaussian",
+    law: Law = "gaussian",
     mean_subtracted: bool = True,
     lower: float = 0.25,
 ) -> BatchPrior:
@@ -237,7 +273,7 @@ def batch_prior(
     1.066667
     """
     batch_size = integer("batch_size", batch_size, low=2)
-    law = choice("law", law, LAWS)
+    law = choice("law", law, get_args(Law))
     kurtosis = real_scalar("kurtosis", kurtosis, low=-2.0)
     if law == "chi" and kurtosis != 0.0:
         raise ArgumentError(
@@ -258,7 +294,7 @@ def estimate_batch_prior(
     h: ArrayLike,
     *,
     batch_size: int,
-    law: str = "gaussian",
+    law: Law = "gaussian",
     mean_subtracted: bool = True,
     lower: float = 0.25,
 ) -> BatchPrior:
@@ -303,8 +339,16 @@ def estimate_batch_prior(
     )
 
 
-def standardize(h: ArrayLike) -> tuple[NDArray[np.float64], float, float]:
-    """Return ((h - mu_P)/sigma_P, mu_P, sigma_P) for a sample `h` that is not constant."""
+class Standardized(NamedTuple):
+    """Hidden values in units of their own standard deviation."""
+
+    t: NDArray[np.float64]  # (h - mu_P)/sigma_P
+    mean: float
+    std: float
+
+
+def standardize(h: ArrayLike) -> Standardized:
+    """Standardize a sample `h` that is not constant."""
     h = real_array("h", h)
     if h.ndim != 1 or h.size < 2:
         raise ArgumentError(
@@ -313,6 +357,7 @@ def standardize(h: ArrayLike) -> tuple[NDArray[np.float64], float, float]:
     with np.errstate(over="ignore", invalid="ignore"):
         mean = float(h.mean())
         std = float(h.std())
+    # Beyond, sigma^2 or its inverse leaves the range of float64.
     if not (1e-150 < std < 1e150 or np.ptp(h) == 0.0):
         raise ArgumentError(
             f"h must have a standard deviation within 1e-150 .. 1e150, got values in "
@@ -321,4 +366,4 @@ def standardize(h: ArrayLike) -> tuple[NDArray[np.float64], float, float]:
     # Rounding leaves a tiny spread in a constant array.
     if std <= 1e-13 * max(abs(mean), float(np.finfo(float).tiny)):
         raise ArgumentError(f"h must not be constant: every value is {mean!r}, so sigma_P = 0")
-    return (h - mean) / std, mean, std
+    return Standardized((h - mean) / std, mean, std)

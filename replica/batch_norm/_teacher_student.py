@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,11 +12,11 @@ from replica._core.arguments import ArgumentError, broadcast, choice, integer, r
 from replica._core.results import Result
 from replica._core.status import Status, warn_not_converged
 from replica.equilibrium._solve import solve_equilibrium
-from replica.students import LeakyReLU, as_piecewise, error_of_overlaps
+from replica.students import LeakyReLU, StudentLike, as_piecewise, error_of_overlaps
 
 from ._finite_batch import SMALLEST_BATCH, solve_finite_batch
 from ._gamma_decay import batch_sizes
-from ._prior import chi_moment
+from ._prior import chi_excess
 
 __all__ = [
     "BatchNormEquilibrium",
@@ -27,6 +27,10 @@ __all__ = [
     "shrinkage",
     "solve_output_penalty",
 ]
+
+
+BatchTheory = Literal["expansion", "finite-batch"]
+Statistics = Literal["training", "population"]
 
 
 def shrinkage(batch_size: ArrayLike, *, mean_subtracted: bool = False) -> Any:
@@ -63,7 +67,7 @@ def shrinkage(batch_size: ArrayLike, *, mean_subtracted: bool = False) -> Any:
     [0.94, 0.9693, 0.9922]
     """
     size = batch_sizes(batch_size)
-    factor = chi_moment(size, size - bool(mean_subtracted), 1)
+    factor = 1.0 + chi_excess(size, size - bool(mean_subtracted), 1)
     return float(factor) if size.ndim == 0 else factor
 
 
@@ -94,7 +98,10 @@ def output_penalty_strength(batch_size: ArrayLike) -> Any:
     >>> round(output_penalty_strength(32) * 32, 3)
     0.251
     """
-    return 1.0 / shrinkage(batch_size) - 1.0
+    size = batch_sizes(batch_size)
+    excess = chi_excess(size, size, 1)
+    strength = -excess / (1.0 + excess)
+    return float(strength) if size.ndim == 0 else strength
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,7 +111,8 @@ class BatchNormEquilibrium(Result):
     Attributes
     ----------
     student : LeakyReLU
-    theory, statistics : str
+    theory : {"expansion", "finite-batch"}
+    statistics : {"training", "population"}
     batch_size : int
     alpha, S : ndarray
         The problem.
@@ -124,8 +132,8 @@ class BatchNormEquilibrium(Result):
     _problem = ("student", "theory", "statistics", "batch_size", "alpha", "S")
 
     student: LeakyReLU
-    theory: str
-    statistics: str
+    theory: BatchTheory
+    statistics: Statistics
     batch_size: int
     alpha: NDArray[np.float64]
     S: NDArray[np.float64]
@@ -136,15 +144,18 @@ class BatchNormEquilibrium(Result):
     angle: NDArray[np.float64]
     status: NDArray[np.int8]
 
+    def _curve_name(self) -> str:
+        return f"{self.student.name}, batch norm, M = {self.batch_size}"
+
 
 def bn_equilibrium(
     alpha: ArrayLike,
     S: ArrayLike,
     *,
     batch_size: int,
-    student: Any = "linear",
-    statistics: str = "training",
-    theory: str = "expansion",
+    student: StudentLike = "linear",
+    statistics: Statistics = "training",
+    theory: BatchTheory = "expansion",
 ) -> BatchNormEquilibrium:
     """Order parameters of a student trained with batch normalization until nothing changes.
 
@@ -220,15 +231,15 @@ def bn_equilibrium(
     >>> print(f"{result.gamma:.4f} {result.R:.4f} {result.gen_error:.4f}")
     1.1096 0.8942 0.2467
     """
-    student = as_piecewise(student, what="the theory of converged batch normalization")
-    theory = choice("theory", theory, ("expansion", "finite-batch"))
+    student = as_piecewise(student, what="bn_equilibrium")
+    theory = choice("theory", theory, get_args(BatchTheory))
     c = shrinkage(integer("batch_size", batch_size, low=2))
     if theory == "finite-batch" and (student.slope != 1.0 or batch_size < SMALLEST_BATCH):
         raise ArgumentError(
             'theory="finite-batch" needs the linear student and batch_size >= '
             f"{SMALLEST_BATCH}, got {student.name} and {batch_size!r}"
         )
-    statistics = choice("statistics", statistics, ("training", "population"))
+    statistics = choice("statistics", statistics, get_args(Statistics))
     alpha, S = broadcast(
         alpha=real_array("alpha", alpha, low=0.0, low_open=True),
         S=real_array("S", S, low=0.0),
@@ -276,9 +287,9 @@ def bn_gen_error(
     S: ArrayLike,
     *,
     batch_size: int,
-    student: Any = "linear",
-    statistics: str = "training",
-    theory: str = "expansion",
+    student: StudentLike = "linear",
+    statistics: Statistics = "training",
+    theory: BatchTheory = "expansion",
 ) -> Any:
     """Generalization error of batch normalization trained to convergence.
 
@@ -312,10 +323,16 @@ def bn_gen_error(
     return float(error) if error.ndim == 0 else error
 
 
+class _Ridgeless(NamedTuple):
+    gamma: NDArray[np.float64]
+    R: NDArray[np.float64]
+    output: NDArray[np.float64]  # mean square hidden value on the training set
+
+
 def _ridgeless(
     alpha: NDArray[np.float64], S: NDArray[np.float64], student: LeakyReLU
-) -> tuple[NDArray[np.float64], ...]:
-    """gamma, R and the mean square hidden value on the training set, at zeta = 0."""
+) -> _Ridgeless:
+    """The student at zeta = 0, trained without batch normalization."""
     solution = solve_equilibrium(alpha, S, 0.0, student=student)
     gamma, R, a = solution.gamma, solution.R, student.slope
     with np.errstate(invalid="ignore"):
@@ -327,7 +344,7 @@ def _ridgeless(
             r = np.clip(R / np.sqrt(1 + S), -1, 1)
             silent = np.pi / 2 + np.arcsin(r) + r * np.sqrt(1 - r * r)
             fitted = 0.5 * (1 + S) + gamma**2 * silent / (2 * np.pi)
-    return gamma, R, np.where(np.isinf(solution.chi), fitted, output)
+    return _Ridgeless(gamma, R, np.where(np.isinf(solution.chi), fitted, output))
 
 
 @dataclass(frozen=True, repr=False)
@@ -368,7 +385,7 @@ def solve_output_penalty(
     zeta: ArrayLike,
     penalty: ArrayLike,
     *,
-    student: Any = "linear",
+    student: StudentLike = "linear",
 ) -> OutputPenaltyEquilibrium:
     """Saddle point of (1/2) sum_j (y_j - g_j)^2 + (c/2) sum_j g_j^2 + (zeta/2) |W|^2.
 
