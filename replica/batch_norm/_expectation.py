@@ -15,7 +15,7 @@ from replica._core.jit import for_each_chunk, jit
 from replica._core.results import Result
 from replica.students import StudentLike
 
-from ._gamma_decay import GLM, LOGISTIC, SMOOTH, as_glm, evaluate, targets
+from ._gamma_decay import GLM, LOGISTIC, PIECEWISE, as_glm, evaluate, targets
 from ._prior import BatchPrior, Law, Noise, batch_prior, standardize
 
 __all__ = ["ExpectedLoss", "expected_loss", "sampled_loss"]
@@ -324,20 +324,20 @@ def _taylor_mean(
 def _partition_function(kernel, x):
     """A(x) of the losses that have a kernel."""
     k = kernel.parameter
+    if kernel.kind == PIECEWISE:
+        return 0.5 * x * x * (1.0 if x > 0.0 else k)
     if kernel.kind == LOGISTIC:
         return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
-    if kernel.kind == SMOOTH:
-        # Li2(-exp(-|k x|)) by its Bernoulli series in u = -log(1 + exp(-|k x|)), |u| <= log 2.
-        z = k * x
-        u = -math.log1p(math.exp(-abs(z)))
-        v = u * u
-        tail = 1 / 526901760.0 - v * 4.0647616451442255e-11
-        tail = 1 / 36.0 - v * (1 / 3600.0 - v * (1 / 211680.0 - v * (1 / 10886400.0 - v * tail)))
-        dilog = u - 0.25 * v + u * v * tail
-        if z < 0.0:
-            return -dilog / (k * k)
-        return (math.pi**2 / 6 + 0.5 * z * z + dilog) / (k * k)
-    return 0.5 * x * x if x > 0.0 else 0.5 * k * x * x
+    # Li2(-exp(-|k x|)) by its Bernoulli series in u = -log(1 + exp(-|k x|)), |u| <= log 2.
+    z = k * x
+    u = -math.log1p(math.exp(-abs(z)))
+    v = u * u
+    tail = 1 / 526901760.0 - v * 4.0647616451442255e-11
+    tail = 1 / 36.0 - v * (1 / 3600.0 - v * (1 / 211680.0 - v * (1 / 10886400.0 - v * tail)))
+    dilog = u - 0.25 * v + u * v * tail
+    if z < 0.0:
+        return -dilog / (k * k)
+    return (math.pi**2 / 6 + 0.5 * z * z + dilog) / (k * k)
 
 
 @jit
