@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,9 +22,14 @@ from scipy.special import roots_hermitenorm, roots_legendre
 from ._core.arguments import ArgumentError, integer, real_array, real_scalar
 from ._core.callables import evaluate
 from ._core.jit import jit
+from ._core.results import Result
+from ._core.status import Status
 
 __all__ = ["Average", "cone_moments", "gaussian_average", "hermite_rule", "mean_1d", "mean_2d"]
 __all__ += ["mean_3d", "sector_moments", "split_rule"]
+
+Array = NDArray[np.float64]
+Line = float | Callable[..., Any]  # a kink, or where it is given the preceding components
 
 # Edges of the pieces of the standard normal law; beyond 13 its mass is 1e-38.
 _EDGES = np.array([-13, -11, -8, -5, -3, -1.5, 0, 1.5, 3, 5, 8, 11, 13], dtype=np.float64)
@@ -51,8 +56,8 @@ _CUT = 0.452
 _PROBE = 1e-15
 
 
-@dataclass(frozen=True)
-class Average:
+@dataclass(frozen=True, repr=False)
+class Average(Result):
     """A Gaussian average: its value, an estimate of its error, and what it took.
 
     Attributes
@@ -61,27 +66,28 @@ class Average:
         The average.
     error : float
         Estimate of the absolute error, rounding included.
-    converged : bool
-        Whether `error` is within the tolerance that was asked for (1e-12 if none was).
     n_evaluations : int
         Number of points at which the integrand was evaluated.
+    status : Status
+        CONVERGED if `error` is within the tolerance that was asked for (1e-12 if none was), else
+        MAX_ITERATIONS: `value` is then the best that was reached.
     """
 
     value: float
     error: float
-    converged: bool
     n_evaluations: int
+    status: Status
 
     def __float__(self) -> float:
         return self.value
 
 
 def gaussian_average(
-    integrand: Callable[..., Any],
+    integrand: Callable[..., float],
     covariance: ArrayLike = 1.0,
     *,
     mean: ArrayLike = 0.0,
-    kinks: Sequence[Any] = (),
+    kinks: Sequence[Line] | Sequence[Sequence[Line]] = (),
     tol: float | None = 1e-12,
     max_evaluations: int = 2_000_000,
 ) -> Average:
@@ -142,9 +148,10 @@ def gaussian_average(
     limit = integer("max_evaluations", max_evaluations, low=1)
 
     if dimension == 1:
-        average = _one_dimension(integrand, shift[0], factor[0, 0], lines[0], tol, limit)
-        value, error, used = average
-        return Average(value, error, error <= tol_used * max(1.0, abs(value)), used)
+        found = _one_dimension(
+            integrand, shift[0], factor[0, 0], cast(list[float], lines[0]), tol, limit
+        )
+        return _average(*found, tol_used)
 
     def integrate(level: int) -> tuple[float, float, int]:
         points, z, weights = _tensor_rule(shift, factor, lines, level)
@@ -169,10 +176,15 @@ def gaussian_average(
             break
         if used + _size(lines, level + 1) > limit:
             break
-    return Average(value, error, error <= tol_used * max(1.0, abs(value)), used)
+    return _average(value, error, used, tol_used)
 
 
-def hermite_rule(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _average(value: float, error: float, used: int, tol: float) -> Average:
+    reached = error <= tol * max(1.0, abs(value))
+    return Average(value, error, used, Status.CONVERGED if reached else Status.MAX_ITERATIONS)
+
+
+def hermite_rule(n: int) -> tuple[Array, Array]:
     """Gauss-Hermite rule for averages over a standard normal variable.
 
     Exact for polynomials up to degree 2 n - 1; use `split_rule` for anything with a kink.
@@ -206,7 +218,7 @@ def hermite_rule(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return nodes.copy(), weights.copy()
 
 
-def split_rule(kinks: ArrayLike = ()) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def split_rule(kinks: ArrayLike = ()) -> tuple[Array, Array]:
     """Piecewise Gauss-Legendre rule for averages over a standard normal variable.
 
     Each piece has 16 nodes; the arrays may be handed to compiled code.
@@ -240,7 +252,7 @@ def split_rule(kinks: ArrayLike = ()) -> tuple[NDArray[np.float64], NDArray[np.f
     return _legendre_rule(_EDGES, points, *_FINE)
 
 
-def _mean_and_factor(mean: Any, covariance: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _mean_and_factor(mean: ArrayLike, covariance: ArrayLike) -> tuple[Array, Array]:
     matrix = np.atleast_2d(real_array("covariance", covariance))
     dimension = matrix.shape[0]
     if matrix.shape != (dimension, dimension) or dimension > 3:
@@ -272,7 +284,7 @@ def _mean_and_factor(mean: Any, covariance: Any) -> tuple[NDArray[np.float64], N
     return shift, factor
 
 
-def _lines(kinks: Any, dimension: int) -> list[list[Any]]:
+def _lines(kinks: Any, dimension: int) -> list[list[Line]]:
     if dimension == 1:
         kinks = [kinks]
     if len(kinks) == 0:
@@ -283,7 +295,7 @@ def _lines(kinks: Any, dimension: int) -> list[list[Any]]:
         )
     lines = []
     for component, entries in enumerate(kinks):
-        checked: list[Any] = []
+        checked: list[Line] = []
         for entry in entries:
             if callable(entry):
                 if component == 0:
@@ -295,7 +307,7 @@ def _lines(kinks: Any, dimension: int) -> list[list[Any]]:
     return lines
 
 
-def _size(lines: list[list[Any]], level: int) -> int:
+def _size(lines: list[list[Line]], level: int) -> int:
     size = 1
     for entries in lines:
         if not entries and level < 2:
@@ -306,18 +318,18 @@ def _size(lines: list[list[Any]], level: int) -> int:
     return size
 
 
-def _halvings(entries: list[Any], level: int) -> int:
+def _halvings(entries: list[Line], level: int) -> int:
     """Return how often the pieces of an axis are halved; -1 stands for the coarser rule."""
     return level - 1 if entries else level - 3
 
 
 def _tensor_rule(
-    shift: NDArray[np.float64], factor: NDArray[np.float64], lines: list[list[Any]], level: int
-) -> tuple[list[NDArray[np.float64]], NDArray[np.float64], NDArray[np.float64]]:
+    shift: Array, factor: Array, lines: list[list[Line]], level: int
+) -> tuple[list[Array], Array, Array]:
     """Return the points (one array per component), the standard normal z (d, n), the weights."""
     z = np.zeros((0, 1))
     weights = np.ones(1)
-    points: list[NDArray[np.float64]] = []
+    points: list[Array] = []
     for i, entries in enumerate(lines):
         center = shift[i] + factor[i, :i] @ z if i else np.full(1, shift[i])
         width = factor[i, i]
@@ -352,7 +364,7 @@ def _tensor_rule(
     return points, z, weights
 
 
-def _leave(kink: Any, x: NDArray[np.float64], z: NDArray[np.float64], cut: Any) -> None:
+def _leave(kink: Array | float, x: Array, z: Array, cut: Array | float) -> None:
     """Move the points `x` that were rounded onto a kink to their own side of it, in place."""
     hit = x == kink
     if hit.any():
@@ -361,12 +373,12 @@ def _leave(kink: Any, x: NDArray[np.float64], z: NDArray[np.float64], cut: Any) 
 
 
 def _legendre_pieces(
-    base: NDArray[np.float64],
-    cuts: NDArray[np.float64],
-    nodes: NDArray[np.float64],
-    node_weights: NDArray[np.float64],
+    base: Array,
+    cuts: Array,
+    nodes: Array,
+    node_weights: Array,
     halvings: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[Array, Array]:
     """Return nodes and weights of shape (n, m) for n sets of cuts, each piece halved."""
     edges = np.broadcast_to(base, (cuts.shape[0], base.size))
     cuts = np.clip(cuts, base[0], base[-1])
@@ -383,7 +395,7 @@ def _legendre_pieces(
 
 
 def _one_dimension(
-    integrand: Callable[..., Any],
+    integrand: Callable[..., float],
     mean: float,
     sd: float,
     kinks: list[float],
@@ -396,18 +408,18 @@ def _one_dimension(
         return value, 4e-16 * abs(value), 1
     cuts = (np.array(kinks, dtype=np.float64) - mean) / sd
 
-    def weighted(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    def weighted(z: Array) -> Array:
         x = (mean + sd * z).ravel()
         for kink, cut in zip(kinks, cuts, strict=True):
             _leave(kink, x, z.ravel(), cut)
         values = evaluate(integrand, x, name="integrand").reshape(z.shape)
         return values * np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
-    def places(left: Any, right: Any) -> NDArray[np.float64]:
+    def places(left: Array, right: Array) -> Array:
         half = (right - left)[:, None] / 2
         return (left[:, None] + half) + half * _PROBED
 
-    def integrals(at: Any, left: Any, right: Any) -> tuple[Any, Any, Any, Any]:
+    def integrals(at: Array, left: Array, right: Array) -> tuple[Array, Array, Array, Array]:
         """Return the integrals of f and |f|, what may hide at the ends, and how poor the fit is."""
         half = (right - left)[:, None] / 2
         terms = at[:, 1:-1] * half * _FINE[1]
@@ -491,14 +503,14 @@ def _one_dimension(
     return value, error, used
 
 
-def _extrapolation(nodes: NDArray[np.float64], x: float) -> NDArray[np.float64]:
+def _extrapolation(nodes: Array, x: float) -> Array:
     """Return the weights with which values at `nodes` make their polynomial's value at `x`."""
     factors = (x - nodes[None, :]) / (nodes[:, None] - nodes[None, :] + np.eye(nodes.size))
     np.fill_diagonal(factors, 1.0)
     return factors.prod(axis=1)
 
 
-def _end_checks() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _end_checks() -> tuple[Array, Array]:
     """Return two matrices, for both ends of a piece: values at `_PROBED` times matrix is a defect.
 
     The first: how far the value at the probe is from the polynomial through all nodes; the
@@ -523,7 +535,7 @@ _OUTER_GAP = 1.0 - _FINE[0][-1]
 
 
 @lru_cache(maxsize=2)
-def _smooth_rule(level: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _smooth_rule(level: int) -> tuple[Array, Array]:
     """Return the coarser (0) or finer (1) rule of a variable without kinks.
 
     The coarser is the trapezoidal rule, which is as accurate here as a Gauss-Hermite rule of 32
@@ -533,12 +545,12 @@ def _smooth_rule(level: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if level == 1:
         return _hermite(_HERMITE_ORDER)
     z = 0.5 * (np.arange(-20.0, 21.0) + 0.185)
-    weights: NDArray[np.float64] = np.exp(-z * z / 2)
+    weights: Array = np.exp(-z * z / 2)
     return z, weights / weights.sum()
 
 
 @lru_cache(maxsize=32)
-def _hermite(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _hermite(n: int) -> tuple[Array, Array]:
     nodes, weights = roots_hermitenorm(n)
     return nodes, weights / weights.sum()
 
@@ -547,7 +559,9 @@ def _hermite(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 @jit
-def _legendre_rule(base: Any, cuts: Any, nodes: Any, node_weights: Any) -> tuple[Any, Any]:
+def _legendre_rule(
+    base: Array, cuts: Array, nodes: Array, node_weights: Array
+) -> tuple[Array, Array]:
     """Return nodes and weights of the standard normal law cut at `base` and `cuts`."""
     edges = np.sort(np.concatenate((base, cuts)))
     order = nodes.size
@@ -569,7 +583,9 @@ def _legendre_rule(base: Any, cuts: Any, nodes: Any, node_weights: Any) -> tuple
 
 
 @jit
-def mean_1d(integrand: Any, mean: float, sd: float, kinks: Any) -> tuple[float, float]:
+def mean_1d(
+    integrand: Callable[..., float], mean: float, sd: float, kinks: Array
+) -> tuple[float, float]:
     """Value and error of E[f(x)], x ~ N(mean, sd**2); compiled, for use in compiled code.
 
     Parameters
@@ -613,7 +629,9 @@ def mean_1d(integrand: Any, mean: float, sd: float, kinks: Any) -> tuple[float, 
 
 
 @jit
-def mean_2d(integrand: Any, covariance: Any, kinks_x: Any, kinks_y: Any) -> tuple[float, float]:
+def mean_2d(
+    integrand: Callable[..., float], covariance: Array, kinks_x: Array, kinks_y: Array
+) -> tuple[float, float]:
     """Value and error of E[f(x, y)], (x, y) centered with a (2, 2) covariance; compiled.
 
     Parameters
@@ -662,7 +680,11 @@ def mean_2d(integrand: Any, covariance: Any, kinks_x: Any, kinks_y: Any) -> tupl
 
 @jit
 def mean_3d(
-    integrand: Any, covariance: Any, kinks_x: Any, kinks_y: Any, kinks_z: Any
+    integrand: Callable[..., float],
+    covariance: Array,
+    kinks_x: Array,
+    kinks_y: Array,
+    kinks_z: Array,
 ) -> tuple[float, float]:
     """Value and error of E[f(x, y, z)] for a centered vector with a (3, 3) covariance; compiled.
 
@@ -747,7 +769,11 @@ def sector_moments(start: float, stop: float) -> tuple[float, float, float, floa
 
 @jit
 def cone_moments(
-    c_xx: float, c_xy: float, c_yy: float, from_ray: Any, to_ray: Any
+    c_xx: float,
+    c_xy: float,
+    c_yy: float,
+    from_ray: tuple[float, float],
+    to_ray: tuple[float, float],
 ) -> tuple[float, float, float, float]:
     """Probability and second moments of a centered Gaussian pair inside a cone, in closed form.
 
