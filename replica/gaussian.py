@@ -69,8 +69,8 @@ class Average(Result):
     n_evaluations : int
         Number of points at which the integrand was evaluated.
     status : Status
-        CONVERGED if `error` is within the tolerance that was asked for (1e-12 if none was), else
-        MAX_ITERATIONS: `value` is then the best that was reached.
+        CONVERGED if `error` is within the tolerance that was asked for (1e-12 if none was); DONE
+        if the evaluations that were allowed, or the fixed rules, left a larger one.
     """
 
     value: float
@@ -181,7 +181,7 @@ def gaussian_average(
 
 def _average(value: float, error: float, used: int, tol: float) -> Average:
     reached = error <= tol * max(1.0, abs(value))
-    return Average(value, error, used, Status.CONVERGED if reached else Status.MAX_ITERATIONS)
+    return Average(value, error, used, Status.CONVERGED if reached else Status.DONE)
 
 
 def hermite_rule(n: int) -> tuple[Array, Array]:

@@ -389,14 +389,14 @@ def quick_values(activation: LeakyReLU | Student, u: NDArray[np.float64]) -> NDA
     return _tabulated(table.breaks, table.series, u).reshape(u.shape)
 
 
-def refuse_jumps(student: LeakyReLU | Student) -> None:
+def refuse_jumps(student: LeakyReLU | Student, name: str = "student") -> None:
     """Refuse a student that jumps, where it learns by its slope."""
     for kink in student.kinks:
         below, above = student.values([kink - 1e-9, kink + 1e-9])
         if abs(above - below) > _JUMP:
             raise ArgumentError(
-                f"student must be continuous, since it learns by its slope; {student.name} jumps "
-                f"at {kink:g}"
+                f"{name} must be continuous, since it learns by its slope; {student.name} jumps at "
+                f"{kink:g}"
             )
 
 

@@ -204,7 +204,7 @@ def test_deep_gamma_decay_in_a_table_has_a_row_for_each_neuron():
         ({"betas": [np.ones(2)]}, r"betas\[0\] must be a number or have shape"),
         ({"output_bias": [1.0, 2.0]}, r"output_bias must be a number or have shape \(3,\)"),
         ({"activation": "gelu"}, "activation must be one of"),
-        ({"activation": "sign"}, "activation must not jump, as 'sign' does at 0"),
+        ({"activation": "sign"}, "activation must be continuous, .*; sign jumps at 0"),
         ({"hessian": "full"}, "hessian must be one of"),
     ],
 )

@@ -13,6 +13,7 @@ from scipy.special import erf
 
 from reference import gaussian as reference
 from reference.tables import FOLDER, read
+from replica import Status
 from replica.gaussian import (
     cone_moments,
     gaussian_average,
@@ -79,6 +80,19 @@ def test_undeclared_jump_is_reported_as_poor_accuracy(integrand, covariance):
     average = gaussian_average(integrand, covariance, tol=None)
     assert average.error > 1e-3
     assert not average.converged
+
+
+def test_average_is_a_result_like_the_others():
+    average = gaussian_average(lambda z: z * z, 2.0)
+    assert average.status is Status.CONVERGED
+    (row,) = average.to_pandas().to_dict("records")
+    assert row.keys() == {"value", "error", "n_evaluations", "status"}
+    assert row["status"] == "converged"
+    assert row["value"] == average.value == float(average) == pytest.approx(2.0)
+    poor = gaussian_average(lambda z: np.sign(z - 0.37), tol=None)
+    assert poor.status is Status.DONE
+    assert poor.converged is False
+    assert "status         done" in repr(poor)
 
 
 def test_undeclared_jump_of_two_variables_is_not_called_converged():

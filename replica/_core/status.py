@@ -57,8 +57,8 @@ _MESSAGES = {
     Status.CONVERGED: "converged",
     Status.DIVERGENT: "the exact solution is infinite here, or the run ran away",
     Status.DONE: "all steps that were asked for are done",
-    Status.MAX_ITERATIONS: "no convergence within the iteration limit",
-    Status.NON_FINITE: "a non-finite intermediate value",
+    Status.MAX_ITERATIONS: "no convergence within the iteration limit; the values are NaN",
+    Status.NON_FINITE: "a non-finite intermediate value; the values are NaN",
     Status.NEEDS_DECAY: "chi is infinite without decay (the student fits every sample it can): "
     "the general solver needs zeta > 0 here",
     Status.FAILED: "an error was raised",

@@ -12,7 +12,7 @@ from scipy import special
 
 from replica._core.arguments import ArgumentError, choice, integer, real_array
 from replica._core.results import Result, over
-from replica.students import LeakyReLU, Student, StudentLike, as_student
+from replica.students import LeakyReLU, Student, StudentLike, as_student, refuse_jumps
 
 from ._prior import Law, estimate_batch_prior, standardize
 
@@ -25,7 +25,6 @@ Loss = Literal["cross-entropy", "squared", "half-squared"]
 Hessian = Literal["exact", "gauss-newton"]
 
 _BLOCK = 256  # samples whose layer Hessians are held at once
-_JUMP = 1e-6  # larger than what a continuous activation does between neighboring numbers
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -157,9 +156,7 @@ def deep_gamma_decay(
     """
     batch_size = integer("batch_size", batch_size, low=2)
     g = as_student(activation, "activation")
-    for kink in g.kinks:
-        if np.ptp(g.values([np.nextafter(kink, -np.inf), np.nextafter(kink, np.inf)])) > _JUMP:
-            raise ArgumentError(f"activation must not jump, as {activation!r} does at {kink:g}")
+    refuse_jumps(g, "activation")
     loss = choice("loss", loss, get_args(Loss))
     exact = choice("hessian", hessian, get_args(Hessian)) == "exact"
     x = real_array("x", x)
