@@ -28,9 +28,12 @@ __all__ = ["Result", "over", "status_names"]
 _MOST_CURVES = 49  # so many line styles differ
 
 
-def over(*axes: Any) -> Any:
-    """Declare the axes of an array field, for example ``over(..., "t")``."""
-    return field(metadata={"axes": axes})
+def over(*axes: Any, in_frames: bool = True) -> Any:
+    """Declare the axes of an array field, for example ``over(..., "t")``.
+
+    A field that is not `in_frames` is left out of `Result.to_pandas`: its axes would make rows.
+    """
+    return field(metadata={"axes": axes, "in_frames": in_frames})
 
 
 def status_names(status: Any) -> Any:
@@ -135,7 +138,14 @@ class Result:
         columns: dict[str, tuple[tuple[str, ...], NDArray[Any]]] = {}
         attributes: dict[str, Any] = {}
         sizes: dict[str, int] = {}
+        aside = {
+            item.name
+            for item in fields(self)  # type: ignore[arg-type]
+            if not item.metadata.get("in_frames", True)
+        }
         for name, axes, value in self._columns():
+            if name in aside:
+                continue
             if axes is None:
                 attributes[name] = _plain(value)
                 continue
@@ -303,6 +313,8 @@ def _plain(value: Any) -> Any:
     """What a table keeps of a value that is no array: numbers and text as such."""
     if isinstance(value, Status):
         return value.name.lower()
+    if isinstance(value, Result):
+        return type(value).__name__
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
@@ -316,6 +328,8 @@ def _shown(name: str, value: Any) -> str:
         return ", ".join(f"{count} {text}" for text, count in named) or "empty"
     if isinstance(value, float):
         return f"{value:.12g}"
+    if isinstance(value, Result):
+        return f"a {type(value).__name__}"
     if not isinstance(value, np.ndarray):
         return str(value)
     if value.ndim == 0:

@@ -1,4 +1,4 @@
-"""Training sets, random streams, memory, threads, and exact errors on fresh inputs.
+"""Training sets, random streams, memory and threads.
 
 The teacher is w* = (1, ..., 1): the inputs are rotation invariant, so the direction of the
 teacher cannot matter.
@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from replica._core.cores import n_cores
 
@@ -31,10 +30,8 @@ __all__ = [
     "default_threads",
     "draw_normal",
     "inputs_key",
-    "linear_teacher_error",
     "make_training_set",
     "map_runs",
-    "piecewise_teacher_error",
     "require_memory",
     "streams",
 ]
@@ -209,47 +206,3 @@ def map_runs(
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def linear_teacher_error(gamma: Any, R: Any, bias: Any, slope: float) -> NDArray[np.float64]:
-    """E[(z - g(u))^2] for the field u = gamma v + bias, (z, v) normal with correlation R.
-
-    The teacher's output is its noise-free field z; no test set is involved. For bias = 0 this is
-    1 + (1 + a^2) gamma^2 / 2 - (1 + a) gamma R, with a the slope of the negative side.
-
-    Examples
-    --------
-    >>> float(linear_teacher_error(1.0, 1.0, 0.0, 0.0))
-    0.5
-    """
-    gamma, R, bias = np.broadcast_arrays(
-        np.asarray(gamma, float), np.asarray(R, float), np.asarray(bias, float)
-    )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(bias == 0.0, 0.0, bias / np.abs(gamma))
-    positive = ndtr(ratio)  # P(u > 0)
-    density = np.exp(-0.5 * ratio**2) / math.sqrt(2.0 * math.pi)
-    square = gamma**2 + bias**2
-    above = square * positive + bias * np.abs(gamma) * density  # E[u^2; u > 0]
-    mean_square = slope**2 * square + (1.0 - slope**2) * above
-    correlation = gamma * R * (slope + (1.0 - slope) * positive)  # E[z g(u)], by Stein's lemma
-    return 1.0 + mean_square - 2.0 * correlation
-
-
-def piecewise_teacher_error(
-    gamma: Any, R: Any, slope: float, teacher_slope: float
-) -> NDArray[np.float64]:
-    """E[(g_t(z) - g(gamma v))^2] for piecewise-linear teacher and student.
-
-    Examples
-    --------
-    >>> float(piecewise_teacher_error(1.0, 1.0, 0.0, 0.0))
-    0.0
-    """
-    gamma, R = np.asarray(gamma, float), np.asarray(R, float)
-    R = np.clip(R, -1.0, 1.0)
-    a, b = slope, teacher_slope
-    # g_a(u) = (1 + a) u / 2 + (1 - a) |u| / 2, and E|u||z| is the arc-sine law.
-    folded = np.abs(gamma) * (2.0 / math.pi) * (np.sqrt(1.0 - R**2) + R * np.arcsin(R))
-    cross = ((1 + a) * (1 + b) * gamma * R + (1 - a) * (1 - b) * folded) / 4.0
-    return (1 + b**2) / 2.0 + (1 + a**2) * gamma**2 / 2.0 - 2.0 * cross
