@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Result", "over", "status_names"]
 
 _MOST_CURVES = 49  # so many line styles differ
+_WIDEST = 100  # of a line: what fits on a screen
 
 
 def over(*axes: Any, in_frames: bool = True) -> Any:
@@ -331,7 +332,8 @@ def _shown(name: str, value: Any) -> str:
     if isinstance(value, Result):
         return f"a {type(value).__name__}"
     if not isinstance(value, np.ndarray):
-        return str(value)
+        text = " ".join(str(value).split())
+        return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "..."
     if value.ndim == 0:
         return f"{value[()]:.12g}" if value.dtype.kind == "f" else str(value[()])
     if value.size == 0:

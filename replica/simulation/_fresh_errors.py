@@ -105,8 +105,9 @@ def online_error(
     target = teacher.table(16.0)
     for i in np.flatnonzero(np.isfinite(gamma)):
         try:
-            table = table_reaching(student, _EDGE * gamma[i])
-        except ArgumentError:
+            with np.errstate(over="ignore"):
+                table = table_reaching(student, _EDGE * gamma[i])
+        except (ArgumentError, OverflowError):
             continue
         errors[i] = _averaged_square(table, target, gamma[i], R[i])
     return errors

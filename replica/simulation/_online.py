@@ -239,8 +239,8 @@ def simulate_online(
     workers = min(n_threads, n_runs)
     _require_memory(problem, engine, workers, n_runs, record_steps.size)
     make = {"chain": _Chain, "direct": _Direct}[engine]
-    # Compiled or tabulated once, and refused here if that is impossible.
-    make(problem, np.random.SeedSequence(seed))
+    for activation in (student, teacher):
+        _compiled(activation)  # refused here rather than in a thread
 
     from tqdm import tqdm
 
@@ -423,13 +423,14 @@ class _Walker(ABC):
         student = self.problem.student
         if not abs(field) <= LARGEST_FIELD:
             return False
-        try:
-            output = float(student.values(field))
-        except ArgumentError:  # no finite number
-            return False
-        if abs(output) > LARGEST:
-            return False
-        self.table = table_reaching(student, field)
+        with np.errstate(over="ignore"):
+            try:
+                output = float(student.values(field))
+            except (ArgumentError, OverflowError):
+                return False
+            if abs(output) > LARGEST:
+                return False
+            self.table = table_reaching(student, field)
         return True
 
 
