@@ -58,12 +58,12 @@ def make_epoch(X: np.ndarray, y: np.ndarray, scale: int) -> Callable[[], object]
     """One epoch of BN (or plain) training on (X, y) with its own state."""
     rng = np.random.default_rng(0)
     w = rng.standard_normal(N).astype(np.float32)
-    d, state = np.zeros_like(w), np.array([1.0, 0.0, 1.0])
+    d, state = np.zeros_like(w), kernels.WeightState(1.0, 0.0, 1.0)
     u, batch_y, c = np.empty(M, np.float32), np.empty(M), np.empty(M, np.float32)
     order = rng.permutation(P)
     return lambda: kernels.train_epoch(
         X, y, order, M, w, d, state, np.empty(0), u, batch_y, c,
-        scale == kernels.SCALE_BATCH, scale, 0.0, 0.0, 0.01, 0.0, 0.0, 1e6,
+        scale == kernels.SCALE_BATCH, scale, 0.0, 0.0, None, 0.01, 0.0, 0.0, 1e6,
     )  # fmt: skip
 
 
@@ -142,8 +142,11 @@ def bench_torch(ours: float | None) -> None:
 def bench_online() -> None:
     """Chain against direct at N = 4096, M = 32, and the chain's independence of N."""
 
-    def seconds_per_step(engine: str, N: int, n_steps: int) -> float:
+    def seconds_per_step(
+        engine: str, N: int, n_steps: int, student: str = "relu", M: int = M
+    ) -> float:
         options = {
+            "student": student,
             "N": N, "engine": engine, "normalizer": "bn", "batch_size": M,
             "t": [n_steps * M / N], "n_threads": 1, "progress": False,
         }  # fmt: skip
@@ -153,6 +156,9 @@ def bench_online() -> None:
     chain = seconds_per_step("chain", N, 100_000)
     print(f"online BN, N = {N}, M = {M}: direct {direct * 1e6:.0f} us, chain {chain * 1e6:.2f} us")
     print(f"  direct / chain                   {direct / chain:10.0f}")
+    for size in (2, M):
+        relu, erf = (seconds_per_step("chain", N, 100_000, s, size) for s in ("relu", "erf"))
+        print(f"  chain, M = {size}: erf (tabulated) / relu {erf / relu:6.1f}")
     for power in range(3, 10):
         step = seconds_per_step("chain", 10**power, 100_000)
         print(f"  chain, N = 1e{power}: {step * 1e6:6.2f} us per step")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from replica.cli import main
-from replica.simulation._training import simulate_training
+from replica.simulation import simulate_online, simulate_training
+from replica.students import LeakyReLU
 from replica.sweeps import load_runs
 
 SMALL = ["--alpha", "2", "--S", "1/4", "--N", "40", "--epochs", "6"]
@@ -35,7 +36,11 @@ def test_simulate_prints_the_last_state(run):
     code, out, err = run("simulate", *SMALL, "--seed", 3)
     expected = simulate_training(2.0, 0.25, N=40, epochs=6, seed=3, progress=False)
     assert code == 0
-    assert out.strip() == repr(expected)
+    shown, wanted = (
+        [line for line in text.splitlines() if "seconds" not in line]
+        for text in (out.strip(), repr(expected))
+    )
+    assert shown == wanted
     assert err == ""
 
 
@@ -59,7 +64,18 @@ def test_simulate_writes_the_course_of_training(run, tmp_path):
 def test_simulate_online_and_picture(run, tmp_path):
     code, out, _ = run("simulate", "--online", "--S", "0", "--N", "1e3", "-t", "1")
     assert code == 0
-    assert out.startswith("OnlineRun(linear, none")
+    assert out.startswith("OnlineRun\n")
+    start = ("--gamma0", "0.6", "--R0", "0.2", "--L0", "2", "--normalizer", "bn", "--batch-size", 4)
+    code, out, _ = run(
+        "simulate", "--online", "--S", "0.1", "--student", "erf", "--teacher", "leaky:0.5",
+        "--N", 50, "-t", 1, *start, "-o", tmp_path / "run.csv",
+    )  # fmt: skip
+    expected = simulate_online(
+        student="erf", teacher=LeakyReLU(0.5), S=0.1, normalizer="bn", batch_size=4, gamma0=0.6,
+        R0=0.2, L0=2.0, N=50, t=1.0, progress=False,
+    )  # fmt: skip
+    rows = read_csv(tmp_path / "run.csv")
+    assert [float(row["gen_error"]) for row in rows] == expected.mean("gen_error").tolist()
     code, _, _ = run("simulate", *SMALL, "-o", tmp_path / "run.png")
     assert code == 0
     assert (tmp_path / "run.png").stat().st_size > 1000
@@ -71,6 +87,9 @@ def test_simulate_online_and_picture(run, tmp_path):
         (["--S", "0.25"], "--alpha"),
         (["--alpha", "1", "--S", "0.25", "-t", "3"], "-t goes with --online"),
         (["--online", "--S", "0.25", "--epochs", "3"], "--epochs goes without --online"),
+        (["--alpha", "1", "--S", "0.25", "--R0", "0.1"], "--R0 goes with --online"),
+        (["--alpha", "1", "--S", "0.25", "--student", "erf"], "piecewise-linear students only"),
+        (["--online", "--S", "0.25", "--student", "sign"], "student must be continuous"),
         (["--alpha", "1", "--S", "-1"], "S must lie in"),
         (["--alpha", "1", "--S", "0", "--engine", "gpu"], "engine must be one of"),
         (["--alpha", "1e9", "--S", "0"], "GiB"),
@@ -86,7 +105,7 @@ def test_simulate_refuses_bad_input_in_one_line(run, argv, word):
 def test_simulate_diverging_run_is_exit_code_1(run):
     code, out, err = run("simulate", *SMALL, "--epochs", "60", "--learning-rate", "50")
     assert code == 1
-    assert "1 diverged" in out
+    assert "1 divergent" in out
     assert "warning: 1 of 1 runs diverged" in err
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import ks_2samp
 
-from replica import ConvergenceWarning
+from replica import ConvergenceWarning, Status
 from replica.simulation import _data as data_module
 from replica.simulation import _matrix_free as matrix_free
 from replica.simulation._matrix_free import _Directions, matrix_free_memory
@@ -68,7 +68,7 @@ SLOW_CASES = [
 )
 def test_matrix_free_agrees_in_law_with_dense(normalizer, student):
     # 30 p-values for each of 12 cases, fixed seeds: 1e-5 leaves a 0.4 % chance for a bad draw.
-    dense, free = both_engines(normalizer=normalizer, student=student, zeta=0.1, init_scale=0.7)
+    dense, free = both_engines(normalizer=normalizer, student=student, zeta=0.1, L0=0.7)
     assert in_law(dense, free) > 1e-5
     assert free.orthogonality_error.max() < 1e-13
 
@@ -194,14 +194,14 @@ def test_matrix_free_stops_when_converged_or_diverged():
         4.0, 0.1, N=200, engine="matrix-free", epochs=60, learning_rate=0.15, tolerance=1e-3,
         zeta=0.5, progress=False,
     )  # fmt: skip
-    assert run.status[0] == "converged"
+    assert run.status[0] == Status.CONVERGED
     assert run.epochs_done[0] < 60
     assert run.R[-1, 0] > 0.9
     with pytest.warns(ConvergenceWarning, match="1 of 1 runs diverged"):
         run = simulate_training(
             4.0, 0.1, N=200, engine="matrix-free", epochs=60, learning_rate=3.0, progress=False
         )
-    assert run.status[0] == "diverged"
+    assert run.status[0] == Status.DIVERGENT
     assert math.isnan(run.R[-1, 0])
     with pytest.warns(ConvergenceWarning):  # overflows, but no warning of NumPy's
         simulate_training(
@@ -259,7 +259,7 @@ def test_mean_field_training_linear_first_step_is_exact():
     # From W = 0 one step of rate eta gives m = eta alpha, q = eta^2 (alpha^2 + alpha (1 + S)).
     alpha, S, eta = 1.5, 0.25, 0.3
     run = mean_field_training(
-        alpha, S, n_samples=20_000, epochs=1, init_scale=0.0, learning_rate=eta, progress=False
+        alpha, S, n_samples=20_000, epochs=1, L0=0.0, learning_rate=eta, progress=False
     )
     m, q = run.gamma[-1] * run.R[-1], run.gamma[-1] ** 2
     for value, exact in (
@@ -288,7 +288,7 @@ def descent_error(alpha, S, eta, steps):
 def test_mean_field_training_agrees_with_the_spectrum(alpha):
     S, eta = 0.25, 0.25
     run = mean_field_training(
-        alpha, S, n_samples=20_000, epochs=12, init_scale=0.0, learning_rate=eta, record=4,
+        alpha, S, n_samples=20_000, epochs=12, L0=0.0, learning_rate=eta, record=4,
         progress=False,
     )  # fmt: skip
     error = run.standard_error("gen_error")

@@ -150,7 +150,7 @@ def test_sweep_marks_diverged_runs(store):
     table = sweep(
         simulate_online, {"learning_rate": [0.5, 4.0]}, fixed=options, store=store, progress=False
     )
-    assert table["status"].tolist() == ["done", "diverged"]
+    assert table["status"].tolist() == ["done", "divergent"]
     assert np.isnan(table["R"]).tolist() == [False, True]
 
 
@@ -273,7 +273,7 @@ def test_mean_over_averages_what_is_done_and_selects():
     table = SweepTable(
         {
             "alpha": [1, 1, 1, 2], "seed": [0, 1, 2, 0], "e": [1.0, 3.0, 50.0, 4.0],
-            "e_se": [0.1] * 4, "name": ["a"] * 4, "status": ["done", "done", "diverged", "done"],
+            "e_se": [0.1] * 4, "name": ["a"] * 4, "status": ["done", "done", "divergent", "done"],
         },
         ("alpha", "seed"),
     )  # fmt: skip

@@ -17,21 +17,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from replica import ConvergenceWarning
+from replica import ConvergenceWarning, Status
 from replica.simulation import _data as data_module
 from replica.simulation import _kernels as kernels
 from replica.simulation import _training as training_module
 from replica.simulation._data import (
     default_threads,
-    linear_teacher_error,
     make_training_set,
     map_runs,
-    piecewise_teacher_error,
     require_memory,
 )
+from replica.simulation._fresh_errors import linear_teacher_error, piecewise_teacher_error
 from replica.simulation._settings import NORMALIZERS, OBSERVABLES
 from replica.simulation._training import mean_field_training, simulate_training
-from replica.students import LeakyReLU
+from replica.students import TANH, LeakyReLU
 
 ALL = tuple(NORMALIZERS)
 QUICK = {"N": 40, "epochs": 6, "progress": False}
@@ -70,9 +69,9 @@ def gradient_errors(normalizer, slope, slope_up=None, dropout=False, spoil=0.0):
     X, y = rng.standard_normal((M, N)) / math.sqrt(N), rng.standard_normal(M)
     keep = 2.0 * rng.integers(0, 2, M) if dropout else np.ones(M)
     c = np.empty(M)
-    b, dgamma = kernels.backpropagate(
+    b, dgamma, _ = kernels.backpropagate(
         X @ w, y, keep if dropout else np.empty(0), v / math.sqrt(N),
-        np.linalg.norm(w) / math.sqrt(N), N, *NORMALIZERS[normalizer], slope, slope_up, c,
+        np.linalg.norm(w) / math.sqrt(N), N, *NORMALIZERS[normalizer], slope, slope_up, None, c,
     )  # fmt: skip
     c += spoil * X @ w
 
@@ -95,6 +94,37 @@ def gradient_errors(normalizer, slope, slope_up=None, dropout=False, spoil=0.0):
 def test_backpropagate_agrees_with_finite_differences(normalizer, slope):
     assert max(gradient_errors(normalizer, slope)) < 1e-8
     assert max(gradient_errors(normalizer, slope, slope_up=0.6, dropout=True)) < 1e-8
+
+
+@pytest.mark.parametrize("normalizer", ALL)
+def test_backpropagate_through_a_table_agrees_with_finite_differences(normalizer):
+    rng = np.random.default_rng(4)
+    N, M, v = 12, 7, 2.5
+    w, y = rng.standard_normal(N), rng.standard_normal(M)
+    X = rng.standard_normal((M, N)) / math.sqrt(N)
+    keep = 2.0 * rng.integers(0, 2, M)
+
+    def energy(w, v):
+        gamma, u = v / math.sqrt(N), X @ w
+        u = u - u.mean() if normalizer in ("bn", "bn-mean") else u
+        if normalizer in ("bn", "bn-var"):
+            u = u / np.sqrt(np.mean(u**2))
+        elif normalizer != "none":
+            u = u * math.sqrt(N) / np.linalg.norm(w)
+        h = u if normalizer == "none" else gamma * u
+        return 0.5 * np.sum((y - keep * np.tanh(h)) ** 2)
+
+    c = np.empty(M)
+    b, dgamma, furthest = kernels.backpropagate(
+        X @ w, y, keep, v / math.sqrt(N), np.linalg.norm(w) / math.sqrt(N), N,
+        *NORMALIZERS[normalizer], math.nan, math.nan, TANH.table(16.0), c,
+    )  # fmt: skip
+    step = 1e-6
+    numeric = [(energy(w - e, v) - energy(w + e, v)) / 2 / step for e in step * np.eye(N)]
+    assert b * w + X.T @ c == pytest.approx(np.array(numeric), abs=1e-8)
+    slope = (energy(w, v - step) - energy(w, v + step)) / (2 * step)
+    assert math.sqrt(N) * dgamma == pytest.approx(slope, abs=1e-8)
+    assert furthest != 0.0
 
 
 def test_backpropagate_check_sees_a_term_left_out():
@@ -191,7 +221,7 @@ def test_simulate_training_reaches_the_ridge_solution(normalizer, alpha, zeta):
         learning_rate=1.0 / (1 + math.sqrt(alpha)) ** 2, epochs=20_000, tolerance=1e-9,
         record=20_000, progress=False,
     )  # fmt: skip
-    assert run.status[0] == "converged"
+    assert run.status[0] == Status.CONVERGED
     assert run.epochs_done[0] < 20_000
     X, y = training_set_of(run).X, training_set_of(run).y
     ridge = np.linalg.solve(X.T @ X + zeta * np.eye(run.N), X.T @ y)
@@ -340,7 +370,8 @@ def test_training_run_knows_its_problem(
     options = {
         "N": 20, "student": student, "normalizer": normalizer, "zeta": zeta, "dtype": dtype,
         "learning_rate": rate, "schedule": schedule, "epochs": 4, "momentum": momentum,
-        "dropout": dropout, "init_scale": scale, "init_gamma": gamma, "anneal": anneal,
+        "dropout": dropout, "L0": scale, "anneal": anneal,
+        "gamma0": scale if normalizer == "none" else gamma,
         "tolerance": 1e-9, "engine": engine, "n_runs": 2, "seed": seed, "record": record,
     }  # fmt: skip
     if engine == "dense":
@@ -532,15 +563,15 @@ def test_simulate_training_marks_divergence():
             progress=False,
         )  # fmt: skip
     assert [warning.filename for warning in caught] == [__file__]
-    assert run.status.tolist() == ["diverged"] * 2
+    assert run.status.tolist() == [Status.DIVERGENT] * 2
     assert np.all(run.epochs_done < 60)
     finite = np.isfinite(run.gamma)
     assert finite[0].all()
     assert not finite[-1].any()
     # Finite records first, NaN after the end, nothing in between.
     assert np.all(np.diff(finite.astype(int), axis=0) <= 0)
-    assert run.final()["status"] == "diverged"
-    assert "2 diverged" in repr(run)
+    assert run.final()["status"] == "divergent"
+    assert "2 divergent" in repr(run)
 
 
 def test_mean_field_training_warns_at_the_line_of_its_caller():
@@ -551,16 +582,18 @@ def test_mean_field_training_warns_at_the_line_of_its_caller():
 
 def test_simulate_training_mean_leaves_out_diverged_runs():
     run = simulate_training(1.0, 0.25, n_runs=3, batch_size=8, **QUICK)
-    object.__setattr__(run, "status", np.array(["budget", "diverged", "budget"]))
+    object.__setattr__(
+        run, "status", np.array([Status.DONE, Status.DIVERGENT, Status.CONVERGED], np.int8)
+    )
     assert run.mean("R") == pytest.approx(run.R[:, [0, 2]].mean(axis=1))
     spread = np.abs(run.R[-1, 0] - run.R[-1, 2]) / 2
     assert run.standard_error("R")[-1] == pytest.approx(spread)
-    assert run.final()["n_diverged"] == 1
+    assert run.final()["n_divergent"] == 1
     assert run.final()["status"] == "done"
 
 
 def test_simulate_training_without_epochs_measures_the_start():
-    run = simulate_training(1.0, 0.0, N=40, epochs=0, init_scale=0.0)
+    run = simulate_training(1.0, 0.0, N=40, epochs=0, L0=0.0)
     assert run.epoch.tolist() == [0]
     assert run.gen_error[0, 0] == 1.0
     assert math.isnan(run.standard_error("R")[0])
@@ -572,11 +605,28 @@ def test_simulate_training_records_where_asked():
     assert simulate_training(1.0, 0.0, **QUICK).epoch.tolist() == list(range(7))
 
 
+def test_training_run_in_tables():
+    run = simulate_training(1.0, 0.25, n_runs=2, batch_size=8, record=3, **QUICK)
+    frame = run.to_pandas()
+    assert len(frame) == 3 * 2
+    assert "weights" not in frame
+    last = frame[(frame.run == 1) & (frame.epoch == 6)]
+    assert last.gen_error.item() == run.gen_error[-1, 1]
+    assert set(frame.status) == {"done"}
+    assert frame.attrs["alpha"] == 1.0
+    data = run.to_xarray()
+    assert dict(data.sizes) == {"epoch": 3, "run": 2, "weight": 40}
+    assert np.array_equal(data.weights, run.weights)
+    tuned = simulate_training(1.0, 0.25, start=run, batch_size=8, **QUICK)
+    assert tuned.to_pandas().attrs["start"] == "TrainingRun"
+    assert max(map(len, repr(tuned).splitlines())) < 130
+
+
 def test_training_run_plot_draws_the_mean():
     run = simulate_training(1.0, 0.0, n_runs=2, **QUICK)
     ax = run.plot("R")
     assert np.array_equal(ax.lines[0].get_ydata(), run.mean("R"))
-    with pytest.raises(ValueError, match="observable"):
+    with pytest.raises(ValueError, match="quantity must be one of"):
         run.plot("nonsense")
 
 
@@ -589,7 +639,8 @@ BAD = [
     ({"batch_size": 1, "normalizer": "bn"}, "batch_size must be an integer >= 2"),
     ({"epochs": -1}, "epochs must be an integer >= 0, got -1"),
     ({"normalizer": "ln"}, "normalizer must be one of"),
-    ({"student": "tanh"}, "student must be"),
+    ({"student": "tanl"}, "student must be"),
+    ({"student": "tanh"}, "serves piecewise-linear students only .* got 'tanh'"),
     ({"engine": "gpu"}, "engine must be one of"),
     ({"dtype": "float16"}, "dtype must be one of"),
     ({"schedule": "linear"}, "schedule must be one of"),
@@ -599,7 +650,7 @@ BAD = [
     ({"dropout": 1.0}, "dropout must lie in"),
     ({"zeta": math.nan}, "zeta must lie in"),
     ({"anneal": 2.0}, "anneal must lie in"),
-    ({"init_scale": 0.0, "normalizer": "wn"}, "init_scale must lie in"),
+    ({"L0": 0.0, "normalizer": "wn"}, "L0 must lie in"),
     ({"n_runs": 0}, "n_runs must be an integer >= 1"),
     ({"record": 0}, "record must be an integer >= 1"),
     ({"record": [7]}, "record must be an integer >= 0.* <= 6"),
@@ -609,8 +660,8 @@ BAD = [
     ({"N": 10**30}, "N must be an integer <= 1000000000000000000"),
     ({"alpha": 1e300}, "alpha must give at most 1e\\+18 samples"),
     ({"S": 1e200}, "S must lie in"),
-    ({"init_gamma": 1e100}, "init_gamma must lie in"),
-    ({"init_scale": 1e100}, "init_scale must lie in"),
+    ({"gamma0": 1e100, "normalizer": "wn"}, "gamma0 must lie in"),
+    ({"L0": 1e100}, "L0 must lie in"),
     ({"n_threads": 0}, "n_threads must be an integer >= 1, got 0"),
     ({"dtype": "int37"}, "dtype must be one of"),
     ({"dtype": None}, "dtype must be one of"),

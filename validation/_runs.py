@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from replica import TrainingRun, mean_field_training, simulate_training, sweep
+from replica import Status, TrainingRun, mean_field_training, simulate_training, sweep
 from replica.plotting import save_figure
 from replica.simulation._data import make_training_set
 
@@ -257,8 +257,8 @@ def train(**options: Any) -> dict[str, Any]:
     if controls is not None:
         values = run.gen_error - np.array([np.zeros(run.n_runs), *_controls(run, controls)])
         record["controlled_error_runs"] = values
-    diverged = np.any(run.status == "diverged")
-    return record | {"status": "diverged" if diverged else "done"}
+    diverged = np.any(run.status == Status.DIVERGENT)
+    return record | {"status": "divergent" if diverged else "done"}
 
 
 def _controls(run: TrainingRun, zetas: Sequence[float]) -> list[list[float]]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replica import (
+    Status,
     bn_equilibrium,
     bn_gen_error,
     gen_error,
@@ -90,8 +91,8 @@ def trained(
         )
         for length in lengths
     ]  # fmt: skip
-    if any(np.any(run.status == "diverged") for run in runs):
-        return {"status": "diverged"}
+    if any(np.any(run.status == Status.DIVERGENT) for run in runs):
+        return {"status": "divergent"}
     found = [
         {k: getattr(run, k)[-1] for k in ("gamma", "gen_error", "train_error")}
         | (least_squares(run) if student == "linear" else {})

@@ -26,7 +26,7 @@ S = 0.25
 # Multiples of 1/32, so that P = alpha N is whole at all sizes: rounding would look like a 1/N.
 LOADS = (0.09375, 0.25, 0.5, 0.75, 1.0, 1.3125, 1.5, 2.0, 3.0)
 SGD_LOADS = tuple(a for a in LOADS if a != 1.0)  # at alpha = 1 the error without decay is infinite
-LINEAR = {"student": "linear", "init_scale": 0.0}
+LINEAR = {"student": "linear", "L0": 0.0}
 SGD = LINEAR | {"batch_size": -16, "learning_rate": 1.0, "schedule": "cosine"}
 # Ridge regression by whole-batch descent: mini-batches would add their noise to the slow directions
 # of small decay. With this momentum all modes above 0.009 relax as 0.95^epochs.
@@ -41,8 +41,8 @@ BN_LOADS = (0.09375, 0.25, 0.5, 0.75, 1.0, 1.3125, 2.0, 3.0)
 SURVIVOR_LOADS = (0.25, 0.5)  # where 500 epochs suffice
 # The step on w is the rate over |w|^2/N: smaller weights need a smaller rate.
 STARTS = {
-    "order-one": {"init_scale": 1.0, "learning_rate": 0.5},
-    "small": {"init_scale": 0.1, "learning_rate": 0.05},
+    "order-one": {"L0": 1.0, "learning_rate": 0.5},
+    "small": {"L0": 0.1, "learning_rate": 0.05},
 }
 # To the end: from the least-squares weights, at a low rate because the noise of the batches delays
 # the last of the way.
@@ -79,7 +79,7 @@ def converge(**options: Any) -> dict[str, Any]:
     N, alpha, epochs = options["N"], options["alpha"], options.pop("epochs")
     common = {name: options[name] for name in ("alpha", "S", "student", "N", "seed")}
     common |= {"n_threads": 1, "progress": False}
-    descent = {name: RIDGE[name] for name in ("learning_rate", "momentum", "init_scale", "epochs")}
+    descent = {name: RIDGE[name] for name in ("learning_rate", "momentum", "L0", "epochs")}
     start = simulate_training(
         **common, **descent, batch_size=round(alpha * N), n_runs=options.pop("n_runs")
     )
@@ -92,16 +92,16 @@ def converge(**options: Any) -> dict[str, Any]:
     return {"epoch": run.epoch, "difference_runs": values}
 
 
-def surviving_error(alpha: float, init_scale: float, L: np.ndarray) -> np.ndarray:
+def surviving_error(alpha: float, L0: float, L: np.ndarray) -> np.ndarray:
     """Converged batch norm below alpha = 1, from the final L = |w|/sqrt(N).
 
     Training leaves the part of w outside the space of the inputs as it was, of squared length
-    (1 - alpha) init_scale^2 N; the rest becomes c_M times least squares once w is normalized.
+    (1 - alpha) L0^2 N; the rest becomes c_M times least squares once w is normalized.
     """
     solution = solve_equilibrium(alpha, S, 0.0, student="linear")
     c, q = shrinkage(BATCH_SIZE), float(solution.gamma) ** 2
     m = float(solution.gamma * solution.R)
-    outside = (1 - alpha) * init_scale**2
+    outside = (1 - alpha) * L0**2
     return 1 - 2 * c * m + c**2 * q * (1 + outside / (L**2 - outside))
 
 
@@ -160,7 +160,7 @@ def run(setup: Setup) -> list[Claim]:
             lengths = setup.measure(bn_points(start), "L")
             for alpha in SURVIVOR_LOADS:
                 i = BN_LOADS.index(alpha)
-                scale = STARTS[start]["init_scale"]
+                scale = STARTS[start]["L0"]
                 theory = tuple(surviving_error(alpha, scale, L) for L in lengths[i].values)
                 where = f"{start} start, alpha = {alpha:g}"
                 yield measured[i].beside(where, replace(lengths[i], values=theory))
@@ -284,7 +284,7 @@ def run(setup: Setup) -> list[Claim]:
             "left of the initial weights outside the space of the inputs.",
             stated_by="package",
             formula="none in the paper",
-            theory="1 - 2 c_M m + c_M^2 q L^2/(L^2 - (1 - alpha) init_scale^2) at the measured L",
+            theory="1 - 2 c_M m + c_M^2 q L^2/(L^2 - (1 - alpha) L0^2) at the measured L",
             points=tuple(survivors()),
             note="That is why the points of the two starts lie apart in the figure.",
             **common,

@@ -32,7 +32,7 @@ RELU = {
 # zeta: epochs. Where the samples hold the weights back only weakly they relax at the rate zeta.
 ANNEALING = {0.0: 300, 1 / 64: 900, 0.25: 300}
 BATCH_SIZE = 16  # the paper pairs it with zeta = 1/(4 M) = 1/64
-NORMALIZED = {"batch_size": BATCH_SIZE, "init_scale": 1.0}
+NORMALIZED = {"batch_size": BATCH_SIZE, "L0": 1.0}
 # Training in time = rate times epochs: mini-batches, the whole set, and the limit of the latter.
 TIMES = (1, 2, 5, 10, 20)
 TRACKED_LOADS = (0.5, 1.5, 3.0)

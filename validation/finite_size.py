@@ -48,7 +48,7 @@ def dense(*, N: int, n_runs: int, seed: int) -> dict:
     """Errors of ridge regression trained on stored samples."""
     run = simulate_training(
         LOAD, S, N=N, zeta=ZETA, batch_size=round(LOAD * N), n_runs=n_runs, seed=seed,
-        learning_rate=RIDGE["learning_rate"], momentum=RIDGE["momentum"], init_scale=0.0,
+        learning_rate=RIDGE["learning_rate"], momentum=RIDGE["momentum"], L0=0.0,
         epochs=120, record=120, n_threads=1, progress=False,
     )  # fmt: skip
     return {"runs": run.gen_error[-1]}
@@ -58,7 +58,7 @@ def matrix_free(*, N: int, n_runs: int, seed: int, student: str) -> dict:
     """Errors after a few steps of the matrix-free engine."""
     run = simulate_training(
         LOAD, S, N=N, student=student, learning_rate=RATE, engine="matrix-free", epochs=STEPS,
-        init_scale=0.0 if student == "linear" else 0.01, n_runs=n_runs, seed=seed, record=STEPS,
+        L0=0.0 if student == "linear" else 0.01, n_runs=n_runs, seed=seed, record=STEPS,
         n_threads=1, progress=False,
     )  # fmt: skip
     return {"runs": run.gen_error[-1]}

@@ -36,11 +36,15 @@ if TYPE_CHECKING:
 __all__ = ["Result", "over", "status_names"]
 
 _MOST_CURVES = 49  # so many line styles differ
+_WIDEST = 100  # of a line: what fits on a screen
 
 
-def over(*axes: Any) -> Any:
-    """Declare the axes of an array field, for example ``over(..., "t")``."""
-    return field(metadata={"axes": axes})
+def over(*axes: Any, in_frames: bool = True) -> Any:
+    """Declare the axes of an array field, for example ``over(..., "t")``.
+
+    A field that is not `in_frames` is left out of `Result.to_pandas`: its axes would make rows.
+    """
+    return field(metadata={"axes": axes, "in_frames": in_frames})
 
 
 def status_names(status: Any) -> Any:
@@ -145,7 +149,14 @@ class Result:
         columns: dict[str, tuple[tuple[str, ...], NDArray[Any]]] = {}
         attributes: dict[str, Any] = {}
         sizes: dict[str, int] = {}
+        aside = {
+            item.name
+            for item in fields(self)  # type: ignore[arg-type]
+            if not item.metadata.get("in_frames", True)
+        }
         for name, axes, value in self._columns():
+            if name in aside:
+                continue
             if axes is None:
                 attributes[name] = _plain(value)
                 continue
@@ -360,6 +371,8 @@ def _plain(value: Any) -> bool | int | float | str | None:
     """What a table keeps of a value that is no array: numbers and text, a student by its name."""
     if isinstance(value, Status):
         return value.name.lower()
+    if isinstance(value, Result):
+        return type(value).__name__
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(getattr(value, "name", value))
@@ -377,8 +390,11 @@ def _shown(name: str, value: Any) -> str:
         return f"{value:.12g}"
     if isinstance(value, tuple) and any(isinstance(item, np.ndarray) for item in value):
         return "; ".join(_shown(name, item) for item in value)
+    if isinstance(value, Result):
+        return f"a {type(value).__name__}"
     if not isinstance(value, np.ndarray):
-        return str(value)
+        text = " ".join(str(value).split())
+        return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "..."
     if value.ndim == 0:
         return f"{value[()]:.12g}" if value.dtype.kind == "f" else str(value[()])
     if value.size == 0:

@@ -91,7 +91,13 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     add("--S", type=arg.number, required=True, help="variance of the teacher's noise; >= 0")
     add("--zeta", type=arg.number, default=0.0, help="strength of the decay (default: 0)")
     add("--N", type=arg.positive_integer, help="number of inputs (default: 4096; online: 1000)")
-    add("--student", type=arg.student, default="linear", help=f"{arg.STUDENTS} (default: linear)")
+    add(
+        "--student",
+        type=arg.any_student,
+        default="linear",
+        help=f"{arg.STUDENTS}; online: also erf, tanh, softplus, quadratic (default: linear)",
+    )
+    add("--teacher", type=arg.any_student, help="online: the teacher's (default: the student's)")
     add("--normalizer", choices=_NORMALIZERS, default="none", help="(default: none)")
     add("--batch-size", type=arg.positive_integer, help="samples per step (default: 32; online: 1)")
     add("--learning-rate", type=arg.number, help="(default: 0.1; online: 0.5)")
@@ -102,6 +108,13 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
         type=arg.number,
         metavar="T",
         help="online: samples per weight to train for (default: 10)",
+    )
+    add("--gamma0", type=arg.number, help="with a normalizer: scale at the start (default: 1)")
+    add("--R0", type=arg.number, help="online: overlap at the start (default: 0)")
+    add(
+        "--L0",
+        type=arg.number,
+        help="|w|/sqrt(N) at the start (default: 1; on a set without normalizer: 0.01)",
     )
     add("--momentum", type=arg.number, help="heavy-ball coefficient in [0, 1)")
     add("--dropout", type=arg.number, help="probability that an output is dropped")
@@ -163,10 +176,11 @@ def _add_table_output(parser: Any) -> None:
 
 def _run_simulate(arguments: Namespace) -> None:
     common = ("S", "zeta", "student", "normalizer", "n_runs", "seed")
-    both = ("N", "batch_size", "learning_rate", "engine")
+    both = ("N", "batch_size", "learning_rate", "engine", "gamma0", "L0")
     training = ("alpha", "schedule", "epochs", "momentum", "dropout", "anneal", "tolerance")
     training += ("dtype",)
-    here, elsewhere = (("t",), training) if arguments.online else (training, ("t",))
+    online = ("t", "teacher", "R0")
+    here, elsewhere = (online, training) if arguments.online else (training, online)
     for name in elsewhere:
         if getattr(arguments, name) is not None:
             option = "-t" if name == "t" else "--" + name.replace("_", "-")
@@ -198,12 +212,10 @@ def _run_simulate(arguments: Namespace) -> None:
         write_table(output, table)
         say_written(output)
     else:
-        from replica.plotting import finish_axes, new_axes, save_figure
+        from replica.plotting import new_axes, save_figure
 
         figure, axes = new_axes()
         run.plot("gen_error", ax=axes)
-        labels = {"xlabel": axes.get_xlabel(), "ylabel": axes.get_ylabel()}
-        finish_axes(axes, **labels, title=str(axes.get_lines()[0].get_label()))
         save_figure(figure, output)
         say_written(output)
 
@@ -427,10 +439,11 @@ def _scalar(name: str, value: Any, is_simulator: bool) -> Any:
     if not (is_simulator or value.startswith("leaky:")):
         return value
     try:
-        student = arg.student(value)
+        student = arg.any_student(value)
     except ArgumentTypeError as error:
         raise arg.UsageError(f"{name}: {error}") from None
-    return {0.0: "relu", 1.0: "linear"}.get(student.slope, student)
+    slope = getattr(student, "slope", None)
+    return {0.0: "relu", 1.0: "linear", None: value}.get(slope, student)
 
 
 def _flat(table: Any) -> dict[str, list[Any]]:

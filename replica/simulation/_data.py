@@ -1,4 +1,4 @@
-"""Training sets, random streams, memory, threads, and exact errors on fresh inputs.
+"""Training sets, random streams, memory and threads.
 
 The teacher is w* = (1, ..., 1): the inputs are rotation invariant, so the direction of the
 teacher cannot matter.
@@ -20,10 +20,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from replica._core.cores import n_cores
-from replica.students import LeakyReLU, Student, quick_values
 
 __all__ = [
     "TrainingSet",
@@ -32,11 +30,8 @@ __all__ = [
     "default_threads",
     "draw_normal",
     "inputs_key",
-    "linear_teacher_error",
     "make_training_set",
     "map_runs",
-    "pair_error",
-    "piecewise_teacher_error",
     "require_memory",
     "streams",
 ]
@@ -211,96 +206,3 @@ def map_runs(
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def linear_teacher_error(gamma: Any, R: Any, bias: Any, slope: float) -> NDArray[np.float64]:
-    """E[(z - g(u))^2] for the field u = gamma v + bias, (z, v) normal with correlation R.
-
-    The teacher's output is its noise-free field z; no test set is involved. For bias = 0 this is
-    1 + (1 + a^2) gamma^2 / 2 - (1 + a) gamma R, with a the slope of the negative side.
-
-    Examples
-    --------
-    >>> float(linear_teacher_error(1.0, 1.0, 0.0, 0.0))
-    0.5
-    """
-    gamma, R, bias = np.broadcast_arrays(
-        np.asarray(gamma, float), np.asarray(R, float), np.asarray(bias, float)
-    )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(bias == 0.0, 0.0, bias / np.abs(gamma))
-    positive = ndtr(ratio)  # P(u > 0)
-    density = np.exp(-0.5 * ratio**2) / math.sqrt(2.0 * math.pi)
-    square = gamma**2 + bias**2
-    above = square * positive + bias * np.abs(gamma) * density  # E[u^2; u > 0]
-    mean_square = slope**2 * square + (1.0 - slope**2) * above
-    correlation = gamma * R * (slope + (1.0 - slope) * positive)  # E[z g(u)], by Stein's lemma
-    return 1.0 + mean_square - 2.0 * correlation
-
-
-def piecewise_teacher_error(
-    gamma: Any, R: Any, slope: float, teacher_slope: float
-) -> NDArray[np.float64]:
-    """E[(g_t(z) - g(gamma v))^2] for piecewise-linear teacher and student.
-
-    Examples
-    --------
-    >>> float(piecewise_teacher_error(1.0, 1.0, 0.0, 0.0))
-    0.0
-    """
-    gamma, R = np.asarray(gamma, float), np.asarray(R, float)
-    R = np.clip(R, -1.0, 1.0)
-    a, b = slope, teacher_slope
-    # g_a(u) = (1 + a) u / 2 + (1 - a) |u| / 2, and E|u||z| is the arc-sine law.
-    folded = np.abs(gamma) * (2.0 / math.pi) * (np.sqrt(1.0 - R**2) + R * np.arcsin(R))
-    cross = ((1 + a) * (1 + b) * gamma * R + (1 - a) * (1 - b) * folded) / 4.0
-    return (1 + b**2) / 2.0 + (1 + a**2) * gamma**2 / 2.0 - 2.0 * cross
-
-
-def pair_error(
-    gamma: NDArray[np.float64],
-    R: NDArray[np.float64],
-    student: LeakyReLU | Student,
-    teacher: LeakyReLU | Student,
-) -> NDArray[np.float64]:
-    """E[(g_t(z) - g(gamma v))^2] elementwise; NaN where gamma or R is.
-
-    Examples
-    --------
-    >>> from replica.students import ERF
-    >>> float(pair_error(np.array(1.0), np.array(1.0), ERF, ERF))
-    0.0
-    """
-    if isinstance(student, LeakyReLU) and isinstance(teacher, LeakyReLU):
-        return piecewise_teacher_error(gamma, R, student.slope, teacher.slope)
-    error = np.full(np.shape(gamma), np.nan)
-    for index in np.ndindex(error.shape):
-        length, cosine = float(gamma[index]), float(np.clip(R[index], -1.0, 1.0))
-        if math.isnan(length) or math.isnan(cosine):
-            continue
-        sine = math.sqrt((1.0 - cosine) * (1.0 + cosine))
-        kinks = np.array(student.kinks) / length if length else np.empty(0)
-        v, weight = _normal_panels(kinks[None])
-        # Given v, the teacher bends where its field z = R v + sine e passes a kink.
-        bends = (np.array(teacher.kinks) - cosine * v.T) / sine if sine else np.empty((v.size, 0))
-        e, inner = _normal_panels(bends)
-        squares = (
-            quick_values(teacher, cosine * v.T + sine * e) - quick_values(student, length * v).T
-        )
-        error[index] = float(np.sum(weight.T * inner * squares**2))
-    return error
-
-
-def _normal_panels(cuts: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nodes and weights of a standard normal variable, Gauss-Legendre between the cuts of a row."""
-    edges = np.broadcast_to(_EDGES, (len(cuts), _EDGES.size))
-    edges = np.sort(np.hstack([edges, np.clip(cuts, _EDGES[0], _EDGES[-1])]), axis=1)
-    half = np.diff(edges)[..., None] / 2
-    nodes = (edges[:, :-1, None] + half * (1.0 + _NODES)).reshape(len(cuts), -1)
-    density = np.exp(-0.5 * nodes**2) / math.sqrt(2.0 * math.pi)
-    return nodes, (half * _WEIGHTS).reshape(len(cuts), -1) * density
-
-
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
-# Beyond the last edge a normal variable has 2e-19 of its mass; panels resolve a slope of about 5.
-_EDGES = np.linspace(-9.0, 9.0, 10)

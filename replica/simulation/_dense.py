@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from replica._core.status import Status
+
 from . import _kernels as kernels
 from ._data import DRAW_BLOCK, make_training_set, streams
 from ._settings import DIVERGENCE_LIMIT, Recorder, RunRecord, TrainingSettings
@@ -33,7 +35,7 @@ def run_dense(
     recorder: Recorder,
     stop: threading.Event,
 ) -> RunRecord:
-    """Train once. `start` is (w, gamma); None draws w ~ N(0, init_scale^2) and takes init_gamma."""
+    """Train once. `start` is (w, gamma); None draws w ~ N(0, L0^2) and takes gamma0."""
     began = time.perf_counter()
     data, init, shuffle, drop = streams(seed, 4)
     training_set = make_training_set(
@@ -41,8 +43,8 @@ def run_dense(
     )
     X, y = training_set.X, training_set.y
     if start is None:
-        w = np.random.default_rng(init).standard_normal(settings.N) * settings.init_scale
-        gamma = settings.init_gamma
+        w = np.random.default_rng(init).standard_normal(settings.N) * settings.L0
+        gamma = settings.gamma0
     else:
         w, gamma = start
     w = np.array(w, settings.dtype)
@@ -53,22 +55,22 @@ def run_dense(
     all_fields = np.empty(settings.P, settings.dtype)
     u, batch_y, c = np.empty(M, settings.dtype), np.empty(M), np.empty(M, settings.dtype)
     velocity = np.zeros(settings.N, settings.dtype)
-    state = np.array([gamma, 0.0, math.nan])
+    gamma_velocity = 0.0
     previous = w * np.nan
     epoch = 0
     for epoch in range(settings.epochs + 1):
         # Not the length that the last step leaves in its place: a run that starts here has none.
-        parallel, state[2] = kernels.order_parameters(w)
+        parallel, L = kernels.order_parameters(w)
         converged = False
         if settings.tolerance and epoch > settings.anneal_epochs:
-            factor = 1.0 if settings.scale == kernels.SCALE_NONE else state[0] / state[2]
+            factor = 1.0 if settings.scale == kernels.SCALE_NONE else gamma / L
             current = factor * w
             change = np.linalg.norm(current - previous)
             converged = bool(change <= settings.tolerance * np.linalg.norm(current))
             previous = current
         if recorder.due(epoch) or converged:
             kernels.project(X, all_rows, w, all_fields)
-            recorder.record(all_fields, y, state[0], parallel, state[2])
+            recorder.record(all_fields, y, gamma, parallel, L)
         if converged:
             recorder.hold()
         if converged or epoch == settings.epochs or stop.is_set():
@@ -78,15 +80,17 @@ def run_dense(
         if settings.dropout:
             kept = drop_rng.random(settings.P) >= settings.dropout
             mask = kept / (1.0 - settings.dropout)
-        finite = kernels.train_epoch(
+        state = kernels.WeightState(float(gamma), gamma_velocity, L)
+        end = kernels.train_epoch(
             X, y, order, M, w, velocity, state, mask, u, batch_y, c,
             settings.center, settings.scale, settings.student.slope, settings.up_slopes[epoch],
-            settings.rates[epoch], settings.zeta * M / settings.P, settings.momentum,
+            None, settings.rates[epoch], settings.zeta * M / settings.P, settings.momentum,
             DIVERGENCE_LIMIT,
         )  # fmt: skip
+        gamma, gamma_velocity, _ = end.state
         recorder.tick()
-        if not finite:
-            recorder.status = "diverged"
+        if end.status == Status.DIVERGENT:
+            recorder.status = Status.DIVERGENT
             break
     return RunRecord(
         recorder.values,

@@ -5,28 +5,73 @@ the field is divided by: nothing, the norm |w|/sqrt(N), or the root mean square 
 
 Fast math is for loops that either sum or store, never both: a loop that does both is compiled in
 two versions, and which one runs, hence the order of the sum, depends on where the arrays lie.
+
+An activation is its slope on the negative side, with None for a table, or an `ActivationTable`:
+by the type of that the compiler decides, which costs the piecewise-linear ones nothing.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from replica._core.activation_table import activation_at, activation_value
 from replica._core.jit import jit
+from replica._core.status import Status
 
 SCALE_NONE, SCALE_NORM, SCALE_BATCH = 0, 1, 2
+# Plain numbers, as compiled code wants them.
+DONE, DIVERGENT, RUNNING = int(Status.DONE), int(Status.DIVERGENT), int(Status.RUNNING)
+
+
+class Gradient(NamedTuple):
+    """-dE/dw = b w + sum_j c_j x_j, and dgamma = -(dE/dv)/sqrt(N) for v = sqrt(N) gamma.
+
+    `furthest` is the argument of a tabulated activation that is largest in size, 0 without a table.
+    """
+
+    b: float
+    dgamma: float
+    furthest: float
+
+
+class WeightState(NamedTuple):
+    """What `train_epoch` keeps beside the weights w and their velocity; L is |w|/sqrt(N)."""
+
+    gamma: float
+    gamma_velocity: float
+    L: float
+
+
+class ChainState(NamedTuple):
+    """gamma, and the components of w/sqrt(N) along and across the teacher."""
+
+    gamma: float
+    parallel: float
+    across: float
+
+
+class Progress(NamedTuple):
+    """How far some steps have come.
+
+    `status` is DONE, DIVERGENT (the last step made the state run away), or RUNNING: the next step
+    has not been made, since it asks for the activation at `furthest`, beyond its table.
+    """
+
+    state: Any
+    steps: int
+    status: int
+    furthest: float
 
 
 @jit
-def backpropagate(u, y, keep, gamma, L, N, center, scale, slope, slope_up, c, table=None):
+def backpropagate(u, y, keep, gamma, L, N, center, scale, slope, slope_up, table, c):
     """Negative gradient of 1/2 sum_j (y_j - keep_j g(h_j))^2 through the normalization.
 
-    `u` holds the fields w.x_j, `c` receives -dE/du_j. Returns ``(b, dgamma)`` such that
-    -dE/dw = b w + sum_j c_j x_j and dgamma = -(dE/dv)/sqrt(N), where v = sqrt(N) gamma is the
-    trained scale. `slope_up` is the negative-side slope used for samples with y > 0 (annealing).
-    `table`, if any, is the activation in place of the two slopes; NaN beyond its range.
+    `u` holds the fields w.x_j, `c` receives -dE/du_j. `slope_up` is the negative-side slope used
+    for samples with y > 0 (annealing). Beyond the table everything is NaN but `furthest`.
     """
     M = u.size
     mean = 0.0
@@ -47,18 +92,21 @@ def backpropagate(u, y, keep, gamma, L, N, center, scale, slope, slope_up, c, ta
     inverse = 1.0 / divisor
     sum_delta = 0.0
     sum_delta_h = 0.0
+    furthest = 0.0
     for j in range(M):
         hat = (u[j] - mean) * inverse
         h = gamma * hat
+        k = keep[j] if keep.size else 1.0
         if table is None:
             derivative = 1.0
             if h < 0.0:
                 derivative = slope_up if y[j] > 0.0 else slope
-            output = derivative * h
+            delta = k * derivative * (y[j] - k * derivative * h)
         else:
             output, derivative, _ = activation_at(table.breaks, table.series, h)
-        k = keep[j] if keep.size else 1.0
-        delta = k * derivative * (y[j] - k * output)
+            delta = k * derivative * (y[j] - k * output)
+            if abs(h) > abs(furthest):
+                furthest = h
         sum_delta += delta
         sum_delta_h += delta * hat
         c[j] = delta
@@ -69,9 +117,18 @@ def backpropagate(u, y, keep, gamma, L, N, center, scale, slope, slope_up, c, ta
         hat = (u[j] - mean) * inverse
         c[j] = factor * (c[j] - mean_delta - hat * mean_delta_h)
     if scale == SCALE_NONE:
-        return 0.0, 0.0
+        return Gradient(0.0, 0.0, furthest)
     b = -gamma * sum_delta_h / (N * L * L) if scale == SCALE_NORM else 0.0
-    return b, sum_delta_h / N
+    return Gradient(b, sum_delta_h / N, furthest)
+
+
+@jit
+def tabulated(table, u):
+    """g(u) of a tabulated activation, elementwise."""
+    out = np.empty(u.size)
+    for i in range(u.size):
+        out[i] = activation_value(table.breaks, table.series, u[i])
+    return out
 
 
 @jit(fastmath=True)
@@ -144,41 +201,45 @@ def order_parameters(w):
 @jit(fastmath=True)
 def train_epoch(
     X, y, order, batch_size, w, d, state, keep, u, batch_y, c,
-    center, scale, slope, slope_up, eta, decay, momentum, limit, table=None,
+    center, scale, slope, slope_up, table, eta, decay, momentum, limit,
 ):  # fmt: skip
-    """Mini-batch gradient descent along `order`; False as soon as |w|/sqrt(N) or gamma > limit.
+    """Mini-batch gradient descent along `order`, until |w|/sqrt(N) or gamma is beyond `limit`.
 
-    ``state = [gamma, gamma's velocity, |w|/sqrt(N)]``; `d` is the velocity of w; `decay` is the
-    share of the weight decay that belongs to one batch. Rows beyond the last full batch wait for
-    the next order.
+    `state` is a `WeightState`; `d` is the velocity of w; `decay` is the share of the weight decay
+    that belongs to one batch. Rows beyond the last full batch wait for the next order.
     """
     N = w.size
     rate = w.dtype.type(eta)
     inertia = w.dtype.type(momentum)
+    gamma, gamma_velocity, L = state.gamma, state.gamma_velocity, state.L
+    steps = 0
     for start in range(0, order.size - batch_size + 1, batch_size):
         rows = order[start : start + batch_size]
         for j in range(batch_size):
             batch_y[j] = y[rows[j]]
         project(X, rows, w, u)
         mask = keep[start : start + batch_size] if keep.size else keep
-        b, dgamma = backpropagate(
-            u, batch_y, mask, state[0], state[2], N, center, scale, slope, slope_up, c, table
+        b, dgamma, furthest = backpropagate(
+            u, batch_y, mask, gamma, L, N, center, scale, slope, slope_up, table, c
         )
+        if table is not None and abs(furthest) > table.breaks[-1]:
+            return Progress(WeightState(gamma, gamma_velocity, L), steps, RUNNING, furthest)
         if scale == SCALE_NONE:
             b -= decay
         else:
-            state[1] = momentum * state[1] + dgamma - decay * state[0]
-            state[0] += eta * state[1]
+            gamma_velocity = momentum * gamma_velocity + dgamma - decay * gamma
+            gamma += eta * gamma_velocity
         shrink = w.dtype.type(b)
         for i in range(N):
             d[i] = inertia * d[i] + shrink * w[i]
         accumulate(X, rows, c, d)
         for i in range(N):
             w[i] += rate * d[i]
-        state[2] = math.sqrt(sum_of_squares(w) / N)
-        if not (state[2] < limit and abs(state[0]) < limit):
-            return False
-    return True
+        L = math.sqrt(sum_of_squares(w) / N)
+        steps += 1
+        if not (abs(gamma) < limit and abs(L) < limit):
+            return Progress(WeightState(gamma, gamma_velocity, L), steps, DIVERGENT, furthest)
+    return Progress(WeightState(gamma, gamma_velocity, L), steps, DONE, 0.0)
 
 
 @jit(fastmath=True)
@@ -209,24 +270,23 @@ def squared_error(u, y, factor, shift, slope):
 
 @jit
 def online_chain(
-    fields, noise, rest, state, N, center, scale, slope, teacher_slope, eta, decay, limit,
-    table=None, teacher=None,
+    fields, noise, rest, first, state, N, center, scale, slope, table, teacher_slope, teacher_table,
+    eta, decay, limit,
 ):  # fmt: skip
-    """Advance the order parameters by one step per row of `fields`; False on divergence.
+    """Advance the order parameters by one step per row of `fields`, beginning with row `first`.
 
-    ``state = [gamma, parallel, perpendicular]``: the components of w/sqrt(N) along and across the
-    teacher. ``fields[k, 0, j]`` and ``fields[k, 1, j]`` are the standard normal fields along w and
-    along the part of the teacher orthogonal to it, ``rest[k]`` is the chi-square variable of the
-    other directions. 1 - R^2 is never formed, so R may come as close to 1 as it likes. `table` and
-    `teacher`, if any, are the activations in place of the slopes.
+    `state` is a `ChainState`. ``fields[k, 0, j]`` and ``fields[k, 1, j]`` are the standard normal
+    fields along w and along the part of the teacher orthogonal to it, ``rest[k]`` is the chi-square
+    variable of the other directions. 1 - R^2 is never formed, so R may come as close to 1 as it
+    likes.
     """
     M = fields.shape[2]
     u = np.empty(M)
     y = np.empty(M)
     c = np.empty(M)
     keep = np.empty(0)
-    for k in range(fields.shape[0]):
-        gamma, parallel, across = state[0], state[1], state[2]
+    gamma, parallel, across = state.gamma, state.parallel, state.across
+    for k in range(first, fields.shape[0]):
         L = math.hypot(parallel, across)
         if L > 0.0:
             cosine, sine = parallel / L, across / L
@@ -235,16 +295,19 @@ def online_chain(
         for j in range(M):
             u[j] = L * fields[k, 0, j]
             z = cosine * fields[k, 0, j] + sine * fields[k, 1, j]
-            if teacher is None:
-                label = z if z > 0.0 else teacher_slope * z
+            if teacher_table is None:
+                y[j] = (z if z > 0.0 else teacher_slope * z) + noise[k, j]
             else:
-                label = activation_value(teacher.breaks, teacher.series, z)
-            y[j] = label + noise[k, j]
-        b, dgamma = backpropagate(u, y, keep, gamma, L, N, center, scale, slope, slope, c, table)
+                y[j] = activation_value(teacher_table.breaks, teacher_table.series, z) + noise[k, j]
+        b, dgamma, furthest = backpropagate(
+            u, y, keep, gamma, L, N, center, scale, slope, slope, table, c
+        )
+        if table is not None and abs(furthest) > table.breaks[-1]:
+            return Progress(ChainState(gamma, parallel, across), k - first, RUNNING, furthest)
         if scale == SCALE_NONE:
             b -= decay
         else:
-            state[0] += eta * (dgamma - decay * gamma)
+            gamma += eta * (dgamma - decay * gamma)
         along = 0.0
         orthogonal = 0.0
         square = 0.0
@@ -252,13 +315,14 @@ def online_chain(
             along += c[j] * fields[k, 0, j]
             orthogonal += c[j] * fields[k, 1, j]
             square += c[j] * c[j]
-        first = (1.0 + eta * b) * L + eta * along / N
-        second = eta * orthogonal / N
+        forward = (1.0 + eta * b) * L + eta * along / N
+        sideways = eta * orthogonal / N
         remainder = eta * eta * square * rest[k] / (N * N)
-        state[1] = cosine * first + sine * second
-        state[2] = math.sqrt((sine * first - cosine * second) ** 2 + remainder)
+        parallel = cosine * forward + sine * sideways
+        across = math.sqrt((sine * forward - cosine * sideways) ** 2 + remainder)
         if scale == SCALE_NONE:
-            state[0] = math.hypot(state[1], state[2])
-        if not (abs(state[1]) < limit and state[2] < limit and abs(state[0]) < limit):
-            return False
-    return True
+            gamma = math.hypot(parallel, across)
+        if not (abs(parallel) < limit and across < limit and abs(gamma) < limit):
+            state = ChainState(gamma, parallel, across)
+            return Progress(state, k + 1 - first, DIVERGENT, furthest)
+    return Progress(ChainState(gamma, parallel, across), fields.shape[0] - first, DONE, 0.0)

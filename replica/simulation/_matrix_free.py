@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replica._core.jit import jit
+from replica._core.status import Status
 
 from . import _kernels as kernels
 from ._data import DRAW_BLOCK, draw_normal, streams
@@ -190,7 +191,7 @@ class _Directions:
 def run_matrix_free(
     settings: TrainingSettings, seed: np.random.SeedSequence, recorder: Recorder, n_threads: int
 ) -> RunRecord:
-    """Train once, from w ~ N(0, init_scale^2)."""
+    """Train once, from w ~ N(0, L0^2)."""
     began = time.perf_counter()
     P, N = settings.P, settings.N
     data, init, _, drop = streams(seed, 4)
@@ -201,20 +202,20 @@ def run_matrix_free(
         known = _Directions(P, N, settings.epochs, settings.dtype, rng, pool)
         # v_0 is the teacher's direction, v_1 that of the rest of the initial weights.
         w = np.zeros(settings.epochs + 2)
-        w[0] = settings.init_scale * init_rng.standard_normal()
-        w[1] = settings.init_scale * math.sqrt(init_rng.chisquare(N - 1))
+        w[0] = settings.L0 * init_rng.standard_normal()
+        w[1] = settings.L0 * math.sqrt(init_rng.chisquare(N - 1))
         y = math.sqrt(N) * known.A[:, 0].astype(np.float64)
         y += math.sqrt(settings.S) * rng.standard_normal(P)
         velocity = np.zeros_like(w)
         u, f = np.empty(P, settings.dtype), np.empty(P, settings.dtype)
-        gamma, gamma_velocity = settings.init_gamma, 0.0
+        gamma, gamma_velocity = settings.gamma0, 0.0
         normalized = settings.scale != kernels.SCALE_NONE
         previous = w * np.nan
         epoch = 0
         for epoch in range(settings.epochs + 1):
             L = float(np.linalg.norm(w)) / math.sqrt(N)
             if not (L < DIVERGENCE_LIMIT and abs(gamma) < DIVERGENCE_LIMIT):
-                recorder.status = "diverged"
+                recorder.status = Status.DIVERGENT
                 break
             known.fields(w, u)
             converged = False
@@ -232,9 +233,9 @@ def run_matrix_free(
             mask = _NO_MASK
             if settings.dropout:
                 mask = (drop_rng.random(P) >= settings.dropout) / (1.0 - settings.dropout)
-            b, dgamma = kernels.backpropagate(
+            b, dgamma, _ = kernels.backpropagate(
                 u, y, mask, gamma, L, N, settings.center, settings.scale,
-                settings.student.slope, settings.up_slopes[epoch], f,
+                settings.student.slope, settings.up_slopes[epoch], None, f,
             )  # fmt: skip
             if normalized:
                 gamma_velocity = settings.momentum * gamma_velocity + dgamma - settings.zeta * gamma

@@ -9,42 +9,57 @@ from __future__ import annotations
 import math
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica._core.activation_table import ActivationTable
-from replica._core.arguments import ArgumentError, choice, integer, real_array, real_scalar
-from replica.students import LeakyReLU, Student, as_student, quick_values, refuse_jumps
+from replica._core.arguments import (
+    LARGEST,
+    ArgumentError,
+    choice,
+    integer,
+    real_array,
+    real_scalar,
+)
+from replica._core.results import over
+from replica._core.status import Status
+from replica.students import LeakyReLU, Student, as_student, refuse_jumps
 
 from . import _kernels as kernels
-from ._data import default_threads, map_runs, pair_error, require_memory, streams
-from ._run_statistics import RunStatistics
+from ._data import default_threads, map_runs, require_memory, streams
+from ._fresh_errors import LARGEST_FIELD, online_error, table_reaching
+from ._run_statistics import RunStatistics, warn_of_divergence
 from ._settings import (
     DIVERGENCE_LIMIT,
     MAX_RUNS,
     MAX_SIZE,
     MAX_VARIANCE,
     NORMALIZERS,
+    Activation,
+    Normalization,
     Normalizer,
-    warn_of_divergence,
+    starting_scale,
 )
 
 __all__ = ["OnlineRun", "simulate_online"]
 
+Engine = Literal["chain", "direct"]
 # Random numbers are drawn in blocks of about this many: large enough to hide the call, small
 # enough for the cache.
 _BLOCK_NUMBERS = 1 << 16
-_FARTHEST = 64.0  # fields that tables reach at first; the teacher's has variance 1
-_RECORDS = 100  # intervals that are recorded if only the end is asked for
 # More than a day of the cheapest steps.
 _MAX_STEPS = 10**12
+# Records of a run whose `t` is one number: enough for a smooth curve.
+_RECORDS = 100
+# A time this close above a whole number of steps, relatively, is that number after rounding.
+_ROUNDING = 1e-14
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class OnlineRun(RunStatistics):
     """Order parameters along online learning, one column per run.
 
@@ -54,20 +69,26 @@ class OnlineRun(RunStatistics):
         Samples seen per weight, (number of steps) * M / N.
     gamma, R, L, gen_error : ndarray, shape (n_records, n_runs)
         Scale and overlap of the effective weights, |w|/sqrt(N), and E[(g_t(z) - g(u))^2] with
-        population statistics against the noise-free teacher output; by quadrature, to about 1e-8,
-        unless student and teacher are piecewise linear.
-    status : ndarray of str, shape (n_runs,)
-        "budget" (all steps done) or "diverged" (the records from there on are NaN).
+        population statistics against the noise-free teacher output.
+    status : ndarray of int8, shape (n_runs,)
+        A `Status` per run: DONE, or DIVERGENT (the records from there on are NaN).
     seconds : float
         Wall time.
-    student, teacher, normalizer, S, zeta, batch_size, learning_rate, gamma0, R0, L0, N, engine
-    seed
+    student, teacher, normalizer, S, zeta, batch_size, learning_rate, gamma0, R0, L0
         The arguments of `simulate_online`, with their defaults filled in.
+    N, engine, seed
+        The same; `n_runs` is a property. ``simulate_online(**run.problem)`` repeats the run.
     """
+
+    _problem = (
+        "student", "teacher", "normalizer", "S", "zeta", "batch_size", "learning_rate",
+        "gamma0", "R0", "L0", "t", "N", "engine", "n_runs", "seed",
+    )  # fmt: skip
+    _observables: ClassVar[tuple[str, ...]] = ("gamma", "R", "L", "gen_error")
 
     student: LeakyReLU | Student
     teacher: LeakyReLU | Student
-    normalizer: str
+    normalizer: Normalizer
     S: float
     zeta: float
     batch_size: int
@@ -76,43 +97,24 @@ class OnlineRun(RunStatistics):
     R0: float
     L0: float
     N: int
-    engine: str
+    engine: Engine
     seed: int
-    t: NDArray[np.float64]
-    gamma: NDArray[np.float64]
-    R: NDArray[np.float64]
-    L: NDArray[np.float64]
-    gen_error: NDArray[np.float64]
-    status: NDArray[np.str_]
+    t: NDArray[np.float64] = over("t")
+    gamma: NDArray[np.float64] = over("t", "run")
+    R: NDArray[np.float64] = over("t", "run")
+    L: NDArray[np.float64] = over("t", "run")
+    gen_error: NDArray[np.float64] = over("t", "run")
+    status: NDArray[np.int8] = over("run")
     seconds: float
 
-    _observables = ("gamma", "R", "L", "gen_error")
-
-    def plot(self, observable: str = "R", *, ax: Any = None) -> Any:
-        """Draw the mean of `observable` against t; returns the Matplotlib axes."""
-        return self._draw(observable, ax)
-
-    def _abscissa(self) -> tuple[NDArray[Any], str]:
-        return self.t, "t = samples / N"
-
-    def _legend(self) -> str:
+    def _curve_name(self) -> str:
         return f"{self.normalizer}, N = {self.N}"
-
-    def __repr__(self) -> str:
-        diverged = int(np.sum(self.status == "diverged"))
-        return (
-            f"OnlineRun({self.student.name}, {self.normalizer}, S={self.S:g}, zeta={self.zeta:g}, "
-            f"N={self.N}, batch_size={self.batch_size}, learning_rate={self.learning_rate:g}, "
-            f"{self.engine}; {self.n_runs} runs, {diverged} diverged; at t={self.t[-1]:g} "
-            f"gamma={self.mean('gamma')[-1]:.4g}, R={self.mean('R')[-1]:.4g}, "
-            f"L={self.mean('L')[-1]:.4g}, gen_error={self.mean('gen_error')[-1]:.4g})"
-        )
 
 
 def simulate_online(
     *,
-    student: str | LeakyReLU | Student | Callable[[float], float] = "relu",
-    teacher: str | LeakyReLU | Student | Callable[[float], float] | None = None,
+    student: Activation = "relu",
+    teacher: Activation | None = None,
     normalizer: Normalizer = "none",
     S: float = 0.0,
     zeta: float = 0.0,
@@ -123,7 +125,7 @@ def simulate_online(
     L0: float = 1.0,
     t: ArrayLike = 10.0,
     N: int = 1000,
-    engine: Literal["chain", "direct"] = "chain",
+    engine: Engine = "chain",
     n_runs: int = 1,
     seed: int = 0,
     n_threads: int | None = None,
@@ -131,42 +133,41 @@ def simulate_online(
 ) -> OnlineRun:
     """Simulate online learning of g_t(w*.x) + s from fresh Gaussian samples (section 3).
 
-    One step sees `batch_size` = M fresh samples, follows the gradient of the sum of their losses
-    and takes M/N units of time. The arguments mean what they do in `replica.dynamics.integrate`,
-    which is the limit N -> infinity.
+    One step sees `batch_size` = M fresh samples, follows the summed gradient with rate eta and
+    advances t by M/N. The arguments up to `t` mean what they do in `dynamics.integrate`, the limit
+    N -> infinity of this.
 
     Parameters
     ----------
     student : str, LeakyReLU, Student or function
-        The student's activation, continuous, since it learns by its slope.
-    teacher : str, LeakyReLU, Student or function, optional
+        The student's activation, continuous: "linear", "relu", "erf", "tanh", ..., or your own.
+    teacher : optional
         The teacher's activation; by default the student's, as in section 3.
-    normalizer : {"none", "wn", "pn", "bn", "bn-var", "bn-mean"}
-        "none" (SGD), "wn", "pn" (population statistics; the same as "wn" here), or real batch
-        statistics: "bn", "bn-var", "bn-mean".
-    S : float
+    normalizer : {"none", "wn", "pn", "bn", "bn-var", "bn-mean"}, optional
+        "none" is plain SGD; "wn" and "pn" (population statistics) are the same here; "bn",
+        "bn-var" and "bn-mean" have real batch statistics.
+    S : float, optional
         Variance of the output noise.
-    zeta : float
-        Decay per sample: over dt = 1 gamma (without normalizer: w) shrinks by 1 - eta zeta, as in
-        eq. (6).
-    batch_size : int
+    zeta : float, optional
+        Decay per sample: over dt = 1 gamma (without normalizer: w) shrinks by 1 - eta zeta.
+    batch_size : int, optional
         Samples per step, at least 2 with batch statistics.
-    learning_rate : float
+    learning_rate : float, optional
         eta > 0, of the sum over the batch of (1/2) (y - g(u))^2.
-    gamma0, R0, L0 : float
-        Start: output scale, overlap in [-1, 1], weight length |w|/sqrt(N). `gamma0` is 1 by
-        default, without a normalizer L0 and nothing else.
-    t : float or array_like, shape (n_records,)
-        Samples seen per weight. An array, >= 0 and increasing: when to record, each time rounded
-        to the next whole step. A number: the end, with 100 equal intervals recorded up to it
-        (fewer if there are fewer steps).
-    N : int
+    gamma0, R0, L0 : float, optional
+        Start: output scale (> 0; 1 by default, without a normalizer L0 and nothing else), overlap
+        in [-1, 1], and weight length |w|/sqrt(N).
+    t : float or array_like, shape (n_records,), optional
+        Samples seen per weight. An array, >= 0 and increasing: when to record, each time rounded to
+        the next whole step; ``run.t`` holds what comes of it. A number: the end, with 100 equal
+        intervals recorded up to it (fewer if there are fewer steps).
+    N : int, optional
         Number of inputs, at least 3; the chain engine takes any.
-    engine : {"chain", "direct"}
+    engine : {"chain", "direct"}, optional
         Order parameters alone, or all N weights.
     n_runs, seed, n_threads, progress
-        Independent runs; seed of everything; threads (one per processor by default, one in a
-        worker thread or process; the result does not depend on them); progress bar on a terminal.
+        Independent runs; seed of everything; threads (one per processor by default, one in a worker
+        thread or process; the result does not depend on them); progress bar on a terminal.
 
     Returns
     -------
@@ -184,93 +185,129 @@ def simulate_online(
     ConvergenceWarning
         If a run diverged.
 
+    See Also
+    --------
+    replica.dynamics.integrate : The order-parameter equations, N -> infinity.
+
     Notes
     -----
     Theory: :eq:`eq-online-step` in :doc:`/simulation`; :eq:`eq-chain` in :doc:`/exact_chain`.
 
+    Activations outside the leaky family are read from a table that is exact to rounding. Their
+    `gen_error` is a quadrature, accurate to about 1e-11 of the mean square outputs.
+
     Examples
     --------
-    >>> run = simulate_online(N=10**9, normalizer="wn", batch_size=10**6, learning_rate=0.5,
-    ...                       t=0.02)
-    >>> run.R[-1, 0] > run.R[0, 0]
-    np.True_
+    >>> run = simulate_online(student="erf", normalizer="wn", N=10**9, batch_size=10**6,
+    ...                       t=[0.0, 0.02])
+    >>> bool(run.R[1, 0] > run.R[0, 0])
+    True
     """
-    S = real_scalar("S", S, low=0.0, high=MAX_VARIANCE)
+    student = as_student(student)
+    refuse_jumps(student)
+    teacher = student if teacher is None else as_student(teacher, name="teacher")
+    normalizer = cast(Normalizer, choice("normalizer", normalizer, NORMALIZERS))
+    engine = cast(Engine, choice("engine", engine, get_args(Engine)))
     N = integer("N", integer("N", N, low=3), high=MAX_SIZE)
-    learner = as_student(student)
-    refuse_jumps(learner)
-    truth = learner if teacher is None else as_student(teacher, name="teacher")
-    choice("normalizer", normalizer, NORMALIZERS)
-    choice("engine", engine, ("chain", "direct"))
-    center, scale = NORMALIZERS[normalizer]
-    normalized = scale != kernels.SCALE_NONE
-    smallest = 2 if center or scale == kernels.SCALE_BATCH else 1
-    M = integer("batch_size", integer("batch_size", batch_size, low=smallest), high=MAX_SIZE)
-    L0 = real_scalar("L0", L0, low=0.0, high=DIVERGENCE_LIMIT, low_open=normalized)
-    R0 = real_scalar("R0", R0, low=-1.0, high=1.0)
-    if gamma0 is None:
-        gamma0 = 1.0 if normalized else L0
-    gamma0 = real_scalar("gamma0", gamma0, low=0.0, high=DIVERGENCE_LIMIT)
-    if not normalized and gamma0 != L0:
-        raise ArgumentError(
-            f"gamma0 must be L0 without a normalizer, where both are |w|/sqrt(N), got {gamma0!r} "
-            f"and {L0!r}"
-        )
-    eta = real_scalar("learning_rate", learning_rate, low=0.0, low_open=True)
+    normalization = NORMALIZERS[normalizer]
+    batch_size = integer(
+        "batch_size",
+        integer("batch_size", batch_size, low=normalization.smallest_batch),
+        high=MAX_SIZE,
+    )
+    L0 = real_scalar("L0", L0, low=0.0, high=DIVERGENCE_LIMIT, low_open=normalization.has_gamma)
+    start = _OrderParameters(
+        starting_scale(normalizer, gamma0, L0), real_scalar("R0", R0, low=-1.0, high=1.0), L0
+    )
     zeta = real_scalar("zeta", zeta, low=0.0)
+    problem = _Problem(
+        student=student,
+        teacher=teacher,
+        normalization=normalization,
+        S=real_scalar("S", S, low=0.0, high=MAX_VARIANCE),
+        decay=zeta * batch_size / N,
+        batch_size=batch_size,
+        learning_rate=real_scalar("learning_rate", learning_rate, low=0.0, low_open=True),
+        start=start,
+        N=N,
+    )
+    record_steps = _record_steps(t, batch_size / N)
     n_runs = integer("n_runs", n_runs, low=1, high=MAX_RUNS)
     seed = integer("seed", seed, low=0)
-    record_steps = _record_steps(t, M / N)
-    n_steps, n_records = int(record_steps[-1]), record_steps.size
     n_threads = default_threads() if n_threads is None else integer("n_threads", n_threads, low=1)
     workers = min(n_threads, n_runs)
-    per_sample, weights = (N, 4 * N) if engine == "direct" else (4, 0)
-    require_memory(
-        workers * 8.0 * (max(per_sample * M, 4 * _BLOCK_NUMBERS // 3) + weights + 4 * M)
-        + 64.0 * n_records * n_runs,
-        f"{engine} engine with N = {N}, M = {M}, {n_runs} runs and {n_records} records",
-        "a smaller batch_size, fewer records or runs"
-        + (", or engine='chain'" if engine == "direct" else ""),
-    )
+    _require_memory(problem, engine, workers, n_runs, record_steps.size)
+    make = {"chain": _Chain, "direct": _Direct}[engine]
+    for activation in (student, teacher):
+        _compiled(activation)  # refused here rather than in a thread
 
     from tqdm import tqdm
 
     began = time.perf_counter()
     stop = threading.Event()
-    with tqdm(total=n_runs * n_steps, unit="step", disable=None if progress else True) as bar:
-        make = _Chain if engine == "chain" else _Direct
+    total = n_runs * int(record_steps[-1])
+    with tqdm(total=total, unit="step", disable=None if progress else True) as bar:
 
-        def run(i: int) -> NDArray[np.float64]:
-            own = np.random.SeedSequence(seed, spawn_key=(i,))
-            walker = make(own, S, N, M, (center, scale), learner, truth, eta, zeta * M / N)
-            walker.start(gamma0, R0, L0)
+        def run(i: int) -> _Records:
+            walker = make(problem, np.random.SeedSequence(seed, spawn_key=(i,)))
             return _follow(walker, record_steps, stop, bar.update)
 
-        values = np.stack(map_runs(run, n_runs, workers, stop), axis=-1)
-    status = np.where(np.isnan(values[-1, 0]), "diverged", "budget")
+        records = map_runs(run, n_runs, workers, stop)
+    gamma, R, L, gen_error = (
+        np.stack(parts, axis=-1) for parts in zip(*(r.observables for r in records), strict=True)
+    )
+    status = np.array([record.status for record in records], np.int8)
     warn_of_divergence(status)
     return OnlineRun(
-        student=learner,
-        teacher=truth,
+        student=student,
+        teacher=teacher,
         normalizer=normalizer,
-        S=S,
+        S=problem.S,
         zeta=zeta,
-        batch_size=M,
-        learning_rate=eta,
-        gamma0=gamma0,
-        R0=R0,
-        L0=L0,
+        batch_size=batch_size,
+        learning_rate=problem.learning_rate,
+        gamma0=start.gamma,
+        R0=start.R,
+        L0=start.L,
         N=N,
         engine=engine,
         seed=seed,
-        t=np.asarray(record_steps * (M / N), np.float64),
-        gamma=values[:, 0],
-        R=values[:, 1],
-        L=values[:, 2],
-        gen_error=pair_error(values[:, 0], values[:, 1], learner, truth),
+        t=np.asarray(record_steps * (batch_size / N), np.float64),
+        gamma=gamma,
+        R=R,
+        L=L,
+        gen_error=gen_error,
         status=status,
         seconds=time.perf_counter() - began,
     )
+
+
+class _OrderParameters(NamedTuple):
+    gamma: float
+    R: float
+    L: float
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What all runs of a call share, after all checks; `decay` is that of one step."""
+
+    student: LeakyReLU | Student
+    teacher: LeakyReLU | Student
+    normalization: Normalization
+    S: float
+    decay: float
+    batch_size: int
+    learning_rate: float
+    start: _OrderParameters
+    N: int
+
+
+class _Records(NamedTuple):
+    """gamma, R, L and the generalization error at the records, and how the run ended."""
+
+    observables: tuple[NDArray[np.float64], ...]
+    status: Status
 
 
 def _record_steps(t: ArrayLike, dt: float) -> NDArray[np.int64]:
@@ -278,16 +315,15 @@ def _record_steps(t: ArrayLike, dt: float) -> NDArray[np.int64]:
     times = real_array("t", t, low=0.0)
     if times.ndim > 1 or times.size == 0:
         raise ArgumentError(f"t must be a number or a non-empty 1-D array, got shape {times.shape}")
-    if times.size and times.max() / dt > _MAX_STEPS:
+    if times.max() / dt > _MAX_STEPS:
         raise ArgumentError(
             f"t must give at most {_MAX_STEPS:g} steps of batch_size samples, "
             f"got {times.max() / dt:g}"
         )
-    # A whole number of steps, but for rounding, is that number.
-    steps = np.ceil(times / dt - 1e-9).astype(np.int64)
+    steps = np.ceil(times / dt * (1.0 - _ROUNDING)).astype(np.int64)
     if times.ndim == 0:
         last = int(steps)
-        return np.linspace(0, last, min(_RECORDS, max(last, 1)) + 1).round().astype(np.int64)
+        return np.linspace(0, last, min(_RECORDS, last) + 1).round().astype(np.int64)
     if (np.diff(steps) <= 0).any():
         where = int(np.argmax(np.diff(steps) <= 0))
         raise ArgumentError(
@@ -297,134 +333,182 @@ def _record_steps(t: ArrayLike, dt: float) -> NDArray[np.int64]:
     return steps
 
 
+def _require_memory(
+    problem: _Problem, engine: Engine, workers: int, n_runs: int, n_records: int
+) -> None:
+    N, M = problem.N, problem.batch_size
+    per_sample, weights = (N, 4 * N) if engine == "direct" else (4, 0)
+    require_memory(
+        workers * 8.0 * (max(per_sample * M, 4 * _BLOCK_NUMBERS // 3) + weights + 4 * M)
+        + 64.0 * n_records * n_runs,
+        f"{engine} engine with N = {N}, M = {M}, {n_runs} runs and {n_records} records",
+        "a smaller batch_size, fewer records or runs"
+        + (", or engine='chain'" if engine == "direct" else ""),
+    )
+
+
 def _follow(
-    walker: Any, record_steps: NDArray[np.int64], stop: threading.Event, tick: Any
-) -> NDArray[np.float64]:
-    """(gamma, R, L) at each of `record_steps`, shape (n_records, 3); NaN after a divergence."""
-    values = np.full((record_steps.size, 3), np.nan)
-    done = 0
-    for i, step in enumerate(record_steps.tolist()):
-        left = step - done
-        done = step
-        while left and not stop.is_set():
-            steps = min(left, walker.block)
-            if not walker.advance(steps):
-                return values
-            left -= steps
+    walker: _Walker,
+    record_steps: NDArray[np.int64],
+    stop: threading.Event,
+    tick: Callable[[int], object],
+) -> _Records:
+    """Walk to the last of `record_steps`; the records after a divergence are NaN."""
+    states = np.full((record_steps.size, 3), np.nan)
+    done, status = 0, Status.DONE
+    for i, wanted in enumerate(record_steps.tolist()):
+        while done < wanted and status == Status.DONE and not stop.is_set():
+            steps = min(wanted - done, walker.block)
+            status = walker.advance(steps)
+            done += steps
             tick(steps)
-        values[i] = walker.order_parameters()
-    return values
+        if status != Status.DONE:
+            break
+        states[i] = walker.order_parameters()
+    gamma, R, L = states.T
+    error = online_error(walker.problem.student, walker.problem.teacher, gamma, R)
+    return _Records((gamma, R, L, error), status)
 
 
-def _slope(activation: LeakyReLU | Student) -> float:
-    """The negative side's slope; of an activation with a table it is not read."""
-    return activation.slope if isinstance(activation, LeakyReLU) else 0.0
+class _Walker(ABC):
+    """One run: a state, its random numbers, and the tables of activations that need one."""
 
+    #: Steps whose random numbers are drawn at a time.
+    block: int
 
-class _Activation:
-    """A student's activation in compiled code, tabulated as far out as the fields go."""
+    def __init__(self, problem: _Problem) -> None:
+        self.problem = problem
+        student, teacher = problem.student, problem.teacher
+        self.slope, self.table = _compiled(student)
+        self.teacher_slope, self.teacher_table = _compiled(teacher)
 
-    def __init__(self, student: LeakyReLU | Student) -> None:
-        self.student = student
-        self.width = _FARTHEST
-        self.table = None if isinstance(student, LeakyReLU) else student.table(self.width)
+    @abstractmethod
+    def order_parameters(self) -> _OrderParameters:
+        """The state as it is."""
 
-    def apply(
-        self, state: list[NDArray[np.float64]], steps: Callable[[ActivationTable | None], bool]
-    ) -> bool:
-        """Take `steps`, which change `state`; again with a wider table where a field left it."""
-        before = [array.copy() for array in state] if self.table is not None else []
+    @abstractmethod
+    def _draw(self, steps: int) -> tuple[NDArray[np.float64], ...]:
+        """Random numbers of some steps."""
+
+    @abstractmethod
+    def _move(self, drawn: tuple[NDArray[np.float64], ...], first: int) -> kernels.Progress:
+        """Make the steps from number `first` on."""
+
+    def advance(self, steps: int) -> Status:
+        """Make some steps: DONE or DIVERGENT."""
+        drawn, first = self._draw(steps), 0
         while True:
-            if steps(self.table):
-                return True
-            # A field beyond the table makes the state NaN, a divergence makes it large first.
-            if self.table is None or self.width >= DIVERGENCE_LIMIT:
+            progress = self._move(drawn, first)
+            self.state = progress.state
+            first += progress.steps
+            if progress.status != Status.RUNNING:
+                return Status(progress.status)
+            if not self._widen(progress.furthest):
+                return Status.DIVERGENT
+
+    def _widen(self, field: float) -> bool:
+        """Take a table that reaches `field`; False if the student runs away there."""
+        student = self.problem.student
+        if not abs(field) <= LARGEST_FIELD:
+            return False
+        with np.errstate(over="ignore"):
+            try:
+                output = float(student.values(field))
+            except (ArgumentError, OverflowError):
                 return False
-            self.width *= 8.0
-            self.table = self.student.table(self.width)
-            for array, saved in zip(state, before, strict=True):
-                array[:] = saved
+            if abs(output) > LARGEST:
+                return False
+            self.table = table_reaching(student, field)
+        return True
 
 
-class _Chain:
+def _compiled(activation: LeakyReLU | Student) -> tuple[float, Any]:
+    """Slope and table of an activation, as the kernels want them."""
+    if isinstance(activation, LeakyReLU):
+        return activation.slope, None
+    # A standard normal field, as the teacher's is, is never beyond 16.
+    return math.nan, activation.table(16.0)
+
+
+class _Chain(_Walker):
     """The order parameters alone."""
 
-    def __init__(self, seed, S, N, M, switches, student, teacher, eta, decay) -> None:  # type: ignore[no-untyped-def]
-        fields, noise, rest = (np.random.default_rng(s) for s in streams(seed, 3))
-        self.fields, self.noise, self.rest = fields, noise, rest
-        self.S, self.N, self.M = S, N, M
-        self.activation = _Activation(student)
-        slopes = (_slope(student), _slope(teacher))
-        self.options = (*switches, *slopes, eta, decay, DIVERGENCE_LIMIT)
-        self.teacher = None if isinstance(teacher, LeakyReLU) else teacher.table(_FARTHEST)
-        self.block = max(1, _BLOCK_NUMBERS // (3 * M))
+    def __init__(self, problem: _Problem, seed: np.random.SeedSequence) -> None:
+        super().__init__(problem)
+        self.fields, self.noise, self.rest = map(np.random.default_rng, streams(seed, 3))
+        self.block = max(1, _BLOCK_NUMBERS // (3 * problem.batch_size))
+        gamma, R, L = problem.start
+        self.state = kernels.ChainState(gamma, L * R, L * math.sqrt((1.0 - R) * (1.0 + R)))
 
-    def start(self, gamma: float, R: float, L: float) -> None:
-        self.state = np.array([gamma, L * R, L * math.sqrt((1.0 - R) * (1.0 + R))])
-
-    def order_parameters(self) -> tuple[float, float, float]:
+    def order_parameters(self) -> _OrderParameters:
         gamma, parallel, across = self.state
         L = math.hypot(parallel, across)
-        return gamma, (parallel / L if L > 0.0 else 0.0), L
+        return _OrderParameters(gamma, parallel / L if L > 0.0 else 0.0, L)
 
-    def advance(self, steps: int) -> bool:
-        fields = self.fields.standard_normal((steps, 2, self.M))
-        noise = np.zeros((steps, self.M))
-        if self.S:
-            noise = math.sqrt(self.S) * self.noise.standard_normal((steps, self.M))
-        rest = self.draw_chi_square(steps)
-        return self.activation.apply(
-            [self.state],
-            lambda table: kernels.online_chain(
-                fields, noise, rest, self.state, self.N, *self.options, table, self.teacher
-            ),
-        )
+    def _draw(self, steps: int) -> tuple[NDArray[np.float64], ...]:
+        S, M = self.problem.S, self.problem.batch_size
+        fields = self.fields.standard_normal((steps, 2, M))
+        noise = np.zeros((steps, M))
+        if S:
+            noise = math.sqrt(S) * self.noise.standard_normal((steps, M))
+        return fields, noise, self.draw_chi_square(steps)
+
+    def _move(self, drawn: tuple[NDArray[np.float64], ...], first: int) -> kernels.Progress:
+        problem = self.problem
+        return kernels.online_chain(
+            *drawn, first, self.state, problem.N, *problem.normalization, self.slope, self.table,
+            self.teacher_slope, self.teacher_table, problem.learning_rate, problem.decay,
+            DIVERGENCE_LIMIT,
+        )  # fmt: skip
 
     def draw_chi_square(self, steps: int) -> NDArray[np.float64]:
         """Squared length, times N, of an input outside the plane of student and teacher."""
-        return self.rest.chisquare(self.N - 2, steps)
+        return self.rest.chisquare(self.problem.N - 2, steps)
 
 
-class _Direct:
+class _Direct(_Walker):
     """All N weights."""
 
-    def __init__(self, seed, S, N, M, switches, student, teacher, eta, decay) -> None:  # type: ignore[no-untyped-def]
-        inputs, noise, init = (np.random.default_rng(s) for s in streams(seed, 3))
-        self.inputs, self.noise, self.init = inputs, noise, init
-        self.S, self.N, self.M, self.teacher = S, N, M, teacher
-        self.activation = _Activation(student)
-        slopes = (_slope(student), _slope(student))
-        self.options = (*switches, *slopes, eta, decay, 0.0, DIVERGENCE_LIMIT)
+    def __init__(self, problem: _Problem, seed: np.random.SeedSequence) -> None:
+        super().__init__(problem)
+        inputs, noise, init = streams(seed, 3)
+        self.inputs, self.noise = np.random.default_rng(inputs), np.random.default_rng(noise)
+        N, M = problem.N, problem.batch_size
         self.block = max(1, _BLOCK_NUMBERS // (N * M))
-        self.normalized = switches[1] != kernels.SCALE_NONE
-
-    def start(self, gamma: float, R: float, L: float) -> None:
+        gamma, R, L = problem.start
         # The teacher is (1, ..., 1); the rest of w points anywhere orthogonal to it.
-        v = np.empty(self.N)
-        self.init.standard_normal(out=v)
+        v = np.empty(N)
+        np.random.default_rng(init).standard_normal(out=v)
         v -= v.mean()
-        v *= math.sqrt(self.N) / float(np.linalg.norm(v))
+        v *= math.sqrt(N) / float(np.linalg.norm(v))
         self.w = L * (R + math.sqrt((1.0 - R) * (1.0 + R)) * v)
-        self.velocity = np.empty(self.N)
-        self.state = np.array([gamma, 0.0, L])
+        self.velocity = np.empty(N)
+        self.state = kernels.WeightState(gamma, 0.0, L)
+        self.scratch = tuple(np.empty((3, M)))
 
-    def order_parameters(self) -> tuple[float, float, float]:
+    def order_parameters(self) -> _OrderParameters:
         parallel, L = kernels.order_parameters(self.w)
-        gamma = self.state[0] if self.normalized else L
-        return gamma, (parallel / L if L > 0.0 else 0.0), L
+        gamma = self.state.gamma if self.problem.normalization.has_gamma else L
+        return _OrderParameters(gamma, parallel / L if L > 0.0 else 0.0, L)
 
-    def advance(self, steps: int) -> bool:
-        X = self.inputs.standard_normal((steps * self.M, self.N))
-        X *= 1.0 / math.sqrt(self.N)
+    def _draw(self, steps: int) -> tuple[NDArray[np.float64], ...]:
+        problem = self.problem
+        X = self.inputs.standard_normal((steps * problem.batch_size, problem.N))
+        X *= 1.0 / math.sqrt(problem.N)
         z = X.sum(axis=1)
-        y = quick_values(self.teacher, z)
-        y += math.sqrt(self.S) * self.noise.standard_normal(y.size)
-        u, batch_y, c = np.empty(self.M), np.empty(self.M), np.empty(self.M)
+        if self.teacher_table is None:
+            y = np.where(z > 0.0, z, self.teacher_slope * z)
+        else:
+            y = kernels.tabulated(self.teacher_table, z)
+        y += math.sqrt(problem.S) * self.noise.standard_normal(y.size)
+        return X, y
+
+    def _move(self, drawn: tuple[NDArray[np.float64], ...], first: int) -> kernels.Progress:
+        problem, M = self.problem, self.problem.batch_size
+        X, y = drawn
         self.velocity[:] = 0.0
-        return self.activation.apply(
-            [self.state, self.w, self.velocity],
-            lambda table: kernels.train_epoch(
-                X, y, np.arange(y.size), self.M, self.w, self.velocity, self.state,
-                np.empty(0), u, batch_y, c, *self.options, table,
-            ),
+        return kernels.train_epoch(
+            X, y, np.arange(first * M, y.size), M, self.w, self.velocity, self.state,
+            np.empty(0), *self.scratch, *problem.normalization, self.slope, self.slope, self.table,
+            problem.learning_rate, problem.decay, 0.0, DIVERGENCE_LIMIT,
         )  # fmt: skip

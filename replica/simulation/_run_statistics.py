@@ -9,23 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replica._core.arguments import choice
+from replica._core.results import Result
+from replica._core.status import Status, warn
 
-__all__ = ["RunStatistics"]
+__all__ = ["RunStatistics", "warn_of_divergence"]
 
 
-class RunStatistics:
-    """Means, standard errors and a plot of observables, arrays of shape (n_records, n_runs)."""
+class RunStatistics(Result):
+    """Means and standard errors of observables, arrays of shape (n_records, n_runs)."""
 
     _observables: ClassVar[tuple[str, ...]]
-    status: NDArray[np.str_]
-
-    def _abscissa(self) -> tuple[NDArray[Any], str]:
-        """The records' times and the label of that axis."""
-        raise NotImplementedError
-
-    def _legend(self) -> str:
-        """The name of these runs in a legend."""
-        raise NotImplementedError
 
     @property
     def n_runs(self) -> int:
@@ -45,29 +38,34 @@ class RunStatistics:
         return kept.std(axis=1, ddof=1) / math.sqrt(kept.shape[1])
 
     def final(self) -> dict[str, Any]:
-        """One flat record of the last state: means and standard errors, for tables and sweeps."""
+        """One flat record of the last state: means and standard errors, for tables and sweeps.
+
+        Its ``"status"`` is "divergent" if all runs are and "done" otherwise; ``"n_divergent"``
+        counts them.
+        """
         record: dict[str, Any] = {}
         for name in self._observables:
             record[name] = float(self.mean(name)[-1])
             record[f"{name}_se"] = float(self.standard_error(name)[-1])
-        record["n_diverged"] = int(np.sum(self.status == "diverged"))
-        record["status"] = "diverged" if record["n_diverged"] == self.n_runs else "done"
+        record["n_divergent"] = int(np.sum(self.status == Status.DIVERGENT))
+        end = Status.DIVERGENT if record["n_divergent"] == self.n_runs else Status.DONE
+        record["status"] = end.name.lower()
         return record
 
-    def _draw(self, observable: str, ax: Any) -> Any:
-        mean, error = self.mean(observable), self.standard_error(observable)
-        if ax is None:
-            from matplotlib.figure import Figure
-
-            ax = Figure().add_subplot()
-        x, label = self._abscissa()
-        (line,) = ax.plot(x, mean, label=self._legend())
-        if np.isfinite(error).all():
-            ax.fill_between(x, mean - error, mean + error, color=line.get_color(), alpha=0.25, lw=0)
-        ax.set_xlabel(label)
-        ax.set_ylabel(observable.replace("_", " "))
-        return ax
+    def __repr__(self) -> str:
+        ends = []
+        for name in self._observables:
+            value, error = self.mean(name)[-1], self.standard_error(name)[-1]
+            ends.append(f"  {name} = {value:.6g}" + (f" +- {error:.2g}" if error == error else ""))
+        return "\n".join([super().__repr__(), "at the end, averaged over the runs", *ends])
 
     def _kept(self, observable: str) -> NDArray[np.float64]:
         choice("observable", observable, self._observables)
-        return getattr(self, observable)[:, self.status != "diverged"]
+        return getattr(self, observable)[:, self.status != Status.DIVERGENT]
+
+
+def warn_of_divergence(status: NDArray[np.int8]) -> None:
+    """One `ConvergenceWarning` for all runs that diverged, at the line that called the package."""
+    diverged = int(np.sum(status == Status.DIVERGENT))
+    if diverged:
+        warn(f"{diverged} of {status.size} runs diverged; their records from there on are NaN")

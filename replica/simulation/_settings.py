@@ -5,29 +5,49 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from replica._core.status import warn
-from replica.students import LeakyReLU
+from replica._core.arguments import ArgumentError, real_scalar
+from replica._core.status import Status
+from replica.students import LeakyReLU, Student
 
 from . import _kernels as kernels
-from ._data import linear_teacher_error
+from ._fresh_errors import linear_teacher_error
 
-__all__ = ["NORMALIZERS", "OBSERVABLES", "Normalizer", "RunRecord", "TrainingSettings"]
-__all__ += ["fill_in_gen_errors"]
+__all__ = ["NORMALIZERS", "OBSERVABLES", "Activation", "Normalization", "Normalizer", "RunRecord"]
+__all__ += ["TrainingSettings", "fill_in_gen_errors", "starting_scale"]
 
-Normalizer = Literal["none", "wn", "pn", "bn", "bn-mean", "bn-var"]
-# name: (is the batch mean subtracted, what the field is divided by)
-NORMALIZERS = {
-    "none": (False, kernels.SCALE_NONE),
-    "wn": (False, kernels.SCALE_NORM),
-    "pn": (False, kernels.SCALE_NORM),
-    "bn": (True, kernels.SCALE_BATCH),
-    "bn-mean": (True, kernels.SCALE_NORM),
-    "bn-var": (False, kernels.SCALE_BATCH),
+Activation = str | LeakyReLU | Student | Callable[..., Any]
+Normalizer = Literal["none", "wn", "pn", "bn", "bn-var", "bn-mean"]
+
+
+class Normalization(NamedTuple):
+    """What a normalizer does: is the batch mean subtracted, and what is the field divided by."""
+
+    center: bool
+    scale: int
+
+    @property
+    def has_gamma(self) -> bool:
+        """Whether the length of the weights is a parameter of its own."""
+        return self.scale != kernels.SCALE_NONE
+
+    @property
+    def smallest_batch(self) -> int:
+        """Samples that a step needs: one alone has no variance, and is its own mean."""
+        return 2 if self.center or self.scale == kernels.SCALE_BATCH else 1
+
+
+NORMALIZERS: dict[Normalizer, Normalization] = {
+    "none": Normalization(False, kernels.SCALE_NONE),
+    "wn": Normalization(False, kernels.SCALE_NORM),
+    "pn": Normalization(False, kernels.SCALE_NORM),
+    "bn": Normalization(True, kernels.SCALE_BATCH),
+    "bn-var": Normalization(False, kernels.SCALE_BATCH),
+    "bn-mean": Normalization(True, kernels.SCALE_NORM),
 }
 
 OBSERVABLES = (
@@ -64,15 +84,15 @@ class TrainingSettings:
     N: int
     P: int
     student: LeakyReLU
-    normalizer: str
+    normalizer: Normalizer
     zeta: float
     batch_size: int
     rates: NDArray[np.float64]
     up_slopes: NDArray[np.float64]
     momentum: float
     dropout: float
-    init_scale: float
-    init_gamma: float
+    gamma0: float
+    L0: float
     tolerance: float
     anneal_epochs: int
     record_epochs: NDArray[np.int64]
@@ -84,11 +104,11 @@ class TrainingSettings:
 
     @property
     def center(self) -> bool:
-        return NORMALIZERS[self.normalizer][0]
+        return NORMALIZERS[self.normalizer].center
 
     @property
     def scale(self) -> int:
-        return NORMALIZERS[self.normalizer][1]
+        return NORMALIZERS[self.normalizer].scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +116,7 @@ class RunRecord:
     """What one run of an engine hands back: observables of shape (n_records, n_observables)."""
 
     values: NDArray[np.float64]
-    status: str
+    status: Status
     epochs_done: int
     weights: NDArray[Any] | None
     weight_scale: float
@@ -155,12 +175,24 @@ def observe(
     return np.array([values[name] for name in OBSERVABLES]), factor
 
 
-def warn_of_divergence(status: NDArray[np.str_]) -> None:
-    """One `ConvergenceWarning` for all runs that diverged, at the line that called the package."""
-    diverged = int(np.sum(status == "diverged"))
-    if not diverged:
-        return
-    warn(f"{diverged} of {status.size} runs diverged; their records from there on are NaN")
+def starting_scale(normalizer: Normalizer, gamma0: float | None, L0: float) -> float:
+    """The checked gamma at the start: 1 by default, and L0 without a normalizer.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If `gamma0` is out of range, or is not L0 without a normalizer.
+    """
+    has_gamma = NORMALIZERS[normalizer].has_gamma
+    if gamma0 is None:
+        return 1.0 if has_gamma else L0
+    gamma0 = real_scalar("gamma0", gamma0, low=0.0, high=DIVERGENCE_LIMIT, low_open=has_gamma)
+    if not has_gamma and gamma0 != L0:
+        raise ArgumentError(
+            "gamma0 must be L0 without a normalizer, where both are |w|/sqrt(N), "
+            f"got {gamma0!r} and {L0!r}"
+        )
+    return gamma0
 
 
 def fill_in_gen_errors(observables: dict[str, NDArray[np.float64]], slope: float) -> None:
@@ -177,7 +209,7 @@ class Recorder:
     def __init__(self, settings: TrainingSettings, tick: Callable[[], object]) -> None:
         self.settings = settings
         self.values = np.full((settings.record_epochs.size, len(OBSERVABLES)), np.nan)
-        self.status = "budget"
+        self.status = Status.DONE
         self.start_norm = math.nan
         self.weight_scale = math.nan
         self._tick = tick
@@ -207,5 +239,5 @@ class Recorder:
 
     def hold(self) -> None:
         """A converged run stays where it is: repeat its last record."""
-        self.status = "converged"
+        self.status = Status.CONVERGED
         self.values[self._next :] = self.values[self._next - 1]

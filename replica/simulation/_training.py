@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,14 @@ from replica._core.arguments import (
     real_array,
     real_scalar,
 )
+from replica._core.results import over
+from replica._core.status import Status
 from replica.students import LeakyReLU, as_piecewise
 
-from . import _kernels as kernels
 from ._data import claim_memory, default_threads, inputs_key, map_runs, require_memory, streams
 from ._dense import dense_memory, run_dense
 from ._matrix_free import matrix_free_memory, run_matrix_free
-from ._run_statistics import RunStatistics
+from ._run_statistics import RunStatistics, warn_of_divergence
 from ._settings import (
     DIVERGENCE_LIMIT,
     MAX_RUNS,
@@ -32,21 +33,25 @@ from ._settings import (
     MAX_VARIANCE,
     NORMALIZERS,
     OBSERVABLES,
+    Activation,
+    Normalizer,
     Recorder,
     RunRecord,
     TrainingSettings,
     fill_in_gen_errors,
-    warn_of_divergence,
+    starting_scale,
 )
 
 __all__ = ["TrainingRun", "mean_field_training", "simulate_training"]
 
-_ENGINES = ("dense", "matrix-free")
+Engine = Literal["dense", "matrix-free"]
+Precision = Literal["float64", "float32"]
+Schedule = Literal["constant", "step", "cosine"]
+
 _MAX_EPOCHS = 10**8  # schedule and slopes hold one number per epoch
-_SCHEDULES = ("constant", "step", "cosine")
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class TrainingRun(RunStatistics):
     """Order parameters and errors along training, one column per run.
 
@@ -73,14 +78,14 @@ class TrainingRun(RunStatistics):
         Fraction of all samples with y > 0 whose field is negative.
     norm_ratio : ndarray
         |W| over its value at epoch 0.
-    status : ndarray of str, shape (n_runs,)
-        "converged" (the tolerance was met; the last state is repeated), "budget" (all epochs
-        used) or "diverged" (the records from there on are NaN).
+    status : ndarray of int8, shape (n_runs,)
+        A `Status` per run: CONVERGED (the tolerance was met; the last state is repeated), DONE (all
+        epochs used) or DIVERGENT (the records from there on are NaN).
     epochs_done : ndarray of int, shape (n_runs,)
         Epochs actually trained.
     weights, weight_scale : ndarray or None
         Final w of shape (n_runs, N) and the factors that turn w into W; None without weights
-        (matrix-free engine).
+        (matrix-free engine). Not in `to_pandas`.
     orthogonality_error : ndarray, shape (n_runs,)
         Largest overlap left between the directions of the matrix-free engine; NaN for "dense".
     gamma_population, train_error_population, gen_error_population : ndarray
@@ -91,80 +96,61 @@ class TrainingRun(RunStatistics):
         What the training set of each run was drawn from, for `start`.
     alpha, S, N, student, normalizer, zeta, batch_size, learning_rate, schedule, epochs, momentum
         The arguments of `simulate_training`, with their defaults filled in.
-    dropout, init_scale, init_gamma, anneal, tolerance, start, engine, seed, data_seed, dtype
+    dropout, gamma0, L0, anneal, tolerance, start, engine, seed, data_seed, dtype
         The same; `n_runs` is a property, and `epoch` stands for its `record`.
     """
+
+    _problem = (
+        "alpha", "S", "N", "student", "normalizer", "zeta", "batch_size", "learning_rate",
+        "schedule", "epochs", "momentum", "dropout", "gamma0", "L0", "anneal", "tolerance", "start",
+        "engine", "n_runs", "seed", "data_seed", "dtype",
+    )  # fmt: skip
+    _observables: ClassVar[tuple[str, ...]] = OBSERVABLES
 
     alpha: float
     S: float
     N: int
     student: LeakyReLU
-    normalizer: str
+    normalizer: Normalizer
     zeta: float
     batch_size: int
     learning_rate: float
-    schedule: str | tuple[float, ...]
+    schedule: Schedule | tuple[float, ...]
     epochs: int
     momentum: float
     dropout: float
-    init_scale: float
-    init_gamma: float
+    gamma0: float
+    L0: float
     anneal: float
     tolerance: float
     start: TrainingRun | None
-    engine: str
+    engine: Engine
     seed: int
     data_seed: int | None
     dtype: np.dtype[Any]
-    epoch: NDArray[np.int64]
-    gamma: NDArray[np.float64]
-    R: NDArray[np.float64]
-    L: NDArray[np.float64]
-    bias: NDArray[np.float64]
-    train_error: NDArray[np.float64]
-    gen_error: NDArray[np.float64]
-    energy: NDArray[np.float64]
-    dead_fraction: NDArray[np.float64]
-    norm_ratio: NDArray[np.float64]
-    gamma_population: NDArray[np.float64]
-    train_error_population: NDArray[np.float64]
-    gen_error_population: NDArray[np.float64]
-    status: NDArray[np.str_]
-    epochs_done: NDArray[np.int64]
-    seconds: NDArray[np.float64]
-    weights: NDArray[Any] | None
-    weight_scale: NDArray[np.float64]
-    orthogonality_error: NDArray[np.float64]
+    epoch: NDArray[np.int64] = over("epoch")
+    gamma: NDArray[np.float64] = over("epoch", "run")
+    R: NDArray[np.float64] = over("epoch", "run")
+    L: NDArray[np.float64] = over("epoch", "run")
+    bias: NDArray[np.float64] = over("epoch", "run")
+    train_error: NDArray[np.float64] = over("epoch", "run")
+    gen_error: NDArray[np.float64] = over("epoch", "run")
+    energy: NDArray[np.float64] = over("epoch", "run")
+    dead_fraction: NDArray[np.float64] = over("epoch", "run")
+    norm_ratio: NDArray[np.float64] = over("epoch", "run")
+    gamma_population: NDArray[np.float64] = over("epoch", "run")
+    train_error_population: NDArray[np.float64] = over("epoch", "run")
+    gen_error_population: NDArray[np.float64] = over("epoch", "run")
+    status: NDArray[np.int8] = over("run")
+    epochs_done: NDArray[np.int64] = over("run")
+    seconds: NDArray[np.float64] = over("run")
+    weights: NDArray[Any] | None = over("run", "weight", in_frames=False)
+    weight_scale: NDArray[np.float64] = over("run")
+    orthogonality_error: NDArray[np.float64] = over("run")
     data_seeds: tuple[np.random.SeedSequence | None, ...]
 
-    _observables = OBSERVABLES
-
-    def plot(self, observable: str = "gen_error", *, ax: Any = None) -> Any:
-        """Draw the mean of `observable` with its standard error against the epoch.
-
-        Returns the Matplotlib axes.
-        """
-        return self._draw(observable, ax)
-
-    def _abscissa(self) -> tuple[NDArray[Any], str]:
-        return self.epoch, "epoch"
-
-    def _legend(self) -> str:
+    def _curve_name(self) -> str:
         return f"{self.normalizer}, {self.student.name}"
-
-    def __repr__(self) -> str:
-        counts = ", ".join(
-            f"{np.sum(self.status == s)} {s}" for s in ("converged", "budget", "diverged")
-            if np.any(self.status == s)
-        )  # fmt: skip
-        return (
-            f"TrainingRun({self.student.name}, {self.normalizer}, alpha={self.alpha:g}, "
-            f"S={self.S:g}, zeta={self.zeta:g}, N={self.N}, batch_size={self.batch_size}, "
-            f"{self.engine}; {self.n_runs} runs: {counts}; after {self.epochs_done.max()} epochs "
-            f"gamma={self.mean('gamma')[-1]:.4g}, R={self.mean('R')[-1]:.4g}, "
-            f"train_error={self.mean('train_error')[-1]:.4g}, "
-            f"gen_error={self.mean('gen_error')[-1]:.4g})"
-        )
 
 
 def simulate_training(
@@ -172,25 +158,25 @@ def simulate_training(
     S: float,
     *,
     N: int = 4096,
-    student: LeakyReLU | str = "linear",
-    normalizer: str = "none",
+    student: Activation = "linear",
+    normalizer: Normalizer = "none",
     zeta: float = 0.0,
     batch_size: int | None = None,
     learning_rate: float = 0.1,
-    schedule: str | Sequence[float] = "constant",
+    schedule: Schedule | Sequence[float] = "constant",
     epochs: int = 100,
     momentum: float = 0.0,
     dropout: float = 0.0,
-    init_scale: float | None = None,
-    init_gamma: float = 1.0,
+    gamma0: float | None = None,
+    L0: float | None = None,
     anneal: bool | float = False,
     tolerance: float = 0.0,
     start: TrainingRun | None = None,
-    engine: str = "dense",
+    engine: Engine = "dense",
     n_runs: int | None = None,
     seed: int = 0,
     data_seed: int | None = None,
-    dtype: Any = "float64",
+    dtype: Precision | np.dtype[Any] | type[np.floating[Any]] = "float64",
     record: int | Sequence[int] | None = None,
     n_threads: int | None = None,
     progress: bool = True,
@@ -213,8 +199,8 @@ def simulate_training(
     N : int
         Number of inputs, at least 3.
     student : "linear", "relu" or LeakyReLU
-        The activation g.
-    normalizer : str
+        The activation g, piecewise linear; `simulate_online` takes any.
+    normalizer : {"none", "wn", "pn", "bn", "bn-var", "bn-mean"}
         "none": h = w.x. "wn" and "pn": h = sqrt(N) gamma w.x/|w|; normalization by the population
         statistics of inputs N(0, I/N) is weight normalization (eq. 4), so the two are one.
         "bn": h = gamma (w.x - mu_B)/sigma_B. "bn-var": h = gamma w.x/sigma_B with
@@ -238,10 +224,11 @@ def simulate_training(
         Heavy-ball coefficient in [0, 1).
     dropout : float
         Probability in [0, 1) that an output is dropped; kept ones are divided by 1 - dropout.
-    init_scale : float, optional
-        Standard deviation of the initial entries of w: 1 with a normalizer, 0.01 without.
-    init_gamma : float
-        Initial gamma with a normalizer.
+    gamma0 : float, optional
+        Initial gamma: 1 by default, without a normalizer L0 and nothing else.
+    L0 : float, optional
+        Initial |w|/sqrt(N), in the mean square: 1 with a normalizer, 0.01 without. The entries of w
+        are N(0, L0^2), so that the length and R = 0 of a run are met up to O(1/sqrt(N)).
     anneal : bool or float
         For slopes below 1: take the negative side's slope of the samples with y > 0 linearly from
         1 to the student's own over this fraction of the epochs (True: 0.5). This finds far lower
@@ -294,32 +281,31 @@ def simulate_training(
     Examples
     --------
     >>> run = simulate_training(2.0, 0.25, N=200, zeta=0.25, batch_size=400, epochs=60, seed=1)
-    >>> run.status.tolist(), bool(run.gen_error[-1, 0] < run.gen_error[0, 0])
-    (['budget'], True)
+    >>> run.messages[0], bool(run.gen_error[-1, 0] < run.gen_error[0, 0])
+    ('all steps that were asked for are done', True)
     """
     alpha = real_scalar("alpha", alpha, low=0.0, low_open=True)
     S = real_scalar("S", S, low=0.0, high=MAX_VARIANCE)
     N = integer("N", integer("N", N, low=3), high=MAX_SIZE)
-    student = as_piecewise(student, what="training on a finite set")
-    normalizer = choice("normalizer", normalizer, NORMALIZERS)
-    engine = choice("engine", engine, _ENGINES)
+    student = as_piecewise(student, what="simulate_training")
+    normalizer = cast(Normalizer, choice("normalizer", normalizer, NORMALIZERS))
+    engine = cast(Engine, choice("engine", engine, get_args(Engine)))
     if alpha * N > MAX_SIZE:
         raise ArgumentError(f"alpha must give at most {MAX_SIZE:g} samples, got {alpha * N:g}")
     P = round(alpha * N)
     if P < 1:
         raise ArgumentError(f"alpha must give at least one sample, got alpha * N = {alpha * N:g}")
-    center, scale = NORMALIZERS[normalizer]
+    normalization = NORMALIZERS[normalizer]
     if batch_size is None:
         batch_size = min(32, P) if engine == "dense" else P
-    smallest = 2 if center or scale == kernels.SCALE_BATCH else 1
-    batch_size = integer("batch_size", batch_size, low=smallest, high=P)
+    batch_size = integer("batch_size", batch_size, low=normalization.smallest_batch, high=P)
     if engine == "matrix-free" and batch_size != P:
         raise ArgumentError(
             f"batch_size must be P = {P} (or None) with engine='matrix-free', got {batch_size}"
         )
-    normalized = scale != kernels.SCALE_NONE
-    if init_scale is None:
-        init_scale = 1.0 if normalized else 0.01
+    if L0 is None:
+        L0 = 1.0 if normalization.has_gamma else 0.01
+    L0 = real_scalar("L0", L0, low=0.0, high=DIVERGENCE_LIMIT, low_open=normalization.has_gamma)
     epochs = integer("epochs", epochs, low=0)
     if epochs > _MAX_EPOCHS:
         raise ArgumentError(f"epochs must be at most {_MAX_EPOCHS}, got {epochs}")
@@ -350,12 +336,8 @@ def simulate_training(
         up_slopes=_up_slopes(student.slope, anneal_epochs, epochs),
         momentum=real_scalar("momentum", momentum, low=0.0, high=1.0, high_open=True),
         dropout=real_scalar("dropout", dropout, low=0.0, high=1.0, high_open=True),
-        init_scale=real_scalar(
-            "init_scale", init_scale, low=0.0, high=DIVERGENCE_LIMIT, low_open=normalized
-        ),
-        init_gamma=real_scalar(
-            "init_gamma", init_gamma, low=0.0, high=DIVERGENCE_LIMIT, low_open=True
-        ),
+        gamma0=starting_scale(normalizer, gamma0, L0),
+        L0=L0,
         tolerance=real_scalar("tolerance", tolerance, low=0.0),
         anneal_epochs=anneal_epochs,
         record_epochs=_record_epochs(record, epochs),
@@ -458,10 +440,10 @@ def mean_field_training(
     )
 
 
-def _schedule(schedule: str | Sequence[float], epochs: int) -> NDArray[np.float64]:
+def _schedule(schedule: Schedule | Sequence[float], epochs: int) -> NDArray[np.float64]:
     """One learning-rate factor per epoch."""
     if isinstance(schedule, str):
-        choice("schedule", schedule, _SCHEDULES)
+        choice("schedule", schedule, get_args(Schedule))
         done = np.arange(epochs) / max(epochs, 1)
         if schedule == "constant":
             return np.ones(epochs)
@@ -510,7 +492,7 @@ def _record_epochs(record: int | Sequence[int] | None, epochs: int) -> NDArray[n
 def _continue_from(
     start: TrainingRun,
     settings: TrainingSettings,
-    engine: str,
+    engine: Engine,
     n_runs: int | None,
     data_seed: int | None,
 ) -> tuple[list[tuple[NDArray[Any], float] | None], list[np.random.SeedSequence | None]]:
@@ -529,8 +511,8 @@ def _continue_from(
         raise ArgumentError(f"dtype must equal that of start, {start.weights.dtype}")
     if n_runs is not None and n_runs != start.n_runs:
         raise ArgumentError(f"n_runs must equal that of start, {start.n_runs}, got {n_runs}")
-    if np.any(start.status == "diverged"):
-        raise ArgumentError("start must not contain diverged runs")
+    if np.any(start.status == Status.DIVERGENT):
+        raise ArgumentError("start must not contain runs that diverged")
     starts: list[tuple[NDArray[Any], float] | None] = []
     for i, w in enumerate(start.weights):
         if settings.normalizer == start.normalizer:
@@ -542,7 +524,7 @@ def _continue_from(
 
 def _run_all(
     settings: TrainingSettings,
-    engine: str,
+    engine: Engine,
     seeds: list[np.random.SeedSequence],
     data_seeds: list[np.random.SeedSequence | None],
     starts: list[tuple[NDArray[Any], float] | None],
@@ -586,7 +568,7 @@ def _collect(
     records: list[RunRecord],
 ) -> TrainingRun:
     values = np.stack([record.values for record in records], axis=-1)
-    status = np.array([record.status for record in records])
+    status = np.array([record.status for record in records], np.int8)
     warn_of_divergence(status)
     observables: dict[str, Any] = {name: values[:, i] for i, name in enumerate(OBSERVABLES)}
     fill_in_gen_errors(observables, settings.student.slope)
@@ -601,8 +583,8 @@ def _collect(
         batch_size=settings.batch_size,
         momentum=settings.momentum,
         dropout=settings.dropout,
-        init_scale=settings.init_scale,
-        init_gamma=settings.init_gamma,
+        gamma0=settings.gamma0,
+        L0=settings.L0,
         tolerance=settings.tolerance,
         dtype=settings.dtype,
         **arguments,

@@ -34,7 +34,7 @@ __all__ = [
     "read_rows",
 ]
 
-FINISHED = ("done", "diverged")
+FINISHED = ("done", "divergent")
 
 _APPLICATION_ID = 0x7265706C  # "repl": marks the file as one of ours
 _SCHEMA_VERSION = 2

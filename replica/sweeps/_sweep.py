@@ -67,7 +67,7 @@ def sweep(
     function : callable
         Called with keyword arguments. Returns a number, a mapping of names to numbers, strings or
         arrays, or an object with ``final()`` that returns such a mapping, as the results of
-        `simulate_training` and `simulate_online` do. An entry ``status="diverged"`` marks the run.
+        `simulate_training` and `simulate_online` do. An entry ``status="divergent"`` marks the run.
     grid : mapping or iterable of mappings
         Parameter -> values, for every combination; or the points themselves. Values are numbers,
         strings, booleans, None, lists of these, or dataclasses of these. 1 and 1.0 are one value.

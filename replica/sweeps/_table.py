@@ -30,7 +30,7 @@ _CELLS_PER_RUN, _FREE_CELLS = 1000, 1_000_000
 class SweepTable(Mapping[str, NDArray[Any]]):
     """A table of runs: column name -> array with one row per run, in the order of the grid.
 
-    The columns are the parameters, the results, and `status` ("done", "diverged", "failed", or
+    The columns are the parameters, the results, and `status` ("done", "divergent", "failed", or
     "missing" after a dry run), `seconds` and `message`. Parameters that are no numbers, strings or
     truth values are shown as text, ``LeakyReLU(slope=0.1)``, ``[1, 2]`` or ``None``, so that one
     can group and index by every parameter. Results missing from a run are NaN, or None if they are
