@@ -146,7 +146,7 @@ def students(text: str) -> list[LeakyReLU]:
     Examples
     --------
     >>> students("relu,leaky:0.1")
-    [LeakyReLU(slope=0.0), LeakyReLU(slope=0.1)]
+    [RELU, LeakyReLU(0.1)]
     """
     return [student(item.strip()) for item in text.split(",")]
 
