@@ -15,7 +15,7 @@ from replica.simulation import _kernels as kernels
 from replica.simulation._fresh_errors import online_error, piecewise_teacher_error
 from replica.simulation._online import _Chain, _OrderParameters, _Problem, simulate_online
 from replica.simulation._settings import NORMALIZERS
-from replica.students import ERF, LINEAR, QUADRATIC, RELU, SIGN, TANH, LeakyReLU, Student
+from replica.students import ERF, LINEAR, QUADRATIC, RELU, SIGN, SOFTPLUS, TANH, LeakyReLU, Student
 
 OBSERVED = ("gamma", "R", "L", "gen_error")
 
@@ -114,6 +114,14 @@ def test_tabulated_activation_learns_as_the_compiled_one(engine, normalizer, gam
         for name in OBSERVED:
             one, other = getattr(exact, name), getattr(tabulated, name)
             assert one == pytest.approx(other, rel=1e-9, abs=1e-11), name
+
+
+@pytest.mark.parametrize("student", [TANH, QUADRATIC, SOFTPLUS], ids=lambda s: s.name)
+def test_table_of_any_width_is_accurate_in_the_middle(student):
+    u = np.linspace(-60.0, 60.0, 501)
+    for width in (64.0, 1024.0, 2.0**20):
+        found = kernels.tabulated(student.table(width), u)
+        assert found == pytest.approx(student.values(u), rel=2e-13, abs=2e-13)
 
 
 def test_backpropagate_stops_before_the_end_of_a_table():

@@ -26,8 +26,9 @@ _MAX_HALVINGS = 22
 # More unresolved pieces than this per unit of half-width: noise, not a function. A wave needs about
 # two pieces per period.
 _MAX_DENSITY = 128
-# Pieces grow with |u|, so that a growing activation stays accurate where the fields are.
-_FIRST_BREAKS = (-16.0, -4.0, -1.0, 0.0, 1.0, 4.0, 16.0)
+# Pieces grow with |u|, without end, so that a growing activation stays accurate where the fields
+# are, however wide the table.
+_FIRST_BREAKS = (0.0, *(sign * 4.0**k for k in range(12) for sign in (-1.0, 1.0)))
 _NODES = np.cos(np.pi * (np.arange(_DEGREE + 1) + 0.5) / (_DEGREE + 1))
 _TO_SERIES = np.linalg.inv(chebyshev.chebvander(_NODES, _DEGREE))
 

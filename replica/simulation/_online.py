@@ -27,7 +27,7 @@ from replica._core.arguments import (
 )
 from replica._core.results import over
 from replica._core.status import Status
-from replica.students import LeakyReLU, Student, as_student, refuse_jumps
+from replica.students import LeakyReLU, Student, StudentLike, as_student, refuse_jumps
 
 from . import _kernels as kernels
 from ._data import default_threads, map_runs, require_memory, streams
@@ -39,7 +39,6 @@ from ._settings import (
     MAX_SIZE,
     MAX_VARIANCE,
     NORMALIZERS,
-    Activation,
     Normalization,
     Normalizer,
     starting_scale,
@@ -113,8 +112,8 @@ class OnlineRun(RunStatistics):
 
 def simulate_online(
     *,
-    student: Activation = "relu",
-    teacher: Activation | None = None,
+    student: StudentLike = "relu",
+    teacher: StudentLike | None = None,
     normalizer: Normalizer = "none",
     S: float = 0.0,
     zeta: float = 0.0,

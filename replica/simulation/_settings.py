@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 
 from replica._core.arguments import ArgumentError, real_scalar
 from replica._core.status import Status
-from replica.students import LeakyReLU, Student
+from replica.students import LeakyReLU
 
 from . import _kernels as kernels
 from ._fresh_errors import linear_teacher_error
 
-__all__ = ["NORMALIZERS", "OBSERVABLES", "Activation", "Normalization", "Normalizer", "RunRecord"]
+__all__ = ["NORMALIZERS", "OBSERVABLES", "Normalization", "Normalizer", "RunRecord"]
 __all__ += ["TrainingSettings", "fill_in_gen_errors", "starting_scale"]
 
-Activation = str | LeakyReLU | Student | Callable[..., Any]
 Normalizer = Literal["none", "wn", "pn", "bn", "bn-var", "bn-mean"]
 
 

@@ -20,7 +20,7 @@ from replica._core.arguments import (
 )
 from replica._core.results import over
 from replica._core.status import Status
-from replica.students import LeakyReLU, as_piecewise
+from replica.students import LeakyReLU, StudentLike, as_piecewise
 
 from ._data import claim_memory, default_threads, inputs_key, map_runs, require_memory, streams
 from ._dense import dense_memory, run_dense
@@ -33,7 +33,6 @@ from ._settings import (
     MAX_VARIANCE,
     NORMALIZERS,
     OBSERVABLES,
-    Activation,
     Normalizer,
     Recorder,
     RunRecord,
@@ -158,7 +157,7 @@ def simulate_training(
     S: float,
     *,
     N: int = 4096,
-    student: Activation = "linear",
+    student: StudentLike = "linear",
     normalizer: Normalizer = "none",
     zeta: float = 0.0,
     batch_size: int | None = None,
