@@ -126,7 +126,7 @@ def test_as_piecewise_says_who_serves_whom():
         as_piecewise("erf", "teacher")
 
 
-# What serves piecewise-linear students only, as docs/students.md lists it.
+# What serves piecewise-linear students only, as docs/own_student.md lists it.
 ONLY_PIECEWISE = {
     "simulate_training": lambda s: replica.simulate_training(2.0, 0.0, student=s, N=20, epochs=1),
     "interpolation_threshold": lambda s: replica.interpolation_threshold(0.25, student=s),

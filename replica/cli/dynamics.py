@@ -43,18 +43,6 @@ def _normalizers(text: str) -> list[str]:
     return normalizers
 
 
-def _activation(text: str) -> Any:
-    from replica.students import as_student
-
-    if text.startswith("leaky:"):
-        return arg.student(text)
-    try:
-        return as_student(text)
-    except ValueError:
-        hint = suggestion(text, _STUDENTS.replace(" or ", ", ").split(", "))
-        raise ArgumentTypeError(f"{text!r} is not a student (write {_STUDENTS}){hint}") from None
-
-
 def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     """Add `dynamics`."""
     parser = subparsers.add_parser(
@@ -73,7 +61,7 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     )
     add(
         "--student",
-        type=_activation,
+        type=arg.student,
         default="relu",
         metavar="STUDENT",
         help=f"activation of student and teacher: {_STUDENTS} (default: relu)",

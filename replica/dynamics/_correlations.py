@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from replica._core.arguments import ArgumentError, broadcast, choice, real_array
+from replica._core.normalizer import Normalizer
 from replica._core.results import Result
 from replica._core.status import Status, warn_not_converged
-from replica.students import LeakyReLU, Student
+from replica.students import LeakyReLU, Student, StudentLike
 
 from . import _batch_averages, _quadrature
 from ._averages import Averages
-from ._model import LARGEST, Activation, Normalizer, make_model
+from ._model import LARGEST, make_model
 
 __all__ = ["Correlations", "correlations"]
 
@@ -59,8 +60,8 @@ def correlations(
     gamma: ArrayLike,
     R: ArrayLike,
     *,
-    student: Activation,
-    teacher: Activation | None = None,
+    student: StudentLike,
+    teacher: StudentLike | None = None,
     normalizer: Normalizer = "none",
     S: float = 0.0,
     batch_size: int = 1,

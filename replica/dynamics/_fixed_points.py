@@ -10,11 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, root
 
 from replica._core.arguments import ArgumentError, broadcast, real_array, real_scalar
+from replica._core.normalizer import Normalizer
 from replica._core.results import Result
 from replica._core.status import Status, warn
-from replica.students import LeakyReLU, Student
+from replica.students import LeakyReLU, Student, StudentLike
 
-from ._model import L_RANGE, LARGEST, Activation, Model, Normalizer, make_model
+from ._model import L_RANGE, LARGEST, Model, make_model
 
 __all__ = ["AsymptoticLaw", "FixedPoint", "effective_learning_rate", "eigenvalues", "fixed_point"]
 __all__ += ["jacobian", "max_learning_rate"]
@@ -94,8 +95,8 @@ class FixedPoint(Result):
 
 def fixed_point(
     *,
-    student: Activation,
-    teacher: Activation | None = None,
+    student: StudentLike,
+    teacher: StudentLike | None = None,
     normalizer: Normalizer = "none",
     S: float = 0.0,
     zeta: float = 0.0,
@@ -249,8 +250,8 @@ def jacobian(
     R: float,
     L: float,
     *,
-    student: Activation,
-    teacher: Activation | None = None,
+    student: StudentLike,
+    teacher: StudentLike | None = None,
     normalizer: Normalizer = "none",
     S: float = 0.0,
     zeta: float = 0.0,
@@ -355,8 +356,8 @@ def eigenvalues(gamma: float, R: float, L: float, **problem: Any) -> NDArray[np.
 
 def max_learning_rate(
     *,
-    student: Activation,
-    teacher: Activation | None = None,
+    student: StudentLike,
+    teacher: StudentLike | None = None,
     normalizer: Normalizer = "none",
     S: float = 0.0,
     zeta: float = 0.0,

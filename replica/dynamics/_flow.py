@@ -16,11 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import solve_ivp
 
 from replica._core.arguments import ArgumentError, choice, integer, real_array, real_scalar
+from replica._core.normalizer import Normalizer
 from replica._core.results import Result, over
 from replica._core.status import Status, warn
-from replica.students import LeakyReLU, Student
+from replica.students import LeakyReLU, Student, StudentLike
 
-from ._model import L_RANGE, LARGEST, Activation, Model, Normalizer, Pair, field, make_model
+from ._model import L_RANGE, LARGEST, Model, Pair, field, make_model
 from ._rosenbrock import DIVERGED_AT, blank_runs, integrate_many
 
 __all__ = ["Trajectory", "check_start", "check_times", "integrate"]
@@ -131,8 +132,8 @@ def check_start(
 
 def integrate(
     *,
-    student: Activation,
-    teacher: Activation | None = None,
+    student: StudentLike,
+    teacher: StudentLike | None = None,
     normalizer: Normalizer = "none",
     S: float = 0.0,
     zeta: float = 0.0,

@@ -10,13 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from replica._core.arguments import ArgumentError, broadcast, integer, real_array, real_scalar
 from replica._core.jit import for_each_chunk
+from replica._core.normalizer import Normalizer
 from replica._core.results import Result, over
 from replica._core.status import Status, warn_not_converged
-from replica.students import LeakyReLU, Student
+from replica.students import LeakyReLU, Student, StudentLike
 
 from . import _model
 from ._flow import check_start, check_times
-from ._model import Activation, Normalizer
 from ._rosenbrock import blank_runs, integrate_many
 
 __all__ = ["TrajectoryGrid", "integrate_grid"]
@@ -85,8 +85,8 @@ class TrajectoryGrid(Result):
 
 def integrate_grid(
     *,
-    student: Activation,
-    teacher: Activation | None = None,
+    student: StudentLike,
+    teacher: StudentLike | None = None,
     normalizer: Normalizer = "none",
     S: ArrayLike = 0.0,
     zeta: ArrayLike = 0.0,

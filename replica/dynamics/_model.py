@@ -11,31 +11,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from replica._core.arguments import choice, integer, real_scalar
 from replica._core.jit import jit
+from replica._core.normalizer import Normalizer
 from replica.students import ERF, LeakyReLU, Student, as_student, refuse_jumps
 
 from . import _closed_forms, _quadrature
 from ._averages import Averages, Derivatives
 from ._batch_averages import batch_averages, leaky_series, refuse_small_batch, series_averages
 
-__all__ = ["LARGEST", "L_RANGE", "NORMALIZERS", "Activation", "Model", "Normalizer", "Pair"]
+__all__ = ["LARGEST", "L_RANGE", "NORMALIZERS", "Model", "Pair"]
 __all__ += ["error_of", "field", "field_jacobian", "make_model", "pair_averages"]
 
-Activation = str | LeakyReLU | Student | Callable[..., Any]
-Normalizer = Literal["none", "wn", "pn", "bn", "bn-var", "bn-mean"]
 NORMALIZERS: tuple[Normalizer, ...] = get_args(Normalizer)
 # Rates hold fourth powers, which have to stay floats.
 LARGEST = 1e50
 L_RANGE: dict[str, Any] = {"low": 1 / LARGEST, "high": LARGEST}
 # Batch sizes are counted in 64 bits.
 _LARGEST_BATCH = 10**18
-# A jump larger than the steepest continuous activation makes over the two sides of a kink.
 
 
 class Pair(NamedTuple):

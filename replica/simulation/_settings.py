@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from replica._core.arguments import ArgumentError, real_scalar
+from replica._core.normalizer import Normalizer
 from replica._core.status import Status
 from replica.students import LeakyReLU
 
 from . import _kernels as kernels
 from ._fresh_errors import linear_teacher_error
 
-__all__ = ["NORMALIZERS", "OBSERVABLES", "Normalization", "Normalizer", "RunRecord"]
+__all__ = ["NORMALIZERS", "OBSERVABLES", "Normalization", "RunRecord"]
 __all__ += ["TrainingSettings", "fill_in_gen_errors", "starting_scale"]
-
-Normalizer = Literal["none", "wn", "pn", "bn", "bn-var", "bn-mean"]
 
 
 class Normalization(NamedTuple):
