@@ -21,14 +21,11 @@ if TYPE_CHECKING:
     from replica.students import LeakyReLU, Student
 
 __all__ = [
-    "ANY_STUDENT",
     "NUMBERS",
     "PICTURES",
     "STUDENTS",
     "TABLES",
     "UsageError",
-    "any_student",
-    "any_students",
     "listed",
     "number",
     "numbers",
@@ -43,9 +40,9 @@ NUMBERS = """\
 NUMBERS is a number or a fraction (0.25, 1/64), a grid start:stop:count, a logarithmic grid
 log:start:stop:count, or several of these with commas between them (0,1/64,0.25).
 """
-STUDENTS = "linear, relu or leaky:SLOPE with SLOPE in [0, 1]"
-_SMOOTH = ("erf", "tanh", "softplus", "quadratic", "sign")
-ANY_STUDENT = f"linear, relu, leaky:SLOPE with SLOPE in [0, 1], {', '.join(_SMOOTH)}"
+# Those of `replica.students`, which takes long to import.
+_NAMES = ("linear", "relu", "erf", "tanh", "softplus", "quadratic", "sign")
+STUDENTS = f"{', '.join(_NAMES)}, or leaky:SLOPE with SLOPE in [0, 1]"
 
 PICTURES = (".png", ".pdf", ".svg")
 TABLES = (".csv", ".json")
@@ -140,51 +137,28 @@ def _grid(item: str) -> NDArray[np.float64]:
     return np.linspace(start, stop, count)
 
 
-def students(text: str) -> list[LeakyReLU]:
-    """Return the students of a comma-separated list such as "linear,relu,leaky:0.1".
-
-    Examples
-    --------
-    >>> students("relu,leaky:0.1")
-    [RELU, LeakyReLU(0.1)]
-    """
-    return [student(item.strip()) for item in text.split(",")]
-
-
-def student(text: str) -> LeakyReLU:
-    """Return the student called `text`: linear, relu or leaky:SLOPE."""
-    from replica.students import LeakyReLU, as_piecewise
-
-    try:
-        if text.startswith("leaky:"):
-            return LeakyReLU(number(text.removeprefix("leaky:")))
-        return as_piecewise(text, what="the command")
-    except ValueError:
-        hint = suggestion(text, ("linear", "relu", "leaky:SLOPE"))
-        raise ArgumentTypeError(f"{text!r} is not a student (write {STUDENTS}){hint}") from None
-
-
-def any_students(text: str) -> list[LeakyReLU | Student]:
+def students(text: str) -> list[LeakyReLU | Student]:
     """Return the students of a comma-separated list such as "linear,erf,leaky:0.1".
 
     Examples
     --------
-    >>> [student.name for student in any_students("relu,erf")]
-    ['relu', 'erf']
+    >>> students("relu,erf,leaky:0.1")
+    [RELU, ERF, LeakyReLU(0.1)]
     """
-    return [any_student(item.strip()) for item in text.split(",")]
+    return [student(item.strip()) for item in text.split(",")]
 
 
-def any_student(text: str) -> LeakyReLU | Student:
-    """Return the student called `text`: as `student`, or the name of a smooth one."""
-    from replica.students import as_student
+def student(text: str) -> LeakyReLU | Student:
+    """Return the student called `text`, one of STUDENTS."""
+    from replica.students import LeakyReLU, as_student
 
     try:
-        return student(text) if text.startswith("leaky:") else as_student(text)
+        if text.startswith("leaky:"):
+            return LeakyReLU(number(text.removeprefix("leaky:")))
+        return as_student(text)
     except ValueError:
-        names = ("linear", "relu", "leaky:SLOPE", *_SMOOTH)
-        hint = suggestion(text, names)
-        raise ArgumentTypeError(f"{text!r} is not a student (write {ANY_STUDENT}){hint}") from None
+        hint = suggestion(text, (*_NAMES, "leaky:SLOPE"))
+        raise ArgumentTypeError(f"{text!r} is not a student (write {STUDENTS}){hint}") from None
 
 
 def listed(words: Sequence[str]) -> str:

@@ -65,10 +65,10 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     )
     error.add_argument(
         "--student",
-        type=arg.any_student,
+        type=arg.student,
         default="linear",
         metavar="STUDENT",
-        help=f"{arg.ANY_STUDENT} (default: linear)",
+        help=f"{arg.STUDENTS} (default: linear)",
     )
     _add_theory(error)
     error.add_argument(
@@ -108,10 +108,10 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     )
     curve.add_argument(
         "--student",
-        type=arg.any_students,
+        type=arg.students,
         default="linear",
         metavar="STUDENTS",
-        help=f"comma-separated list; each is {arg.ANY_STUDENT} (default: linear)",
+        help=f"comma-separated list; each is {arg.STUDENTS} (default: linear)",
     )
     _add_theory(curve)
     curve.add_argument(

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from argparse import Namespace, _SubParsersAction
 
 _NORMALIZERS = ("none", "wn", "pn", "bn", "bn-var", "bn-mean")
-_STUDENTS = "linear, relu, leaky:SLOPE, erf, tanh, softplus or quadratic"
 _EPILOG = """\
 normalizers:
   none     plain weights with weight decay ZETA; gamma and L are both GAMMA0 at the start
@@ -43,18 +42,6 @@ def _normalizers(text: str) -> list[str]:
     return normalizers
 
 
-def _activation(text: str) -> Any:
-    from replica.students import as_student
-
-    if text.startswith("leaky:"):
-        return arg.student(text)
-    try:
-        return as_student(text)
-    except ValueError:
-        hint = suggestion(text, _STUDENTS.replace(" or ", ", ").split(", "))
-        raise ArgumentTypeError(f"{text!r} is not a student (write {_STUDENTS}){hint}") from None
-
-
 def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     """Add `dynamics`."""
     parser = subparsers.add_parser(
@@ -73,10 +60,10 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     )
     add(
         "--student",
-        type=_activation,
+        type=arg.student,
         default="relu",
         metavar="STUDENT",
-        help=f"activation of student and teacher: {_STUDENTS} (default: relu)",
+        help=f"activation of student and teacher: {arg.STUDENTS} (default: relu)",
     )
     add(
         "--lr",

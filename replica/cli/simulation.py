@@ -93,11 +93,11 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     add("--N", type=arg.positive_integer, help="number of inputs (default: 4096; online: 1000)")
     add(
         "--student",
-        type=arg.any_student,
+        type=arg.student,
         default="linear",
-        help=f"{arg.STUDENTS}; online: also erf, tanh, softplus, quadratic (default: linear)",
+        help=f"{arg.STUDENTS}; on a set piecewise-linear ones only (default: linear)",
     )
-    add("--teacher", type=arg.any_student, help="online: the teacher's (default: the student's)")
+    add("--teacher", type=arg.student, help="online: the teacher's (default: the student's)")
     add("--normalizer", choices=_NORMALIZERS, default="none", help="(default: none)")
     add("--batch-size", type=arg.positive_integer, help="samples per step (default: 32; online: 1)")
     add("--learning-rate", type=arg.number, help="(default: 0.1; online: 0.5)")
@@ -439,11 +439,10 @@ def _scalar(name: str, value: Any, is_simulator: bool) -> Any:
     if not (is_simulator or value.startswith("leaky:")):
         return value
     try:
-        student = arg.any_student(value)
+        student = arg.student(value)
     except ArgumentTypeError as error:
         raise arg.UsageError(f"{name}: {error}") from None
-    slope = getattr(student, "slope", None)
-    return {0.0: "relu", 1.0: "linear", None: value}.get(slope, student)
+    return student if student.name.startswith("leaky") else student.name
 
 
 def _flat(table: Any) -> dict[str, list[Any]]:
