@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from replica._core.arguments import ArgumentError
+from replica._core.suggest import closest
 
-from ._points import canonical_text, closest, label, plain
+from ._points import canonical_text, label, plain
 
 __all__ = ["MISSING", "RESERVED", "SweepTable"]
 
