@@ -426,7 +426,7 @@ def solve_output_penalty(
     >>> print(f"{result.gen_error:.6f}")
     0.192665
     """
-    student = as_piecewise(student, what="the theory of converged batch normalization")
+    student = as_piecewise(student, what="solve_output_penalty")
     alpha, S, zeta, penalty = broadcast(
         alpha=real_array("alpha", alpha, low=0.0, low_open=True),
         S=real_array("S", S, low=0.0),
