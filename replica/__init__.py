@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._core.arguments import ArgumentError, ArgumentTypeError
+    from ._core.results import Result
     from ._core.status import ConvergenceWarning, Status
     from .batch_norm import (
         bn_equilibrium,
@@ -42,7 +43,18 @@ if TYPE_CHECKING:
         simulate_online,
         simulate_training,
     )
-    from .students import ERF, LINEAR, QUADRATIC, RELU, SIGN, SOFTPLUS, TANH, LeakyReLU, Student
+    from .students import (
+        ERF,
+        LINEAR,
+        QUADRATIC,
+        RELU,
+        SIGN,
+        SOFTPLUS,
+        TANH,
+        LeakyReLU,
+        Student,
+        as_student,
+    )
     from .sweeps import (
         CorruptStoreError,
         StoreError,
@@ -57,6 +69,7 @@ __version__ = "0.1.0"
 # The public names, by the module that defines them.
 _PUBLIC = {
     "_core.arguments": ("ArgumentError", "ArgumentTypeError"),
+    "_core.results": ("Result",),
     "_core.status": ("ConvergenceWarning", "Status"),
     "batch_norm": (
         "bn_equilibrium",
@@ -99,6 +112,7 @@ _PUBLIC = {
         "TANH",
         "LeakyReLU",
         "Student",
+        "as_student",
     ),
     "sweeps": (
         "CorruptStoreError",
@@ -118,6 +132,7 @@ _MODULES = (
     "plotting",
     "published",
     "simulation",
+    "students",
     "sweeps",
 )
 
@@ -138,11 +153,13 @@ __all__ = [
     "Equilibrium",
     "LeakyReLU",
     "OnlineRun",
+    "Result",
     "Status",
     "StoreError",
     "Student",
     "SweepTable",
     "TrainingRun",
+    "as_student",
     "bn_equilibrium",
     "bn_gen_error",
     "deep_gamma_decay",

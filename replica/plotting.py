@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from inspect import signature
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._core.arguments import ArgumentError, real_array
+from ._core.arguments import ArgumentError, choice, real_array
 from ._core.style import (
     ERROR_LABEL,
     KEY,
+    LABELS,
     LOAD_LABEL,
     PATTERNS,
     check_line,
@@ -24,7 +25,7 @@ from ._core.style import (
     new_axes,
     save_figure,
 )
-from .students import LeakyReLU, Student, as_student
+from .students import LeakyReLU, Student, StudentLike, as_student
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,13 +47,17 @@ def plot_curve(
     S: ArrayLike,
     zeta: ArrayLike = 0.0,
     *,
-    student: Any = "linear",
+    student: StudentLike | Sequence[StudentLike] = "linear",
     theory: Literal["replica", "published"] = "replica",
+    quantity: str = "gen_error",
     ax: Axes | None = None,
     label: str | None = None,
     **line: Any,
 ) -> Axes:
-    """Plot the generalization error over the load, one curve per (student, S, zeta).
+    """Plot the generalization error, or another quantity, over the load.
+
+    One curve per (student, S, zeta); `Result.plot` of a result that is there already draws over
+    whatever varies in it, and a converged batch normalization by ``bn_equilibrium(...).plot()``.
 
     More than ten curves are told apart by color: a color bar shows the parameter that has the
     most values, and line patterns show the others.
@@ -68,6 +73,8 @@ def plot_curve(
         See `replica.gen_error`.
     theory : {"replica", "published"}
         See `replica.gen_error`.
+    quantity : str
+        The field of `replica.Equilibrium` that is drawn, numbers or truth values.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default on a new figure (``ax.figure``), which needs no display and has
         a logarithmic load axis if `alpha` is evenly spaced in the logarithm.
@@ -81,14 +88,15 @@ def plot_curve(
     Returns
     -------
     matplotlib.axes.Axes
-        With labeled axes. Where the error is infinite, at the interpolation threshold, the line
-        is interrupted and a triangle at the upper edge marks the divergence.
+        With labeled axes. Where the quantity is infinite, as the error is at the interpolation
+        threshold, the line is interrupted and a triangle at the upper edge marks the divergence.
 
     Raises
     ------
     TypeError, ValueError
         As `replica.gen_error`; or if `alpha` is not one-dimensional, if `label` is given
-        together with more than one curve, or if `line` is no property of a line.
+        together with more than one curve, if there is no such quantity, or if `line` is no property
+        of a line.
 
     Examples
     --------
@@ -99,14 +107,11 @@ def plot_curve(
     'linear student, S = 0.25'
     >>> ax.figure.savefig("curve.pdf")  # doctest: +SKIP
     """
-    from .equilibrium import gen_error
-
     loads = real_array("alpha", alpha)
     if loads.ndim != 1:
         raise ArgumentError(f"alpha must be one-dimensional, got shape {loads.shape}")
-    students = [
-        as_student(s) for s in (student if isinstance(student, list | tuple) else [student])
-    ]
+    several = isinstance(student, list | tuple)
+    students = [as_student(s) for s in cast(Any, student if several else [student])]
     noises, decays = (np.atleast_1d(real_array(n, v)) for n, v in (("S", S), ("zeta", zeta)))
     if noises.ndim > 1 or decays.ndim > 1:
         raise ArgumentError("S and zeta must be numbers or one-dimensional")
@@ -120,7 +125,7 @@ def plot_curve(
     line = check_line("plot_curve", line, signature(plot_curve).parameters)
 
     # Everything is computed before anything is drawn: bad input leaves `ax` as it was.
-    errors = [np.asarray(gen_error(loads, s, z, student=g, theory=theory)) for g, s, z in curves]
+    values = [_values(quantity, loads, s, z, g, theory) for g, s, z in curves]
     origin = "published theory" if theory == "published" else ""
     suffix = f" ({origin})" if origin else ""
     named = [(f"{g.name} student{suffix}", f"S = {s:.6g}", f"ζ = {z:.6g}") for g, s, z in curves]
@@ -140,12 +145,34 @@ def plot_curve(
         return ", ".join(part.removesuffix(suffix) for part in parts if part not in shared)
 
     if len(curves) > _MOST_NAMED and "color" not in line:
-        _draw_family(axes, loads, curves, errors, named, name, line)
+        _draw_family(axes, loads, curves, values, named, name, line)
     else:
         first = len(curves_of(axes))
-        for i, (parts, error) in enumerate(zip(named, errors, strict=True)):
+        for i, (parts, error) in enumerate(zip(named, values, strict=True)):
             draw_curve(axes, loads, error, index=first + i, label=label or name(parts), **line)
-    return finish_axes(axes, xlabel=LOAD_LABEL, ylabel=ERROR_LABEL, title=title or None)
+    ylabel = LABELS.get(quantity, quantity.replace("_", " "))
+    return finish_axes(axes, xlabel=LOAD_LABEL, ylabel=ylabel, title=title or None)
+
+
+def _values(
+    quantity: str,
+    loads: NDArray[np.float64],
+    S: float,
+    zeta: float,
+    student: LeakyReLU | Student,
+    theory: Literal["replica", "published"],
+) -> NDArray[np.float64]:
+    from .equilibrium import gen_error, solve_equilibrium
+
+    if quantity == "gen_error":  # by itself several times as fast
+        return np.asarray(gen_error(loads, S, zeta, student=student, theory=theory))
+    fields = solve_equilibrium(loads, S, zeta, student=student, theory=theory).to_dict()
+    drawable = {
+        name: value
+        for name, value in fields.items()
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fb"
+    }
+    return drawable[choice("quantity", quantity, drawable)].astype(np.float64)
 
 
 _MOST_NAMED = 10  # curves in a legend that a reader can still tell apart
@@ -155,7 +182,7 @@ def _draw_family(
     ax: Axes,
     loads: NDArray[np.float64],
     curves: list[tuple[LeakyReLU | Student, float, float]],
-    errors: list[NDArray[np.float64]],
+    drawn: list[NDArray[np.float64]],
     named: list[tuple[str, str, str]],
     name: Callable[[Iterable[str]], str],
     line: dict[str, Any],
@@ -184,9 +211,9 @@ def _draw_family(
             style = {"color": "0.25", "label": name(kind), "gid": KEY} | line
             style = line_style(index, **style)
             ax.plot([], [], **style)
-        for parts, kind, value, error in zip(named, rest, values[which], errors, strict=True):
+        for parts, kind, value, curve in zip(named, rest, values[which], drawn, strict=True):
             style = {"color": scale.to_rgba(value), "label": "_" + ", ".join(parts)} | line
-            draw_curve(ax, loads, error, index=kinds.index(kind), **style)
+            draw_curve(ax, loads, curve, index=kinds.index(kind), **style)
         bar = ax.figure.colorbar(scale, ax=ax, label=label, aspect=30)
         bar.outline.set_visible(False)  # type: ignore[operator]
 

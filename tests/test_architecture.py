@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 
@@ -48,6 +49,56 @@ def test_modules_import_only_what_stands_above_them(module):
 def test_theory_and_simulation_do_not_import_each_other(one, other):
     for module in sections()[one]:
         assert imports_of(module).isdisjoint(sections()[other]), module
+
+
+def entered_privately(path, source=None):
+    """The private modules that a file imports from packages other than its own; `_core` is free."""
+    source = path.read_text("utf-8") if source is None else source
+    source = source.replace("if TYPE_CHECKING", "if True")  # a type's home is no exception
+    own = path.relative_to(PACKAGE).parts[0] if path.is_relative_to(PACKAGE) else ""
+    return {
+        name
+        for name in imported_modules(source, path)
+        if "._" in name and name.split(".")[0] not in ("_core", own)
+    }
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*sorted(PACKAGE.rglob("*.py")), *sorted((ROOT / "examples").glob("*.py"))],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_packages_are_entered_by_their_public_names(path):
+    assert entered_privately(path) == set()
+
+
+def test_entered_privately_finds_what_it_should():
+    source = (
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from replica.sweeps._table import SweepTable\n"
+        "from replica.equilibrium._solve import solve_equilibrium\n"
+        "from replica.equilibrium import gen_error\n"
+        "from replica._core.jit import jit\nfrom ._prior import batch_prior\n"
+    )
+    found = entered_privately(PACKAGE / "batch_norm" / "x.py", source)
+    assert found == {"sweeps._table", "equilibrium._solve"}
+    assert entered_privately(ROOT / "examples" / "x.py", "import replica.sweeps._store") == {
+        "sweeps._store"
+    }
+
+
+@pytest.mark.parametrize("folder", ["validation", "benchmarks", "examples", "docs", "replica"])
+def test_nothing_imports_from_the_tests(folder):
+    names = {path.stem for path in (ROOT / "tests").glob("*.py")} | {"tests", "reference"}
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                found = {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found = {(node.module or "").split(".")[0]}
+            else:
+                continue
+            assert found.isdisjoint(names), path
 
 
 def test_imported_modules_sees_every_form_of_import():

@@ -110,6 +110,18 @@ def test_students_reads_names_and_slopes():
     ]
 
 
+def test_students_of_the_command_line_are_those_of_the_library():
+    names = list(replica.students._BY_NAME)
+    assert [student.name for student in _arguments.students(",".join(names))] == names
+    assert all(f"{name}, " in _arguments.STUDENTS for name in names)
+    assert _arguments.student("leaky:.1") == replica.LeakyReLU(0.1)
+
+
+def test_simulate_says_whom_it_serves(run):
+    result = run("simulate", "--alpha", "1", "--S", "1", "--N", "20", "--student", "erf")
+    assert_one_line_error(result, "serves piecewise-linear students only")
+
+
 @pytest.mark.parametrize(
     ("name", "word"),
     [

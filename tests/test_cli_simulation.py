@@ -197,10 +197,10 @@ def test_sweep_dry_run_counts_and_writes_nothing(run, tmp_path, model_store):
     (tmp_path / "sweep.toml").write_text(MODEL_PLAN.replace("2.0,", "2.0, 3.0,"))
     code, out, _ = run("sweep", "sweep.toml", "--dry-run")
     assert code == 0
-    assert "9 runs: 6 done, 3 missing" in out
+    assert "9 runs: 6 done, 3 waiting" in out
     assert model_store.read_bytes() == content
     code, out, _ = run("sweep", "sweep.toml", "--dry-run", "--store", "other.sqlite")
-    assert "9 runs: 9 missing" in out
+    assert "9 runs: 9 waiting" in out
     assert not (tmp_path / "other.sqlite").exists()
 
 
@@ -235,7 +235,7 @@ def test_runs_deletes_what_is_selected(run, model_store):
     code, out, _ = run("runs", model_store, "--where", "x>1", "--delete")
     assert (code, out) == (0, f"deleted 3 runs of {model_store}\n")
     code, out, _ = run("sweep", "sweep.toml", "--dry-run")
-    assert "3 done, 3 missing" in out
+    assert "3 done, 3 waiting" in out
 
 
 @pytest.mark.parametrize(

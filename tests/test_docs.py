@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from numpydoc.docscrape import ClassDoc
@@ -34,11 +35,14 @@ MODULES = (
     "replica.plotting",
     "replica.published",
     "replica.simulation",
+    "replica.students",
     "replica.sweeps",
 )
 # Public functions that compute no physics: they run, store, draw, or look something up.
 WITHOUT_EQUATION = {
     "as_glm",
+    "as_piecewise",
+    "as_student",
     "delete_runs",
     "draw_curve",
     "finish_axes",
@@ -244,6 +248,41 @@ def test_api_pages_have_every_public_name():
         home = getattr(getattr(replica, name), "__module__", "replica")
         homes = {".".join(home.split(".")[:depth]) for depth in range(1, home.count(".") + 2)}
         assert {f"{place}.{name}" for place in homes | {"replica"}} & documented, name
+
+
+def on_api_pages() -> set[str]:
+    """The names that the pages of the reference take from docstrings, as "module.name"."""
+    pages = "\n".join(path.read_text("utf-8") for path in (ROOT / "docs" / "api").glob("*.md"))
+    modules = re.findall(r"automodule:: (\S+)\n   :members:", pages)
+    whole = {f"{module}.{name}" for module in modules for name in exported(module)}
+    return whole | set(re.findall(r"auto(?:class|function|data|exception):: (\S+)", pages))
+
+
+def test_public_modules_are_those_without_underscore():
+    found = {
+        ".".join(("replica", *path.relative_to(ROOT / "replica").with_suffix("").parts))
+        for path in (ROOT / "replica").glob("[a-z]*.py")
+    }
+    found |= {
+        f"replica.{path.parent.name}" for path in (ROOT / "replica").glob("[a-z]*/__init__.py")
+    }
+    assert {*MODULES, "replica.cli"} == {"replica", *found}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_public_names_are_those_of_the_api_pages(module):
+    def of(where: str) -> Any:
+        home, name = where.rsplit(".", 1)
+        return getattr(importlib.import_module(home), name)
+
+    documented = on_api_pages()
+    objects = [of(where) for where in documented]
+    for name in exported(module):
+        value = of(f"{module}.{name}")
+        by_value = any(value is other for other in objects)
+        assert f"{module}.{name}" in documented or by_value, f"{module}.{name} is on no page"
+    here = {where for where in documented if where.rsplit(".", 1)[0] == module}
+    assert {where.rsplit(".", 1)[1] for where in here} <= set(exported(module))
 
 
 @pytest.mark.parametrize("where", sorted(set(FUNCTIONS.values())))

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 import replica.dynamics as rd
-from online_chain import extrapolate, overlap_rate, simulate, slope_of, stability_limit
 from reference import dynamics as reference
 from reference.tables import FOLDER, read
 from replica import ConvergenceWarning, Status
@@ -24,6 +23,13 @@ from replica.cli import main
 from replica.dynamics import _closed_forms
 from replica.dynamics._model import NORMALIZERS, make_model
 from replica.students import ERF, LINEAR, RELU, LeakyReLU, Student
+from validation._online_chain import (
+    extrapolate,
+    overlap_rate,
+    simulate,
+    slope_of,
+    stability_limit,
+)
 
 LEAKY = LeakyReLU(0.25)
 STUDENTS = (LINEAR, RELU, LEAKY, ERF)

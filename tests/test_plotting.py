@@ -38,6 +38,46 @@ def test_plot_curve_draws_gen_error(student, zeta):
     np.testing.assert_array_equal(line.get_ydata(), np.where(np.isinf(expected), np.nan, expected))
 
 
+@pytest.mark.parametrize(
+    ("quantity", "student", "theory"),
+    [
+        ("R", "relu", "replica"),
+        ("train_error", "linear", "replica"),
+        ("rs_stable", "relu", "replica"),
+        ("energy", "relu", "published"),
+        ("gamma", "softplus", "replica"),
+    ],
+)
+def test_plot_curve_draws_any_quantity_of_the_equilibrium(quantity, student, theory):
+    loads = ALPHA[4::12]
+    options = {"student": student, "theory": theory}
+    ax = plotting.plot_curve(loads, 0.25, 0.1, quantity=quantity, **options)
+    (line,) = curves_of(ax)
+    expected = getattr(replica.solve_equilibrium(loads, 0.25, 0.1, **options), quantity)
+    np.testing.assert_array_equal(line.get_ydata(), expected.astype(float))
+    assert ax.get_ylabel() != plotting.ERROR_LABEL
+
+
+def test_plot_curve_takes_a_function_and_a_list_of_students():
+    ax = plotting.plot_curve([1.0, 2.0], 0.25, 0.25, student=["relu", np.tanh])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "relu student", "tanh student",
+    ]  # fmt: skip
+    expected = replica.gen_error([1.0, 2.0], 0.25, 0.25, student=np.tanh)
+    np.testing.assert_array_equal(curves_of(ax)[1].get_ydata(), expected)
+
+
+def test_converged_batch_normalization_draws_itself():
+    loads = [1.5, 2.0, 3.0]
+    result = replica.bn_equilibrium(loads, 0.25, batch_size=16)
+    ax = result.plot()
+    (line,) = curves_of(ax)
+    expected = replica.bn_gen_error(loads, 0.25, batch_size=16)
+    np.testing.assert_array_equal(line.get_ydata(), expected)
+    assert line.get_label() == "linear, batch norm, M = 16"
+    assert ax.get_xlabel() == plotting.LOAD_LABEL
+
+
 def test_plot_curve_marks_the_divergence_and_limits_the_axis():
     ax = plotting.plot_curve(ALPHA, 0.25)
     (mark,) = marks_of(ax)
@@ -104,8 +144,9 @@ def test_plot_curve_bad_input_leaves_the_axes_alone():
         ([0.5, 1.0], 0.25, {"student": "gelu"}),
         ([0.5, 1.0], 0.25, {"student": "tanh", "theory": "published"}),
         ([0.5, 1.0], 0.25, {"theory": "exact"}),
+        ([0.5, 1.0], 0.25, {"quantity": "overlap"}),
     ):
-        with pytest.raises(ValueError, match=r"alpha|S |label|student|theory"):
+        with pytest.raises(ValueError, match=r"alpha|S |label|student|theory|quantity"):
             plotting.plot_curve(alpha, S, ax=ax, **options)
     assert ax.get_lines() == []
 

@@ -28,6 +28,7 @@ import numpy as np
 import pytest
 
 import replica
+from replica import Status
 from replica.simulation._online import simulate_online
 from replica.students import LeakyReLU
 from replica.sweeps import (
@@ -97,6 +98,15 @@ def test_sweep_returns_the_grid_in_order(store):
     assert table.n_rows == 6
     assert "6 done" in repr(table)
     assert set(table) >= {"x", "y", "product", "pair", "status", "seconds", "message"}
+
+
+def test_table_in_a_notebook_is_its_first_rows():
+    table = SweepTable({"name": ["<b>"] * 12, "e": range(12)}, ("name",))
+    html = table._repr_html_()
+    assert html.count("<tr>") == 11
+    assert "&lt;b&gt;" in html
+    assert "2 more" in html
+    assert "more" not in table.select([0])._repr_html_()
 
 
 def test_sweep_takes_points_and_fixed_parameters(store):
@@ -294,9 +304,49 @@ def test_dry_run_runs_and_writes_nothing(store):
     content = store.read_bytes()
     grid = GRID | {"x": [3, 4]}
     table = sweep(multiply, grid, store=store, progress=False, dry_run=True)
-    assert table["status"].tolist() == ["done", "done", "missing", "missing"]
+    assert table["status"].tolist() == ["done", "done", "waiting", "waiting"]
     assert table["product"].tolist()[:2] == [1.5, 4.5]
     assert store.read_bytes() == content
+
+
+def test_dry_run_tells_what_is_running_elsewhere(store):
+    sweep(multiply, {"x": [1]}, fixed={"y": 1.0}, store=store, progress=False)
+    function = f"{__name__}.multiply"
+    keys = [run_key(function, replica.__version__, {"x": x, "y": 1.0}) for x in (2, 3)]
+
+    def stands():
+        grid = {"x": [1, 2, 3, 4]}
+        table = sweep(multiply, grid, fixed={"y": 1.0}, store=store, progress=False, dry_run=True)
+        return table["status"].tolist()
+
+    with Store(store) as elsewhere:
+        assert [elsewhere.claim(key) for key in keys] == [True, True]
+        assert stands() == ["done", "running", "running", "waiting"]
+        with elsewhere._transaction():  # its last sign of life is long ago
+            elsewhere._connection.execute("UPDATE owners SET heartbeat = heartbeat - 1e6")
+        assert stands() == ["done", "waiting", "waiting", "waiting"]
+        elsewhere.beat(now=True)
+        elsewhere.release()
+    assert stands() == ["done", "waiting", "waiting", "waiting"]
+
+
+def test_status_of_a_run_is_that_of_its_result(store):
+    def ends(status):
+        return {"value": 1.0, "status": getattr(Status, status)}
+
+    names = ["DONE", "CONVERGED", "DIVERGENT", "MAX_ITERATIONS", "NON_FINITE", "NEEDS_DECAY"]
+    table = sweep(ends, {"status": names}, name="ends", store=store, progress=False)
+    assert table["status"].tolist() == [name.lower() for name in names]
+    assert table.mean_over("status_parameter")["n_averaged"].tolist() == [2]  # done or converged
+    again = sweep(ends, {"status": names}, name="ends", store=store, progress=False, dry_run=True)
+    assert again["status"].tolist() == table["status"].tolist()  # ended for good
+    for wrong in ("running", "failed", "ok", 7, True, [0, 1]):
+        with pytest.warns(RuntimeWarning, match="status of a result must be one of"):
+            bad = sweep(
+                lambda x, wrong=wrong: {"status": wrong}, {"x": [1]}, name=f"bad {wrong}",
+                store=store, progress=False, retries=0,
+            )  # fmt: skip
+        assert bad["status"].tolist() == ["failed"]
 
 
 def test_delete_runs_deletes_what_is_selected(store):

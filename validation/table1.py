@@ -6,9 +6,7 @@ The figure is that of docs/dynamics.md.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +18,8 @@ from replica.plotting import finish_axes, line_style
 from replica.students import ERF, LINEAR, RELU, LeakyReLU
 
 from ._claims import Claim, Point
+from ._online_chain import overlap_rate, simulate, stability_limit
 from ._runs import Setup, fit_limit
-
-# By the name the tests import it under: compiled code remembers the name of its module.
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from online_chain import overlap_rate, simulate, stability_limit
 
 RUNS = 200_000  # single steps, at each of five learning rates
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["suggestion"]
+__all__ = ["closest", "suggestion"]
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -31,3 +31,15 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     close = [lower[name] for name in get_close_matches(folded, lower, n=1, cutoff=0.5)]
     best = (same or longer or close or [""])[0]
     return f"; did you mean {best}?" if best else ""
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """Return the same, or all of `known` if none is close.
+
+    Examples
+    --------
+    >>> closest("sed", ["alpha", "seed"]), closest("x", ["alpha", "seed"])
+    ('; did you mean seed?', '; it has alpha, seed')
+    """
+    known = list(known)
+    return suggestion(word, known) or f"; it has {', '.join(known)}"

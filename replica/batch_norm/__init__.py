@@ -1,9 +1,9 @@
 """Batch normalization as a regularizer: population normalization plus gamma decay, in theory and
 from data (section 2 and appendix C of the paper), and what it does to the teacher-student problem.
 
-`prior` holds the law of the batch statistics, `theorem` Theorem 1 and the closed forms,
-`expectation` the loss averaged over that law, `deep` multilayer networks, `teacher_student` the
-solution after training.
+`batch_prior` is the law of the batch statistics, `gamma_decay` Theorem 1, `expected_loss` the loss
+averaged over that law, `deep_gamma_decay` multilayer networks, `bn_equilibrium` the solution after
+training.
 """
 
 from ._deep import DeepGammaDecay, deep_gamma_decay

@@ -40,8 +40,9 @@ NUMBERS = """\
 NUMBERS is a number or a fraction (0.25, 1/64), a grid start:stop:count, a logarithmic grid
 log:start:stop:count, or several of these with commas between them (0,1/64,0.25).
 """
-_SMOOTH = ("erf", "tanh", "softplus", "quadratic", "sign")
-STUDENT = f"linear, relu, leaky:SLOPE with SLOPE in [0, 1], {', '.join(_SMOOTH)}"
+# Those of `replica.students`, which takes long to import.
+_NAMES = ("linear", "relu", "erf", "tanh", "softplus", "quadratic", "sign")
+STUDENTS = f"{', '.join(_NAMES)}, or leaky:SLOPE with SLOPE in [0, 1]"
 
 PICTURES = (".png", ".pdf", ".svg")
 TABLES = (".csv", ".json")
@@ -141,14 +142,14 @@ def students(text: str) -> list[LeakyReLU | Student]:
 
     Examples
     --------
-    >>> [student.name for student in students("relu,erf")]
-    ['relu', 'erf']
+    >>> students("relu,erf,leaky:0.1")
+    [RELU, ERF, LeakyReLU(0.1)]
     """
     return [student(item.strip()) for item in text.split(",")]
 
 
 def student(text: str) -> LeakyReLU | Student:
-    """Return the student called `text`: leaky:SLOPE, or a name that the library knows."""
+    """Return the student called `text`, one of STUDENTS."""
     from replica.students import LeakyReLU, as_student
 
     try:
@@ -156,8 +157,8 @@ def student(text: str) -> LeakyReLU | Student:
             return LeakyReLU(number(text.removeprefix("leaky:")))
         return as_student(text)
     except ValueError:
-        hint = suggestion(text, ("linear", "relu", "leaky:SLOPE", *_SMOOTH))
-        raise ArgumentTypeError(f"{text!r} is not a student (write {STUDENT}){hint}") from None
+        hint = suggestion(text, (*_NAMES, "leaky:SLOPE"))
+        raise ArgumentTypeError(f"{text!r} is not a student (write {STUDENTS}){hint}") from None
 
 
 def listed(words: Sequence[str]) -> str:

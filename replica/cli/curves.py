@@ -68,7 +68,7 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
         type=arg.student,
         default="linear",
         metavar="STUDENT",
-        help=f"{arg.STUDENT} (default: linear)",
+        help=f"{arg.STUDENTS} (default: linear)",
     )
     _add_theory(error)
     error.add_argument(
@@ -111,7 +111,7 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
         type=arg.students,
         default="linear",
         metavar="STUDENTS",
-        help=f"comma-separated list; each is {arg.STUDENT} (default: linear)",
+        help=f"comma-separated list; each is {arg.STUDENTS} (default: linear)",
     )
     _add_theory(curve)
     curve.add_argument(

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from argparse import Namespace, _SubParsersAction
 
 _NORMALIZERS = ("none", "wn", "pn", "bn", "bn-var", "bn-mean")
-_STUDENTS = "linear, relu, leaky:SLOPE, erf, tanh, softplus or quadratic"
 _EPILOG = """\
 normalizers:
   none     plain weights with weight decay ZETA; gamma and L are both GAMMA0 at the start
@@ -64,7 +63,7 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
         type=arg.student,
         default="relu",
         metavar="STUDENT",
-        help=f"activation of student and teacher: {_STUDENTS} (default: relu)",
+        help=f"activation of student and teacher: {arg.STUDENTS} (default: relu)",
     )
     add(
         "--lr",

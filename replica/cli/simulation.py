@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from replica._core.suggest import suggestion
+from replica._core.suggest import closest, suggestion
 
 from . import _arguments as arg
 from ._output import as_csv, as_text, say_written, write_table
@@ -95,8 +95,7 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
         "--student",
         type=arg.student,
         default="linear",
-        help="linear, relu or leaky:SLOPE with SLOPE in [0, 1]; online: also erf, tanh, softplus, "
-        "quadratic (default: linear)",
+        help=f"{arg.STUDENTS}; on a set piecewise-linear ones only (default: linear)",
     )
     add("--teacher", type=arg.student, help="online: the teacher's (default: the student's)")
     add("--normalizer", choices=_NORMALIZERS, default="none", help="(default: none)")
@@ -191,12 +190,12 @@ def _run_simulate(arguments: Namespace) -> None:
     options = {name: getattr(arguments, name) for name in (*common, *both, *here)}
     options = {name: value for name, value in options.items() if value is not None}
     if arguments.online:
-        from replica.simulation._online import simulate_online
+        from replica.simulation import simulate_online
 
         run, columns = simulate_online(**options), _ONLINE_COLUMNS
         time = ("t", run.t)
     else:
-        from replica.simulation._training import simulate_training
+        from replica.simulation import simulate_training
 
         if arguments.alpha is None:
             raise arg.UsageError("--alpha is needed to train on a finite set")
@@ -282,8 +281,6 @@ def _run_runs(arguments: Namespace) -> None:
 
 
 def _named(table: dict[str, list[Any]], name: str) -> list[Any]:
-    from replica.sweeps._points import closest
-
     if name not in table:
         raise arg.UsageError(f"there is no column {name!r}{closest(name, table)}")
     return table[name]
@@ -370,14 +367,10 @@ def _read_plan(path: Path) -> dict[str, Any]:
 def _function(plan: dict[str, Any]) -> Callable[..., Any]:
     """The function a plan names: one of the simulators, or "module:function"."""
     name = str(plan["function"])
-    simulators = {
-        "simulate_training": "replica.simulation._training",
-        "mean_field_training": "replica.simulation._training",
-        "simulate_online": "replica.simulation._online",
-    }
+    simulators = ("simulate_training", "mean_field_training", "simulate_online")
     module, _, attribute = name.rpartition(":")
-    if not module:
-        module, attribute = simulators.get(name, ""), name
+    if not module and name in simulators:
+        module = "replica.simulation"
     if not module:
         raise arg.UsageError(
             f"function must be one of {', '.join(simulators)} or 'module:function', got {name!r}"
@@ -443,8 +436,7 @@ def _scalar(name: str, value: Any, is_simulator: bool) -> Any:
         student = arg.student(value)
     except ArgumentTypeError as error:
         raise arg.UsageError(f"{name}: {error}") from None
-    slope = getattr(student, "slope", None)
-    return {0.0: "relu", 1.0: "linear", None: value}.get(slope, student)
+    return student if student.name.startswith("leaky") else student.name
 
 
 def _flat(table: Any) -> dict[str, list[Any]]:

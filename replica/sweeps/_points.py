@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 
 from replica._core.arguments import ArgumentError, ArgumentTypeError
-from replica._core.suggest import suggestion
+from replica._core.suggest import closest
 
 __all__ = [
     "canonical_text",
     "check_call",
-    "closest",
     "code_digest",
     "grid_points",
     "label",
@@ -150,12 +149,6 @@ def check_call(function: Callable[..., Any], name: str, points: list[dict[str, A
         for p in by_name:
             if p.default is p.empty and p.name not in given:
                 raise ArgumentError(f"{name} needs the parameter {p.name!r}, in the grid or fixed")
-
-
-def closest(word: str, known: Iterable[str]) -> str:
-    """What to add to a message about an unknown word."""
-    known = list(known)
-    return suggestion(word, known) or f"; it has {', '.join(known)}"
 
 
 def code_digest(function: Callable[..., Any]) -> str | None:

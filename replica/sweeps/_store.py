@@ -20,24 +20,32 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from replica._core.status import Status
+
 from ._points import label
 
 __all__ = [
     "BEAT_SECONDS",
     "FINISHED",
+    "Contents",
     "CorruptStoreError",
     "EmptyStoreError",
     "Row",
     "Store",
     "StoreError",
     "contents",
-    "read_rows",
+    "read_store",
 ]
 
-FINISHED = ("done", "divergent")
+# How a run can have ended for good: by any `Status` of what was run, by its name in tables.
+FINISHED = tuple(
+    status.name.lower()
+    for status in Status
+    if status not in (Status.FAILED, Status.RUNNING, Status.WAITING)
+)
 
 _APPLICATION_ID = 0x7265706C  # "repl": marks the file as one of ours
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 # A claim whose owner has not been heard of for this long is void; owners beat far more often.
 _LEASE_SECONDS = 120.0
 BEAT_SECONDS = 5.0
@@ -76,6 +84,13 @@ class EmptyStoreError(StoreError):
     """There are no tables yet: another process may be creating them."""
 
 
+class Contents(NamedTuple):
+    """What a store holds."""
+
+    rows: list[Row]
+    running: set[str]  # keys of the runs that a living sweep is at work on
+
+
 class Row(NamedTuple):
     """A run that has ended."""
 
@@ -110,31 +125,31 @@ def contents(row: Row, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 # ----------------------------------------------------------------------------------------- reading
 
 
-def read_rows(path: Path) -> list[Row]:
-    """All rows of a store. Needs nothing but the right to read it, and leaves nothing beside it."""
+def read_store(path: Path) -> Contents:
+    """All of a store. Needs nothing but the right to read it, and leaves nothing beside it."""
     for attempt in range(_READ_ATTEMPTS):
         before = _state(path)
         try:
-            rows = _read_once(path)
+            found = _read_once(path)
         except (StoreError, FileNotFoundError) as error:
             if _state(path) == before or attempt == _READ_ATTEMPTS - 1:
                 raise error
         else:
-            if rows is not None:
-                return rows
+            if found is not None:
+                return found
         time.sleep(0.05)
     raise StoreError(f"store {path} changes faster than it can be read; try again later")
 
 
-def _read_once(path: Path) -> list[Row] | None:
+def _read_once(path: Path) -> Contents | None:
     """None if another process changed the store at the same time."""
     before = _state(path)
     if not any(_beside(path)):
         # Nobody writes: no lock and no file of SQLite's own is needed.
         with _explained(path), closing(_connect(path, "?mode=ro&immutable=1")) as connection:
             _check(connection, path)
-            rows = list(_rows(connection, path))
-        return rows if _state(path)[0] == before[0] else None
+            found = _contents(connection, path)
+        return found if _state(path)[0] == before[0] else None
     # Committed runs may be in the write-ahead log, which SQLite reads only with files of its own.
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, path.name)
@@ -149,7 +164,13 @@ def _read_once(path: Path) -> list[Row] | None:
             return None
         with _explained(path), closing(_connect(copy)) as connection:
             _check(connection, path)
-            return list(_rows(connection, path))
+            return _contents(connection, path)
+
+
+def _contents(connection: sqlite3.Connection, path: Path) -> Contents:
+    claims = connection.execute("SELECT key, owner FROM claims").fetchall()
+    running = {key for key, owner in claims if _is_alive(connection, owner)}
+    return Contents(list(_rows(connection, path)), running)
 
 
 def _beside(path: Path) -> tuple[Path | None, Path | None]:
@@ -231,7 +252,7 @@ class Store:
                 execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                 execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
             for (owner,) in execute("SELECT owner FROM owners").fetchall():
-                if not self._is_alive(owner):
+                if not _is_alive(self._connection, owner):
                     self._forget(owner)
 
     def _switch_to_log(self) -> None:
@@ -301,24 +322,11 @@ class Store:
     def _may_have(self, key: str) -> bool:
         query = "SELECT owner FROM claims WHERE key = ?"
         claim = self._connection.execute(query, (key,)).fetchone()
-        return claim is None or claim[0] == self.owner or not self._is_alive(claim[0])
+        return claim is None or claim[0] == self.owner or not _is_alive(self._connection, claim[0])
 
     def _forget(self, owner: str) -> None:
         for table in ("claims", "owners"):
             self._connection.execute(f"DELETE FROM {table} WHERE owner = ?", (owner,))
-
-    def _is_alive(self, owner: str) -> bool:
-        query = "SELECT host, pid, heartbeat FROM owners WHERE owner = ?"
-        row = self._connection.execute(query, (owner,)).fetchone()
-        if row is None:
-            return False
-        host, pid, heartbeat = row
-        if not isinstance(heartbeat, int | float) or not isinstance(pid, int):
-            return False
-        # In the future after the clock was set back: then a living owner beats again at once.
-        if not -BEAT_SECONDS <= time.time() - heartbeat <= _LEASE_SECONDS:
-            return False
-        return host != _host() or process_exists(pid)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -336,6 +344,21 @@ class Store:
 
 
 # ------------------------------------------------------------------------------ SQLite and the host
+
+
+def _is_alive(connection: sqlite3.Connection, owner: str) -> bool:
+    """Whether the sweep that owns claims is still at work."""
+    query = "SELECT host, pid, heartbeat FROM owners WHERE owner = ?"
+    row = connection.execute(query, (owner,)).fetchone()
+    if row is None:
+        return False
+    host, pid, heartbeat = row
+    if not isinstance(heartbeat, int | float) or not isinstance(pid, int):
+        return False
+    # In the future after the clock was set back: then a living owner beats again at once.
+    if not -BEAT_SECONDS <= time.time() - heartbeat <= _LEASE_SECONDS:
+        return False
+    return host != _host() or process_exists(pid)
 
 
 def _check_access(path: Path) -> None:

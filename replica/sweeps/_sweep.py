@@ -16,6 +16,7 @@ from typing import Any
 
 from replica._core.arguments import ArgumentError, ArgumentTypeError, integer
 from replica._core.cores import n_cores
+from replica._core.status import Status
 
 from ._executors import (
     check_executor,
@@ -28,12 +29,13 @@ from ._points import check_call, code_digest, grid_points, label, name_of, plain
 from ._store import (
     BEAT_SECONDS,
     FINISHED,
+    Contents,
     EmptyStoreError,
     Row,
     Store,
     StoreError,
     contents,
-    read_rows,
+    read_store,
 )
 from ._table import MISSING, RESERVED, SweepTable
 
@@ -67,7 +69,8 @@ def sweep(
     function : callable
         Called with keyword arguments. Returns a number, a mapping of names to numbers, strings or
         arrays, or an object with ``final()`` that returns such a mapping, as the results of
-        `simulate_training` and `simulate_online` do. An entry ``status="divergent"`` marks the run.
+        `simulate_training` and `simulate_online` do. An entry "status" marks the run:
+        a `Status` of one that has ended, or its name in lower case, such as "divergent".
     grid : mapping or iterable of mappings
         Parameter -> values, for every combination; or the points themselves. Values are numbers,
         strings, booleans, None, lists of these, or dataclasses of these. 1 and 1.0 are one value.
@@ -88,7 +91,8 @@ def sweep(
     name : str, optional
         Name under which runs are stored; needed for lambdas and nested functions.
     dry_run : bool
-        Run nothing and write nothing: what there is, with the status "missing" for the rest.
+        Run nothing and write nothing: what there is. The rest is "waiting", or "running" where
+        another sweep is at work on it.
 
     Returns
     -------
@@ -127,7 +131,8 @@ def sweep(
     check_call(function, called, points)
     check_executor(executor, function)
     work = _Work(function, called, points)
-    work.take(_known_rows(path))
+    known = _known(path)
+    work.take(known.rows)
     work.warn_of_other_code(stacklevel=3)
     if work.todo and not dry_run:
         if is_worker_starting():
@@ -144,7 +149,7 @@ def sweep(
                 pool.shutdown(wait=False, cancel_futures=True)
     work.warn_of_other_code(stacklevel=3)  # what other sweeps have stored meanwhile
     work.warn_of_failures(stacklevel=3)
-    return work.table(path)
+    return work.table(path, known.running if dry_run else set())
 
 
 def load_runs(store: str | Path) -> SweepTable:
@@ -173,8 +178,7 @@ def load_runs(store: str | Path) -> SweepTable:
     path = Path(store)
     if not path.exists():
         raise FileNotFoundError(2, "no such store", str(store))
-    rows = read_rows(path)
-    records = [(row, *contents(row, path)) for row in rows]
+    records = [(row, *contents(row, path)) for row in read_store(path).rows]
     names = tuple(dict.fromkeys(name for _, inputs, _ in records for name in inputs))
     records.sort(key=lambda record: _place(record[0], record[1], names))
     front = [{"function": row.function, "version": row.version} for row, _, _ in records]
@@ -290,24 +294,26 @@ class _Work:
                 stacklevel=stacklevel,
             )
 
-    def table(self, path: Path) -> SweepTable:
+    def table(self, path: Path, running: set[str]) -> SweepTable:
         """The runs in the order of the grid, with the parameters as they were given."""
         records = []
         for key, point in self.points.items():
             inputs = {name: label(plain(name, value)) for name, value in point.items()}
-            row = self.rows.get(key) or Row(key, "", "", "{}", None, "missing", None, None, 0.0)
+            # A failed run that is tried again is running.
+            row = None if key in running else self.rows.get(key)
+            if row is None:
+                stands = "running" if key in running else "waiting"
+                row = Row(key, "", "", "{}", None, stands, None, None, 0.0)
             records.append((row, inputs, contents(row, path)[1]))
         names = tuple(dict.fromkeys(name for _, inputs, _ in records for name in inputs))
         return _table(records, names, [{} for _ in records])
 
 
-def _known_rows(path: Path) -> list[Row]:
-    if not path.is_file():
-        return []
-    try:
-        return read_rows(path)
-    except EmptyStoreError:  # another sweep is creating it
-        return []
+def _known(path: Path) -> Contents:
+    if path.is_file():
+        with suppress(EmptyStoreError):  # another sweep is creating it
+            return read_store(path)
+    return Contents([], set())
 
 
 def _table(
@@ -456,6 +462,8 @@ def _call(
         result = {} if result is None else {"value": result}
     record = {str(key): plain(f"result {key!r}", value) for key, value in result.items()}
     status = record.pop("status", "done")
+    if isinstance(status, int) and not isinstance(status, bool) and status in list(Status):
+        status = Status(status).name.lower()
     if status not in FINISHED:
         raise ArgumentError(f"status of a result must be one of {FINISHED}, got {status!r}")
     return status, json.dumps(record), None, time.perf_counter() - began

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from html import escape
 from importlib import import_module
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from replica._core.arguments import ArgumentError
+from replica._core.suggest import closest
 
-from ._points import canonical_text, closest, label, plain
+from ._points import canonical_text, label, plain
 
 __all__ = ["MISSING", "RESERVED", "SweepTable"]
 
@@ -22,6 +24,7 @@ MISSING = math.nan
 # Columns that every table of runs may have; what is called the same gets a longer name.
 RESERVED = ("function", "version", "status", "seconds", "message")
 
+_ROWS_SHOWN = 10  # of a table in a notebook: enough to see what it is
 _EXACT = 2**53  # up to here floats hold every integer
 # A grid of points is dense in the parameters; a scatter of points would fill the memory.
 _CELLS_PER_RUN, _FREE_CELLS = 1000, 1_000_000
@@ -30,11 +33,12 @@ _CELLS_PER_RUN, _FREE_CELLS = 1000, 1_000_000
 class SweepTable(Mapping[str, NDArray[Any]]):
     """A table of runs: column name -> array with one row per run, in the order of the grid.
 
-    The columns are the parameters, the results, and `status` ("done", "divergent", "failed", or
-    "missing" after a dry run), `seconds` and `message`. Parameters that are no numbers, strings or
-    truth values are shown as text, ``LeakyReLU(slope=0.1)``, ``[1, 2]`` or ``None``, so that one
-    can group and index by every parameter. Results missing from a run are NaN, or None if they are
-    no numbers. A parameter called like one of these columns is found as ``seconds_parameter``, a
+    The columns are the parameters, the results, and `status`, `seconds` and `message`. The status
+    is the name of a `Status` in lower case: that of the result, "done" if it has none, "failed",
+    and after a dry run "waiting" or "running". Parameters that are no numbers, strings or truth
+    values are shown as text, ``LeakyReLU(slope=0.1)``, ``[1, 2]`` or ``None``, so that one can
+    group and index by every parameter. Results missing from a run are NaN, or None if they are no
+    numbers. A parameter called like one of these columns is found as ``seconds_parameter``, a
     result called like a column as ``seconds_result``.
 
     Attributes
@@ -113,7 +117,7 @@ class SweepTable(Mapping[str, NDArray[Any]]):
         SweepTable
             The other parameters, `n_averaged`, the number of runs behind a mean, and for each
             result its mean and, as ``<name>_se``, the standard error from the scatter of the runs
-            (NaN for one run). Only runs that are "done" count.
+            (NaN for one run). Only runs that are "done" or "converged" count.
         """
         for name in names:
             if name not in self.parameters:
@@ -123,7 +127,8 @@ class SweepTable(Mapping[str, NDArray[Any]]):
         for row, place in enumerate(self._places(others)):
             groups.setdefault(place, []).append(row)
         first = [rows[0] for rows in groups.values()]
-        done = self._columns.get("status", np.full(self.n_rows, "done")) == "done"
+        status = self._columns.get("status", np.full(self.n_rows, "done"))
+        done = np.isin(status.astype(str), ("done", "converged"))
         averaged = [[row for row in rows if done[row]] for rows in groups.values()]
         columns: dict[str, Any] = {name: self._columns[name][first] for name in others}
         columns["n_averaged"] = [len(rows) for rows in averaged]
@@ -195,6 +200,17 @@ class SweepTable(Mapping[str, NDArray[Any]]):
         status = self._columns.get("status", np.array([], str))
         counts = ", ".join(f"{np.sum(status == s)} {s}" for s in np.unique(status))
         return f"SweepTable({self.n_rows} runs: {counts}; columns {', '.join(self._columns)})"
+
+    def _repr_html_(self) -> str:
+        """The first rows, as notebooks show them."""
+
+        def row(tag: str, values: Iterable[object]) -> str:
+            return f"<tr>{''.join(f'<{tag}>{escape(str(v))}</{tag}>' for v in values)}</tr>"
+
+        shown = min(self.n_rows, _ROWS_SHOWN)
+        rows = (row("td", (c[i] for c in self._columns.values())) for i in range(shown))
+        left = f"<p>... {self.n_rows - shown} more</p>" if shown < self.n_rows else ""
+        return f"<table>{row('th', self._columns)}{''.join(rows)}</table>{left}"
 
 
 def _standard_error(values: NDArray[np.float64]) -> float:

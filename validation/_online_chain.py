@@ -1,4 +1,4 @@
-"""Online learning at finite N, exact in law, for the tests of the dynamics.
+"""Online learning at finite N, exact in law, for the tests and the validation of the dynamics.
 
 With fresh inputs x ~ N(0, I/N) the triple (gamma, R, L) is a Markov chain by itself: a step needs
 the fields of each sample along the student (uhat) and along the teacher's orthogonal part (v), and
