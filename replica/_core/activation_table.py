@@ -7,7 +7,7 @@ table, so that one compiled solver serves every activation, compiled or plain Py
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -136,7 +136,7 @@ def _refuse_undeclared_kinks(
 
 
 @jit
-def _clenshaw(series: Any, t: float) -> float:
+def _clenshaw(series: NDArray[np.float64], t: float) -> float:
     b1 = 0.0
     b2 = 0.0
     for k in range(series.size - 1, 0, -1):
@@ -145,7 +145,7 @@ def _clenshaw(series: Any, t: float) -> float:
 
 
 @jit
-def _piece(breaks: Any, u: float) -> int:
+def _piece(breaks: NDArray[np.float64], u: float) -> int:
     low = 0
     high = breaks.size - 1
     while high - low > 1:
@@ -158,7 +158,7 @@ def _piece(breaks: Any, u: float) -> int:
 
 
 @jit
-def activation_value(breaks: Any, series: Any, u: float) -> float:
+def activation_value(breaks: NDArray[np.float64], series: NDArray[np.float64], u: float) -> float:
     """Return g(u); NaN outside the tabulated range."""
     if not (breaks[0] <= u <= breaks[-1]):
         return np.nan
@@ -168,7 +168,9 @@ def activation_value(breaks: Any, series: Any, u: float) -> float:
 
 
 @jit
-def activation_in(breaks: Any, series: Any, k: int, u: float) -> tuple[float, float, float]:
+def activation_in(
+    breaks: NDArray[np.float64], series: NDArray[np.float64], k: int, u: float
+) -> tuple[float, float, float]:
     """Return g(u), g'(u), g''(u) by the series of piece k, in which u lies."""
     t = (2.0 * u - breaks[k] - breaks[k + 1]) / (breaks[k + 1] - breaks[k])
     # Three recurrences side by side take hardly longer than one.
@@ -185,7 +187,9 @@ def activation_in(breaks: Any, series: Any, k: int, u: float) -> tuple[float, fl
 
 
 @jit
-def activation_at(breaks: Any, series: Any, u: float) -> tuple[float, float, float]:
+def activation_at(
+    breaks: NDArray[np.float64], series: NDArray[np.float64], u: float
+) -> tuple[float, float, float]:
     """Return g(u), g'(u), g''(u); NaN outside the tabulated range, from the right at a kink."""
     if not (breaks[0] <= u <= breaks[-1]):
         return np.nan, np.nan, np.nan

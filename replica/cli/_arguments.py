@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NUMBERS",
     "PICTURES",
-    "STUDENT",
+    "STUDENTS",
     "TABLES",
     "UsageError",
     "listed",
@@ -52,6 +52,7 @@ class UsageError(Exception):
     """What is asked for makes no sense; the message says what and why."""
 
 
+# Points of one grid: 80 MB as floats. A typing error must not fill the memory.
 _MAX_COUNT = 10_000_000
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentTypeError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from replica._core.suggest import suggestion
 
@@ -12,7 +12,10 @@ from . import _arguments as arg
 from ._output import as_csv, as_text, say_written, write_table
 
 if TYPE_CHECKING:
-    from argparse import Namespace, _SubParsersAction
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+    from pathlib import Path
+
+    from replica.dynamics import Trajectory
 
 _NORMALIZERS = ("none", "wn", "pn", "bn", "bn-var", "bn-mean")
 _EPILOG = """\
@@ -42,7 +45,7 @@ def _normalizers(text: str) -> list[str]:
     return normalizers
 
 
-def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
+def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     """Add `dynamics`."""
     parser = subparsers.add_parser(
         "dynamics",
@@ -137,13 +140,13 @@ def _run(arguments: Namespace) -> None:
         write_table(output, table)
     else:
         _draw(runs, output, arguments.log)
-        last: dict[str, list[Any]] = {"normalizer": [run.normalizer for run in runs]}
+        last: dict[str, list[object]] = {"normalizer": [run.normalizer for run in runs]}
         last |= {name: [getattr(run, name)[-1] for run in runs] for name in names}
         print(as_text(last), end="")
     say_written(output)
 
 
-def _draw(runs: list[Any], output: Any, logarithmic: bool) -> None:
+def _draw(runs: list[Trajectory], output: Path, logarithmic: bool) -> None:
     from replica.plotting import new_axes, save_figure
 
     figure, axes = new_axes(4, width=3.3, height=3.0)

@@ -52,7 +52,6 @@ __all__ = ["batch_averages", "by_quadrature", "leaky_series", "refuse_small_batc
 __all__ += ["series_averages"]
 
 Array = NDArray[np.float64]
-Activation = LeakyReLU | Student
 
 
 class _Statistics(NamedTuple):
@@ -467,8 +466,8 @@ _FEWER = np.polynomial.legendre.leggauss(12)
 def batch_averages(
     normalizer: str,
     M: int,
-    student: Activation,
-    teacher: Activation,
+    student: LeakyReLU | Student,
+    teacher: LeakyReLU | Student,
     S: float,
     gamma: float,
     D: float,
@@ -518,8 +517,8 @@ def batch_averages(
 def by_quadrature(
     normalizer: str,
     M: int,
-    student: Activation,
-    teacher: Activation,
+    student: LeakyReLU | Student,
+    teacher: LeakyReLU | Student,
     S: float,
     gamma: float,
     D: float,

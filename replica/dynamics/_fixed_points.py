@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Required, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -177,7 +177,30 @@ def fixed_point(
     return _result(model, L, gamma, 1.0, L, eigenvalue_gamma, eigenvalue_R, exact, law)
 
 
-def _result(model: Model, L0: float, *values: Any, status: Status = Status.CONVERGED) -> FixedPoint:
+class _Problem(TypedDict, total=False):
+    """The keyword arguments of `jacobian`."""
+
+    student: Required[StudentLike]
+    teacher: StudentLike | None
+    normalizer: Normalizer
+    S: float
+    zeta: float
+    batch_size: int
+    learning_rate: Required[float]
+
+
+def _result(
+    model: Model,
+    L0: float,
+    gamma: float,
+    R: float,
+    L: float,
+    eigenvalue_gamma: float,
+    eigenvalue_R: float,
+    exact: bool,
+    law: AsymptoticLaw | None,
+    status: Status = Status.CONVERGED,
+) -> FixedPoint:
     return FixedPoint(
         model.student,
         model.teacher,
@@ -187,7 +210,13 @@ def _result(model: Model, L0: float, *values: Any, status: Status = Status.CONVE
         model.batch_size,
         model.learning_rate,
         L0,
-        *values,
+        gamma,
+        R,
+        L,
+        eigenvalue_gamma,
+        eigenvalue_R,
+        exact,
+        law,
         status=status,
     )
 
@@ -236,8 +265,8 @@ def _plain_fixed_point(model: Model, gamma: float, L0: float) -> FixedPoint:
             if np.abs(found.fun).max() > _BALANCED or not 0 <= state[1] <= 2 or state[0] <= 0:
                 warn(f"none: the fixed point of small eta does not reach learning_rate = {eta:g}")
                 nan = float("nan")
-                values = nan, nan, nan, nan, nan, False, None
-                return _result(model, L0, *values, status=Status.MAX_ITERATIONS)
+                stuck = Status.MAX_ITERATIONS
+                return _result(model, L0, nan, nan, nan, nan, nan, False, None, stuck)
     L, D = float(state[0]), float(state[1])
     at = model.derivatives(L, D)
     rate_L = eta * (at.P_gamma - zeta) + eta**2 * at.I2_gamma / (2 * L)
@@ -323,7 +352,9 @@ def jacobian(
     return matrix + 0.0  # no -0.0
 
 
-def eigenvalues(gamma: float, R: float, L: float, **problem: Any) -> NDArray[np.complex128]:
+def eigenvalues(
+    gamma: float, R: float, L: float, **problem: Unpack[_Problem]
+) -> NDArray[np.complex128]:
     """Return the eigenvalues of `jacobian`, largest real part first.
 
     Parameters

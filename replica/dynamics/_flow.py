@@ -115,7 +115,7 @@ def check_times(t: ArrayLike) -> NDArray[np.float64]:
 
 
 def check_start(
-    model: Model, gamma0: Any, R0: Any, L0: Any
+    model: Model, gamma0: ArrayLike | None, R0: ArrayLike, L0: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return the checked initial order parameters; gamma0 may be None, as in `integrate`."""
     R0 = real_array("R0", R0, low=-1.0, high=1.0)
@@ -304,7 +304,7 @@ class _Solution(NamedTuple):
     n_evaluations: int
 
 
-def _scalar_start(model: Model, gamma0: Any, R0: Any, L0: Any) -> _Start:
+def _scalar_start(model: Model, gamma0: ArrayLike | None, R0: ArrayLike, L0: ArrayLike) -> _Start:
     R0 = real_scalar("R0", R0, low=-1.0, high=1.0)
     L0 = real_scalar("L0", L0, **L_RANGE)
     if gamma0 is not None:

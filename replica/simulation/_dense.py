@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +30,7 @@ def run_dense(
     settings: TrainingSettings,
     seed: np.random.SeedSequence,
     data_seed: np.random.SeedSequence | None,
-    start: tuple[NDArray[Any], float] | None,
+    start: tuple[NDArray[np.floating], float] | None,
     recorder: Recorder,
     stop: threading.Event,
 ) -> RunRecord:

@@ -27,7 +27,8 @@ from replica._core.arguments import (
 )
 from replica._core.results import over
 from replica._core.status import Status
-from replica.students import LeakyReLU, Student, StudentLike, as_student, refuse_jumps
+from replica._core.student_checks import refuse_jumps
+from replica.students import LeakyReLU, Student, StudentLike, as_student
 
 from . import _kernels as kernels
 from ._data import default_threads, map_runs, require_memory, streams
