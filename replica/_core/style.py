@@ -34,7 +34,9 @@ __all__ = [
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 BLACK, PURPLE, ORANGE, SKY = "#000000", "#CC79A7", "#E69F00", "#56B4E9"
 
+# In the order of the curves of a panel.
 COLORS = (BLUE, VERMILION, GREEN, BLACK, PURPLE, ORANGE, SKY)
+# Lengths of dashes and gaps in line widths, one pattern for each color.
 PATTERNS: tuple[str | tuple[int, tuple[float, ...]], ...] = (
     "-",
     (0, (6, 2)),
@@ -70,6 +72,7 @@ LABELS = {
 #: Arguments in the legend of curves; others by their name.
 SYMBOLS = {"alpha": "α", "beta": "β", "gamma": "γ", "zeta": "ζ"}
 
+# Of raster files: sharp on a screen of twice the usual density, too.
 _DPI = 160.0
 
 

@@ -233,7 +233,7 @@ def _balanced_gamma(model: Model) -> float:
         return model.averages(gamma, 0.0)[0] - model.zeta * gamma
 
     unit = 1.0 / (1.0 + model.zeta)  # gamma is about 1 / zeta at strong decay
-    low, high = 1e-6 * unit, unit
+    low, high = 1e-6 * unit, unit  # a millionth of it: no pair's fixed point is so near 0
     if not balance(low) > 0:
         raise ArgumentError(
             f"no gamma > 0 balances the flow at R = 1 for student {model.student.name} and teacher "
@@ -241,7 +241,7 @@ def _balanced_gamma(model: Model) -> float:
         )
     while balance(high) > 0:
         low, high = high, 2 * high
-        if high > 1e6:
+        if high > 1e6:  # where |W| has diverged
             raise ArgumentError("the output scale gamma has no finite fixed point for this pair")
     # xtol as good as 0: the relative tolerance, 4 units in the last place, decides.
     return float(brentq(balance, low, high, xtol=1e-300))  # type: ignore[arg-type]
@@ -260,7 +260,7 @@ def _plain_fixed_point(model: Model, gamma: float, L0: float) -> FixedPoint:
                 drift = at.P - zeta * y[0]
                 return [drift + noise * y[0], noise * (1 - y[1]) - at.G / y[0]]
 
-            found = root(balance, state, tol=1e-14)
+            found = root(balance, state, tol=1e-14)  # as good as it gets; _BALANCED judges
             state = found.x
             if np.abs(found.fun).max() > _BALANCED or not 0 <= state[1] <= 2 or state[0] <= 0:
                 warn(f"none: the fixed point of small eta does not reach learning_rate = {eta:g}")

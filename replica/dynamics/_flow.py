@@ -169,7 +169,8 @@ def integrate(
     zeta : float, optional
         Decay per sample: over dt = 1 gamma (without normalizer: w) shrinks by 1 - eta zeta.
     batch_size : int, optional
-        Samples per step; at least 4 for "bn", 3 for "bn-var" and 2 for "bn-mean". Nothing depends
+        Samples per step; at least 4 for "bn", 3 for "bn-var" and 2 for "bn-mean": the update of a
+        smaller batch has an infinite variance, and order parameters no equations. Nothing depends
         on it otherwise.
     learning_rate : float
         eta >= 0, of the sum over the batch of (1/2) (y - g(u))^2.
@@ -236,6 +237,7 @@ def integrate(
     start = _scalar_start(model, gamma0, R0, L0)
     compiled = model.pair is not None
     slow = model.has_batches and not compiled
+    # Quadrature over batches is slow, and good to 1e-6 where there are kinks.
     if rtol is None:
         rtol = 1e-6 if slow else 1e-9
     rtol = real_scalar("rtol", rtol, low=1e-13)

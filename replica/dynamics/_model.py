@@ -32,6 +32,7 @@ __all__ += ["error_of", "field", "field_jacobian", "make_model", "pair_averages"
 NORMALIZERS: tuple[Normalizer, ...] = get_args(Normalizer)
 # Rates hold fourth powers, which have to stay floats.
 LARGEST = 1e50
+# The inverse of L is taken as often as L.
 L_RANGE: Limits = {"low": 1 / LARGEST, "high": LARGEST}
 # Batch sizes are counted in 64 bits.
 _LARGEST_BATCH = 10**18
@@ -248,7 +249,9 @@ def _differentiate(
     series = np.polynomial.chebyshev.chebfit(nodes, in_theta, 11)
     at = (theta - low) / width - 1
     slope = np.polynomial.chebyshev.chebval(at, np.polynomial.chebyshev.chebder(series)) / width
-    if min(theta, np.pi - theta) < 1e-3:
+    if (
+        min(theta, np.pi - theta) < 1e-3
+    ):  # the error of the limit is theta^2, that of the ratio 1e-12/theta
         # d/dD = (d/dtheta) / sin(theta), whose limit at an end is the second derivative.
         bend = np.polynomial.chebyshev.chebval(at, np.polynomial.chebyshev.chebder(series, 2))
         by_D = bend / width**2 / np.cos(theta)

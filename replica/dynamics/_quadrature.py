@@ -21,10 +21,11 @@ from replica.students import LeakyReLU, Student
 
 from ._averages import Averages
 
-__all__ = ["averages", "generalization_error"]
+__all__ = ["STEP_CUTS", "averages", "generalization_error"]
 
-# A jump of the teacher is seen by uhat as a step of width sqrt(1 - R^2); cuts in those units.
-_STEP_CUTS = np.array([-8.0, -4.0, -1.5, 0.0, 1.5, 4.0, 8.0])
+# A kink or jump of the teacher is seen by uhat through R uhat + sqrt(1 - R^2) v, as a step of width
+# sqrt(1 - R^2); cuts in those units, beyond which it is as sharp as rounding shows.
+STEP_CUTS = np.array([-8.0, -4.0, -1.5, 0.0, 1.5, 4.0, 8.0])
 
 
 # Functions remembered: more than one problem uses, few enough to hold.
@@ -68,7 +69,7 @@ def _points(
     cuts = [kink / gamma for kink in student.kinks] if gamma else []
     if R:
         for kink in teacher.kinks:
-            steps = (kink + sine * _STEP_CUTS) / R
+            steps = (kink + sine * STEP_CUTS) / R
             cuts += [cut for cut in steps if abs(cut) < 13.0]
     uhat, weight = split_rule(np.array(cuts))
     if not teacher.kinks or sine == 0.0:

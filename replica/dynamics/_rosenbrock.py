@@ -172,7 +172,7 @@ def _integrate_one(
             if h == 0.0:
                 # A first step over which nothing can change by more than about 1 %.
                 _rates(pair, series, plain, p, y, rate)
-                fastest = 1e-12
+                fastest = 1e-12  # nothing moves: any first step will do
                 for j in range(3):
                     fastest = max(fastest, abs(rate[j]) / (abs(y[j]) + 1e-3), abs(jacobian[j, j]))
                 h = 0.01 / fastest
@@ -217,8 +217,8 @@ def _integrate_one(
                 finite = finite and math.isfinite(stage[j]) and math.isfinite(ratio)
                 error = max(error, ratio)
             if not finite:
-                error = 1e8
-                if step < 1e-14 * max(1e-6, t):
+                error = 1e8  # the next step is the shortest that may follow
+                if step < 1e-14 * max(1e-6, t):  # no step is short enough
                     return _Ending(_NON_FINITE, steps, tries, t)
             factor = min(5.0, max(0.1, 0.9 * error**-0.25 if error > 0.0 else 5.0))
             if error <= 1.0:

@@ -45,7 +45,15 @@ DRAW_BLOCK = 1 << 14
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Inputs X of shape (P, N) with entries N(0, 1/N) and noisy teacher outputs y of shape (P,)."""
+    """Samples of the noisy linear teacher.
+
+    Attributes
+    ----------
+    X : ndarray, shape (P, N)
+        Inputs with entries N(0, 1/N); read-only.
+    y : ndarray, shape (P,)
+        Noisy outputs of the teacher.
+    """
 
     X: NDArray[np.floating]
     y: NDArray[np.float64]
@@ -60,12 +68,34 @@ _lock = threading.Lock()
 def make_training_set(
     P: int, N: int, S: float, seed: np.random.SeedSequence, dtype: DTypeLike = np.float64
 ) -> TrainingSet:
-    """Draw y = w*.x + s with s ~ N(0, S); the inputs exist once per (seed, P, N, dtype).
+    """Draw the samples that a run with this data seed trains on: y = w*.x + s, w* = (1, ..., 1).
 
-    One seed gives the same inputs in float64 and, rounded, in float32.
+    One seed gives the same inputs in float64 and, rounded, in float32. Those who ask for the same
+    inputs, from whatever thread, share one read-only array for as long as any of them holds it; S
+    may differ between them.
 
-    Runs that ask for the same inputs, from whatever thread, share one read-only array for as long
-    as any of them holds it; S may differ between them.
+    Parameters
+    ----------
+    P, N : int
+        Number of samples and of inputs.
+    S : float
+        Variance of the noise s.
+    seed : numpy.random.SeedSequence
+        Of the data, as ``run.data_seeds[i]`` of a `TrainingRun`.
+    dtype : dtype, optional
+        Precision of the inputs.
+
+    Returns
+    -------
+    TrainingSet
+
+    See Also
+    --------
+    simulate_training : Trains on such a set; its results name the seeds.
+
+    Notes
+    -----
+    Theory: :eq:`eq-training-energy` in :doc:`/simulation`.
 
     Examples
     --------

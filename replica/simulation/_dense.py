@@ -17,7 +17,7 @@ from ._settings import DIVERGENCE_LIMIT, Recorder, RunRecord, TrainingSettings
 
 __all__ = ["dense_memory", "run_dense"]
 
-_NO_MASK = np.empty(0)
+_NO_MASK = np.empty(0)  # no dropout: the kernels read nothing
 
 
 def dense_memory(settings: TrainingSettings) -> int:

@@ -29,7 +29,7 @@ __all__ = ["matrix_free_memory", "run_matrix_free"]
 # so that float32 sums over a block stay accurate before they are added up in float64.
 _BLOCK = 2048
 
-_NO_MASK = np.empty(0)
+_NO_MASK = np.empty(0)  # no dropout: the kernels read nothing
 
 
 def matrix_free_memory(settings: TrainingSettings) -> int:

@@ -23,7 +23,9 @@ __all__ = [
     "open_executor",
 ]
 
-P, T = ParamSpec("P"), TypeVar("T")  # arguments and result of what a thread runs
+# Arguments and result of what a thread runs.
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def check_executor(executor: Executor | str | None, function: Callable[..., object]) -> None:

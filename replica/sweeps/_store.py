@@ -45,7 +45,7 @@ FINISHED = tuple(
 )
 
 _APPLICATION_ID = 0x7265706C  # "repl": marks the file as one of ours
-_SCHEMA_VERSION = 3
+_SCHEMA_VERSION = 3  # of the tables below and of the words for the status in them
 # A claim whose owner has not been heard of for this long is void; owners beat far more often.
 _LEASE_SECONDS = 120.0
 BEAT_SECONDS = 5.0
