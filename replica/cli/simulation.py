@@ -278,9 +278,8 @@ def _run_runs(arguments: Namespace) -> None:
         sys.stdout.write(as_csv(table))
     else:
         if "message" in table:  # a line per run: of a traceback the last one
-            table["message"] = [
-                *(str(text).strip().rpartition("\n")[2] for text in table["message"])
-            ]
+            lines: list[Cell] = [str(text).strip().rpartition("\n")[2] for text in table["message"]]
+            table["message"] = lines
         left_out = 0
         if not arguments.columns:
             constant, table, left_out = _narrowed(table, runs.parameters)

@@ -249,9 +249,8 @@ def _differentiate(
     series = np.polynomial.chebyshev.chebfit(nodes, in_theta, 11)
     at = (theta - low) / width - 1
     slope = np.polynomial.chebyshev.chebval(at, np.polynomial.chebyshev.chebder(series)) / width
-    if (
-        min(theta, np.pi - theta) < 1e-3
-    ):  # the error of the limit is theta^2, that of the ratio 1e-12/theta
+    # Nearer to an end the ratio below is off by rounding/theta, its limit by theta^2.
+    if min(theta, np.pi - theta) < 1e-3:
         # d/dD = (d/dtheta) / sin(theta), whose limit at an end is the second derivative.
         bend = np.polynomial.chebyshev.chebval(at, np.polynomial.chebyshev.chebder(series, 2))
         by_D = bend / width**2 / np.cos(theta)
