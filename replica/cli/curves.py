@@ -116,14 +116,7 @@ def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         help=f"comma-separated list; each is {arg.STUDENTS} (default: linear)",
     )
     _add_theory(curve)
-    curve.add_argument(
-        "-o",
-        "--output",
-        type=arg.output_path(*arg.PICTURES, *arg.TABLES),
-        metavar="FILE",
-        help=f"where to write: {arg.listed(arg.PICTURES + arg.TABLES)} "
-        "(default: CSV on standard output)",
-    )
+    arg.add_output(curve, arg.PICTURES + arg.TABLES)
     curve.set_defaults(run=_run_curve)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentTypeError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from replica._core.normalizer import Normalizer
 from replica._core.suggest import suggestion
 
 from . import _arguments as arg
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from replica.dynamics import Trajectory
 
-_NORMALIZERS = ("none", "wn", "pn", "bn", "bn-var", "bn-mean")
+_NORMALIZERS: tuple[str, ...] = get_args(Normalizer)
 _EPILOG = """\
 normalizers:
   none     plain weights with weight decay ZETA; gamma and L are both GAMMA0 at the start
@@ -89,14 +90,7 @@ def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         help="intervals between output times (default: 400)",
     )
     add("--log", action="store_true", help="output times evenly spaced in the logarithm, from 0.01")
-    add(
-        "-o",
-        "--output",
-        type=arg.output_path(*arg.PICTURES, *arg.TABLES),
-        metavar="FILE",
-        help=f"where to write: {arg.listed(arg.PICTURES + arg.TABLES)} "
-        "(default: CSV on standard output)",
-    )
+    arg.add_output(parser, arg.PICTURES + arg.TABLES)
     parser.set_defaults(run=_run)
 
 

@@ -10,8 +10,9 @@ import traceback
 from argparse import ArgumentTypeError
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
+from replica._core.normalizer import Normalizer
 from replica._core.suggest import closest, suggestion
 
 from . import _arguments as arg
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from replica.sweeps import SweepTable
 
-_NORMALIZERS = ("none", "wn", "pn", "bn", "bn-mean", "bn-var")
+_TABLE = "write the table to this .csv or .json file"
 
 _SIMULATE_EPILOG = """\
 examples:
@@ -107,7 +108,7 @@ def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         help=f"{arg.STUDENTS}; on a set piecewise-linear ones only (default: linear)",
     )
     add("--teacher", type=arg.student, help="online: the teacher's (default: the student's)")
-    add("--normalizer", choices=_NORMALIZERS, default="none", help="(default: none)")
+    add("--normalizer", choices=get_args(Normalizer), default="none", help="(default: none)")
     add("--batch-size", type=arg.positive_integer, help="samples per step (default: 32; online: 1)")
     add("--learning-rate", type=arg.number, help="(default: 0.1; online: 0.5)")
     add("--schedule", choices=("constant", "step", "cosine"), help="of the rate, over the epochs")
@@ -133,13 +134,8 @@ def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     add("--dtype", choices=("float64", "float32"), help="precision (default: float64)")
     add("--n-runs", type=arg.positive_integer, default=1, help="independent runs (default: 1)")
     add("--seed", type=int, default=0, help="seed of everything (default: 0)")
-    add(
-        "-o",
-        "--output",
-        type=arg.output_path(*arg.PICTURES, *arg.TABLES),
-        metavar="FILE",
-        help="picture or table of the course of training (default: the last state as text)",
-    )
+    what = "picture or table of the course of training (default: the last state as text)"
+    arg.add_output(simulate, arg.PICTURES + arg.TABLES, what)
     simulate.set_defaults(run=_run_simulate)
 
     sweep = subparsers.add_parser(
@@ -153,7 +149,7 @@ def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     sweep.add_argument(
         "--dry-run", action="store_true", help="only count the runs that are there and missing"
     )
-    _add_table_output(sweep)
+    arg.add_output(sweep, arg.TABLES, _TABLE)
     sweep.set_defaults(run=_run_sweep)
 
     runs = subparsers.add_parser(
@@ -169,18 +165,8 @@ def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     add("--mean-over", type=_words, metavar="NAMES", help="means over parameters such as seed")
     add("--delete", action="store_true", help="delete the runs that fulfill --where")
     add("--csv", action="store_true", help="print CSV instead of aligned text")
-    _add_table_output(runs)
+    arg.add_output(runs, arg.TABLES, _TABLE)
     runs.set_defaults(run=_run_runs)
-
-
-def _add_table_output(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=arg.output_path(*arg.TABLES),
-        metavar="FILE",
-        help="write the table to this .csv or .json file",
-    )
 
 
 def _run_simulate(arguments: Namespace) -> None:
