@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import LARGEST, broadcast, choice, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import ConvergenceWarning, Status, warn_not_converged
-from replica.students import LINEAR, LeakyReLU, Student, as_student, error_of_overlaps
+from replica._core.student_checks import error_of_overlaps
+from replica.students import LINEAR, LeakyReLU, Student, as_student
 
 from ._equilibrium import Theory
 from ._errors import mean_square_error
