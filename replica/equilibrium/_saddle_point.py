@@ -25,9 +25,9 @@ from ._equilibrium import Equilibrium, Noise
 from ._errors import mean_square_error
 from ._fixed_point import FixedPoint, Step, fixed_point
 from ._piecewise import UNIQUE_SLOPE, UNIQUE_ZETA, piecewise_point
-from ._proximal import Activation, prepare
+from ._proximal import PreparedActivation, prepare
 from ._ridge import ridge_point
-from ._teacher_average import LEGENDRE, Teacher, prepare_teacher
+from ._teacher_average import LEGENDRE, ROUGH, Rule, Teacher, prepare_teacher
 from ._weights import coordinates, isotropic_ridge, isotropic_ridge_slopes, overlaps_at
 
 __all__ = ["WIDTHS", "Averages", "Point", "prepared", "solve_all", "teacher_law"]
@@ -45,18 +45,19 @@ _SAME = 0.01
 # Half-widths of the tables of an activation, tried in turn until all fields are inside.
 WIDTHS = (40.0, 160.0, 640.0, 2560.0, 10240.0)
 # Without decay, chi may have no fixed point. It has none if every one of so many steps, some of
-# them as long as ln(chi) + 1, would raise it by so much; and a search that has not halved its
-# residual for so long is in a valley without a bottom.
+# them as long as ln(chi) + 1, would raise it by so much: by half an e-fold together.
 _GROWTH_STEPS = 25
 _GROWTH = 0.02
+# So many of these steps are plain iterations; Newton's method takes the rest, and leaps.
 _SLOW_STEPS = 18
+# A search that has not halved its residual for so long is in a valley without a bottom.
 _PATIENCE = 30
 # ln(gamma^2 - m^2) below which f is rounding if there is nothing but the teacher to be found.
 _MET = math.log(1e-7)
 
 # A channel: the averages over one sample at (chi, m, q) by a quadrature rule. The first five are
 # F, g0, g1, the loss and the replicon integral; see `SampleAverages` and `GibbsAverages`.
-Averages = Callable[[Activation, Teacher, float, float, float, Any], Any]
+Averages = Callable[[PreparedActivation, Teacher, float, float, float, Rule], Any]
 
 
 @dataclass
@@ -82,15 +83,17 @@ class Point:
         if self.last[0] == (chi, m, q, level):
             return self.last[1]
         law = teacher_law(self.teacher, self.S, self.noise)
+        # Without decay the growth of chi is judged, which needs the whole law.
+        rule = ROUGH if level == 0 and self.zeta > 0.0 else LEGENDRE[level]
         while True:
             self.n_evaluations += 1
-            values = self.averages(self.table(), law, chi, m, q, LEGENDRE[level])
+            values = self.averages(self.table(), law, chi, m, q, rule)
             if np.isfinite(values[:4]).all() or self.width == len(WIDTHS) - 1:
                 self.last = (chi, m, q, level), values
                 return values
             self.width += 1
 
-    def table(self) -> Activation:
+    def table(self) -> PreparedActivation:
         """Return the activation on the present range."""
         return prepared(self.student, WIDTHS[self.width])
 
@@ -327,7 +330,9 @@ def _linear_start(point: Point) -> NDArray[np.float64]:
     return np.array([math.log(chi), m, math.log(k * (S + (1 - m) ** 2) / (1 - k) + 1e-6)])
 
 
-def _continue(points: list[Point], rows: list[Any], parameters: NDArray[np.float64]) -> None:
+def _continue(
+    points: list[Point], rows: list[dict[str, Any] | None], parameters: NDArray[np.float64]
+) -> None:
     """Solve what failed from scratch with the nearest solved problems as starts.
 
     "Nearest" is decided by the parameters, so the order of the problems does not matter.
@@ -344,7 +349,9 @@ def _continue(points: list[Point], rows: list[Any], parameters: NDArray[np.float
         for i in todo:
             distance = np.abs(place[solved] - place[i]).sum(axis=1)
             near = solved[int(np.lexsort((*parameters[solved].T, distance))[0])]
-            progress[i] = _polish(points[i], _start_from(rows[near]), None)
+            start = rows[near]
+            assert start is not None
+            progress[i] = _polish(points[i], _start_from(start), None)
         for i, row in progress.items():
             rows[i] = row
         if all(row is None for row in progress.values()):
