@@ -30,7 +30,7 @@ from ._ridge import ridge_point
 from ._teacher_average import LEGENDRE, ROUGH, Rule, Teacher, prepare_teacher
 from ._weights import coordinates, isotropic_ridge, isotropic_ridge_slopes, overlaps_at
 
-__all__ = ["WIDTHS", "Averages", "Point", "prepared", "solve_all", "teacher_law"]
+__all__ = ["WIDTHS", "Averages", "Point", "forgets_length", "prepared", "solve_all", "teacher_law"]
 
 _TOLERANCE = 1e-10
 # Where the coarsest rule hands over to the next.
@@ -52,6 +52,8 @@ _GROWTH = 0.02
 _SLOW_STEPS = 18
 # A search that has not halved its residual for so long is in a valley without a bottom.
 _PATIENCE = 30
+# Fields of all sizes that every table has.
+_LENGTHS = np.array([1e-6, 1e-3, 0.1, 0.37, 0.83, 1.0, 1.7, 3.1, 10.0, 39.0])
 # ln(gamma^2 - m^2) below which f is rounding if there is nothing but the teacher to be found.
 _MET = math.log(1e-7)
 
@@ -244,6 +246,8 @@ def _on_threads(points: list[Point], rows: list[Any], solve: Callable[[Point], A
 
 def _solve_cold(point: Point) -> dict[str, float] | None:
     """Solve from scratch; of several saddle points found, the one with the lowest energy."""
+    if math.isinf(point.beta) and forgets_length(point.student):
+        return None  # with decay the weights shrink for ever, without it nothing says how long
     starts = [_linear_start(point)]
     if point.cold is not None:
         if math.isinf(point.beta):
@@ -278,6 +282,14 @@ def _solve_cold(point: Point) -> dict[str, float] | None:
         return None
     key = "energy" if math.isinf(point.beta) else "free_energy"
     return min(rows, key=lambda row: row[key])
+
+
+def forgets_length(student: LeakyReLU | Student) -> bool:
+    """Whether the output is the same for all lengths of the weights, a constant on either side."""
+    if isinstance(student, LeakyReLU):
+        return False
+    output = student.values(np.outer([-1.0, 1.0], _LENGTHS))
+    return bool((output == output[:, :1]).all())
 
 
 def _closed_form(point: Point, slope: float) -> dict[str, float] | None:
