@@ -27,7 +27,7 @@ from ._fixed_point import FixedPoint, Step, fixed_point
 from ._piecewise import UNIQUE_SLOPE, UNIQUE_ZETA, piecewise_point
 from ._proximal import PreparedActivation, prepare
 from ._ridge import ridge_point
-from ._teacher_average import LEGENDRE, ROUGH, Rule, Teacher, prepare_teacher
+from ._teacher_average import LEGENDRE, REACH, ROUGH, Rule, Teacher, prepare_teacher
 from ._weights import coordinates, isotropic_ridge, isotropic_ridge_slopes, overlaps_at
 
 __all__ = ["WIDTHS", "Averages", "Point", "forgets_length", "prepared", "solve_all", "teacher_law"]
@@ -463,8 +463,7 @@ def _describe(
         entropy = beta * energy - beta_f
     rule = LEGENDRE[2]
     law = teacher_law(point.teacher, point.S, point.noise)
-    # Two fields of 8.5 standard deviations each, at right angles.
-    reach = 12.1 * math.sqrt(q)
+    reach = REACH * math.sqrt(2 * q)  # two fields at right angles
     width = next((w for w in WIDTHS if w > reach), WIDTHS[-1])
     if isinstance(point.student, LeakyReLU):  # two straight lines, as long as anybody likes
         width = max(width, reach)

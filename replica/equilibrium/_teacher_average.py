@@ -35,7 +35,8 @@ __all__ += ["output_edges", "prepare_teacher"]
 
 # Standard deviations at which a normal law is cut off: beyond, it has mass 2e-17.
 REACH = 8.5
-# Its pieces.
+# Its pieces: fewer and not as far out as those of `replica.gaussian`, whose integrands may grow as
+# they like and are asked for once; here f is at most linear, and is asked for in every step.
 EDGES = np.array([-REACH, -5.0, -2.5, 0.0, 2.5, 5.0, REACH])
 
 
@@ -68,7 +69,7 @@ def prepare_teacher(teacher: LeakyReLU | Student, S: float, *, noise: str = "out
     variance = 1.0 + S if noise == "input" or teacher == LINEAR else 1.0
     output_noise = 0.0 if variance != 1.0 else math.sqrt(S)
     width = 40.0
-    while width < 9 * math.sqrt(variance):
+    while width < REACH * math.sqrt(variance):
         width *= 4
     return Teacher(prepare(teacher, width), variance, output_noise)
 
@@ -213,7 +214,7 @@ _TO_SERIES = 2.0 / DENSITY_NODES * np.cos(np.outer(np.arange(DENSITY_NODES), _AN
 _TO_SERIES[0] /= 2.0
 # Above so many pieces in omega, or in the outputs, summing over the noise itself is quicker.
 _MOST_PIECES = 100
-# Pieces of a normal law, in its standard deviations, as in EDGES.
+# Pieces of a normal law, in its standard deviations: the longest near the center of EDGES.
 _PIECE = 2.5
 
 
