@@ -10,7 +10,7 @@ from typing import Any, get_args, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica._core.arguments import LARGEST, broadcast, choice, problem, real_array
+from replica._core.arguments import LARGEST, ArgumentError, broadcast, choice, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import ConvergenceWarning, Status, warn_not_converged
 from replica._core.student_checks import error_of_overlaps
@@ -20,7 +20,7 @@ from ._equilibrium import Theory
 from ._errors import mean_square_error
 from ._piecewise import optimal_zeta_piecewise, piecewise_error, piecewise_errors
 from ._ridge import ridge_error, ridge_errors
-from ._saddle_point import WIDTHS, prepared
+from ._saddle_point import WIDTHS, forgets_length, prepared
 from ._solve import solve_equilibrium
 from ._teacher_average import LEGENDRE, REACH
 
@@ -283,7 +283,9 @@ def optimal_zeta(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type, out of range, or the shapes do not broadcast.
+        If an argument is of the wrong type, out of range, or the shapes do not broadcast; also if
+        the student's output does not depend on the length of its weights, as that of "sign": any
+        decay would shrink them for ever, and there is no minimum to choose from.
 
     Warns
     -----
@@ -311,6 +313,11 @@ def optimal_zeta(
             flat = alpha_.reshape(-1), S_.reshape(-1), activation.slope, best.reshape(-1)
             for_each_chunk(partial(optimal_zeta_piecewise, *flat), best.size, min_chunk=16)
         else:
+            if forgets_length(activation):
+                raise ArgumentError(
+                    "student must have an output that depends on the length of its weights: with "
+                    f"decay there is no minimum for {activation.name!r}"
+                )
             for index in np.ndindex(best.shape):
                 best[index] = _optimal_zeta(float(alpha_[index]), float(S_[index]), activation)
         warn_not_converged(_status(np.isnan(best)))
