@@ -249,7 +249,7 @@ def bayes_optimal(
     V = expit(-x)
     gamma = np.where(x > 0.0, np.sqrt(1.0 - V), np.sqrt(expit(x)))
     half_angle = np.arctan2(np.sqrt(V), gamma)  # arccos(gamma)
-    angle = 2.0 * np.arcsin(np.sqrt(0.5 * V))  # arccos(q)
+    angle = 2.0 * np.arctan2(np.sqrt(V), np.sqrt(2.0 - V))  # arccos(q)
     if phi == SIGN:
         variance, rates = 2.0 * angle / math.pi, (half_angle / math.pi, angle / math.pi)
     else:
@@ -434,6 +434,9 @@ def _solve_general(
         return math.log(alpha * information(x, level).fisher)
 
     start = information(-math.inf, 0).fisher
+    if not math.isfinite(start):  # the noise is too small to be resolved
+        columns.status[i] = _MAX_ITERATIONS
+        return
     even = start <= _NOTHING * information(0.0, 0).fisher
     if even:  # I(q) = q/weak_recovery for small q, less a term in q^2
         one, two = (math.exp(-x) * information(x, 1).fisher for x in (_LEAST, _LEAST + _LN_2))

@@ -49,6 +49,8 @@ _STEP = 0.5
 _FLAT = 1e-12
 # Outputs that differ by less are one.
 _SAME = 1e-12
+# More pieces of the field mean a noise too small for sums over it; a second at most.
+_MOST_PIECES = 4000
 # How closely, in standard deviations, the pieces shrink towards a square root.
 _SQUARE_ROOT = 1e-9
 # Densities below this count as 0: the square of their slope underflows.
@@ -145,7 +147,8 @@ def _sign_average(q, V, S, flip, logistic, other):
         reach = _FAR_SQUARED * width
     root = math.sqrt(q)
     last = min(_FAR, reach / root) if root > 0.0 else _FAR
-    pieces = max(4, math.ceil(last * root / (_PIECE * width)))
+    longest = _PIECE if flip == 0.0 else 0.5 * _PIECE  # P(-) has a crossover where it is `flip`
+    pieces = max(4, math.ceil(last * root / (longest * width)))
     length = last / pieces
     total = 0.0
     for piece in range(pieces):
@@ -298,6 +301,8 @@ def output_information(activation, turns, S, q, V, rule):
             cuts = cuts[np.abs(cuts) < REACH]
             x_edges = _field_edges(activation, omega, sd, noise, cuts)
             n = x_edges.size - 1
+            if n >= _MOST_PIECES:
+                return Information(np.nan, np.nan, np.nan)
             order = rule[0].size
             phi, slope = np.empty((n, order)), np.empty((n, order))
             law, pull = np.empty((n, order)), np.empty((n, order))
@@ -364,7 +369,7 @@ def _field_edges(activation, omega, sd, noise, cuts):
     edges = [-REACH]
     for stop in np.append(np.sort(cuts), REACH):
         left = edges[-1]
-        while left < stop:
+        while left < stop and len(edges) <= _MOST_PIECES:
             step = 2.0
             for _ in range(60):
                 steepest = 0.0
