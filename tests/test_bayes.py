@@ -199,6 +199,13 @@ def test_relu_without_noise_is_known_at_alpha_two():
     assert q_hat / (1 + q_hat) == pytest.approx(q, rel=1e-11)
 
 
+def test_constant_teacher_teaches_nothing():
+    solved = bayes_optimal([0.5, 5.0], 0.25, teacher=lambda u: 0.0 * u + 3.0)
+    np.testing.assert_array_equal(solved.q, 0.0)
+    np.testing.assert_array_equal(solved.gen_error, 0.0)
+    np.testing.assert_array_equal(solved.weak_recovery, math.inf)
+
+
 def test_what_cannot_be_resolved_is_nan_with_a_warning():
     with pytest.warns(replica.ConvergenceWarning, match="2 of 2 points"):
         solved = bayes_optimal([1.0, 2.0], 1e-12, teacher="tanh")

@@ -79,6 +79,8 @@ _AGREED = 1e-12
 _TOO_FAR_APART = 1e-5
 # Angles below this have series that are exact to rounding.
 _SMALL_ANGLE = 1e-2
+# I of a constant, by sums that cancel.
+_ROUNDING = 1e-28
 # Built-in activations that are invertible: the label is as good as the field that they take.
 _INVERTIBLE = (ERF, TANH, SOFTPLUS)
 
@@ -242,7 +244,7 @@ def bayes_optimal(
     flip = law.probability if isinstance(law, Flip) else 0.0
     solve_signs = partial(_solve_signs, loads, noises, signs, flip, law == "logistic", columns)
     for_each_chunk(solve_signs, loads.size, min_chunk=64)
-    for i in np.flatnonzero(~(closed | signs)):
+    for i in np.flatnonzero(~(closed | signs)).tolist():
         _solve_general(phi, float(loads[i]), float(noises[i]), bool(by_field[i]), columns, i)
     failed = columns.status != _CONVERGED
     x = np.where(failed, np.nan, columns.log_odds)
@@ -257,7 +259,7 @@ def bayes_optimal(
         variance = _leaky_variance(phi.slope, V, angle) if isinstance(phi, LeakyReLU) else None
         if variance is None:
             variance = np.where(failed, np.nan, columns.variance)
-            for i in np.flatnonzero(closed):
+            for i in np.flatnonzero(closed).tolist():
                 variance[i] = _general_variance(phi, float(x[i]))
     shape = alpha_.shape
     for column in (columns.weak_recovery, columns.residual, columns.quadrature_error):
@@ -430,14 +432,19 @@ def _solve_general(
     def information(x: float, level: int) -> Information:
         return Information(*inform(expit(x), expit(-x), _RULES[level]))
 
-    def log_information(x: float, level: int = 0) -> float:
-        return math.log(alpha * information(x, level).fisher)
+    def log_information(x: float) -> float:
+        return math.log(alpha * information(x, 0).fisher)
 
     start = information(-math.inf, 0).fisher
     if not math.isfinite(start):  # the noise is too small to be resolved
         columns.status[i] = _MAX_ITERATIONS
         return
-    even = start <= _NOTHING * information(0.0, 0).fisher
+    halfway = information(0.0, 0).fisher
+    if not halfway > _ROUNDING / (1.0 + S):  # a constant phi
+        columns.log_odds[i], columns.residual[i] = -math.inf, 0.0
+        columns.variance[i], columns.weak_recovery[i] = 0.0, math.inf
+        return
+    even = start <= _NOTHING * halfway
     if even:  # I(q) = q/weak_recovery for small q, less a term in q^2
         one, two = (math.exp(-x) * information(x, 1).fisher for x in (_LEAST, _LEAST + _LN_2))
         columns.weak_recovery[i] = 1.0 / (2.0 * one - two)
@@ -462,39 +469,46 @@ def _solve_general(
         return 0.5 * (expit(x) - np.logaddexp(0.0, x)) + alpha * information(x, 0).log_likelihood
 
     x = max(candidates, key=free_entropy) if len(candidates) > 1 else candidates[0]
-    if x == -math.inf:
-        columns.residual[i] = 0.0
-    else:
-        for level in range(1, len(_RULES)):
-            before = information(x, level - 1).fisher
-            error = abs(information(x, level).fisher / before - 1.0)
-            columns.quadrature_error[i] = error
-            if error == 0.0:
-                break
-            x = _polished(partial(log_information, level=level), x, error)
-            if error <= _AGREED:
-                break
-        if error > _TOO_FAR_APART:
+    if x > -math.inf:
+        x, there, error = _refined(x, information, math.log(alpha))
+        if not error <= _TOO_FAR_APART:
             columns.status[i] = _MAX_ITERATIONS
             return
-        found_there = information(x, level)
-        q_hat = alpha * found_there.fisher
-        identity = abs(found_there.overlap / found_there.fisher - 1.0)
-        columns.residual[i] = max(identity, abs(q_hat / math.exp(x) - 1.0))
+        left = abs(alpha * there.fisher / math.exp(x) - 1.0)
+        columns.residual[i] = max(left, abs(there.overlap / there.fisher - 1.0))
+        columns.quadrature_error[i] = error
+    else:
+        columns.residual[i] = 0.0
     columns.log_odds[i] = x
     if not isinstance(phi, LeakyReLU):
         columns.variance[i] = _general_variance(phi, x)
 
 
+def _refined(
+    x: float, information: Callable[[float, int], Information], log_alpha: float
+) -> tuple[float, Information, float]:
+    """Follow a solution to finer rules; return it, I there, and how far the last two are apart."""
+    here, error = information(x, 0), math.inf
+    for level in range(1, len(_RULES)):
+        error = abs(information(x, level).fisher / information(x, level - 1).fisher - 1.0)
+        x = _polished(
+            lambda x, level=level: log_alpha + math.log(information(x, level).fisher), x, error
+        )
+        here = information(x, level)
+        if not error > _AGREED:
+            break
+    return x, here, error
+
+
 def _polished(step: Callable[[float], float], x: float, error: float) -> float:
     """The solution of step(x) = x near x, by secants, where `step` has changed by `error`."""
-    other, at_other = x, step(x) - x
-    x = x + (2.0 * at_other if at_other else error)
+    before, at_before = x, step(x) - x
+    x = x + (2.0 * at_before if at_before else error)
     for _ in range(8):
         at = step(x) - x
-        if abs(at) <= _SETTLED * max(1.0, abs(x)) or at == at_other:
+        if abs(at) <= _SETTLED * max(1.0, abs(x)) or at == at_before:
             break
-        (other, at_other), x = (x, at), x - at * (x - other) / (at - at_other)
+        (before, at_before), x = (x, at), x - at * (x - before) / (at - at_before)
     return x
 
 
@@ -515,7 +529,7 @@ def _solutions(step: Callable[[float], float], low: float, high: float) -> list[
         if j == i + 1:
             if (at_i >= grid[i]) != (at_j >= grid[j]):
                 ends = grid[i], grid[j]
-                found.append(brentq(lambda x: step(x) - x, *ends, xtol=1e-15, rtol=8.9e-16))
+                found.append(float(brentq(lambda x: step(x) - x, *ends, xtol=1e-15)))  # type: ignore
             continue
         first = max(i, bisect_right(grid, at_i) - 1)
         last = max(min(j, bisect_left(grid, at_j)), first + 1)
