@@ -192,6 +192,11 @@ def bayes_optimal(
     ConvergenceWarning
         If an element did not converge; its values are NaN and `status` says why.
 
+    See Also
+    --------
+    perceptron_rules : The rules of learning from noise-free signs, beside this bound.
+    solve_equilibrium : With beta = 1/S and zeta = S the Gibbs measure is this posterior.
+
     Notes
     -----
     Linear teachers, and what is as good as one (an invertible phi of z + s): closed form. Signs:
@@ -204,15 +209,10 @@ def bayes_optimal(
 
     Theory: :eq:`eq-bayes-overlap` and :eq:`eq-bayes-errors` in :doc:`/classification`.
 
-    See Also
-    --------
-    perceptron_rules : The rules of learning from noise-free signs, beside this bound.
-    solve_equilibrium : With beta = 1/S and zeta = S the Gibbs measure is this posterior.
-
     Examples
     --------
     >>> bayes_optimal([1.0, 2.0], 0.25).q.round(9)
-    array([0.609611797, 0.824609470])
+    array([0.6096118 , 0.82460947])
     >>> bayes_optimal(5.0, teacher="sign").error_rate.round(9)
     np.float64(0.08393517)
     """
@@ -435,11 +435,11 @@ def _solve_general(
     def log_information(x: float) -> float:
         return math.log(alpha * information(x, 0).fisher)
 
-    start = information(-math.inf, 0).fisher
+    # By a finer rule than solutions are looked for, since 0 has to be told from rounding.
+    start, halfway = information(-math.inf, 2).fisher, information(0.0, 2).fisher
     if not math.isfinite(start):  # the noise is too small to be resolved
         columns.status[i] = _MAX_ITERATIONS
         return
-    halfway = information(0.0, 0).fisher
     if not halfway > _ROUNDING / (1.0 + S):  # a constant phi
         columns.log_odds[i], columns.residual[i] = -math.inf, 0.0
         columns.variance[i], columns.weak_recovery[i] = 0.0, math.inf

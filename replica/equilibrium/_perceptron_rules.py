@@ -100,6 +100,10 @@ def perceptron_rules(alpha: ArrayLike) -> PerceptronRules:
     TypeError, ValueError
         If `alpha` is not real or out of range.
 
+    See Also
+    --------
+    bayes_optimal : The bound for other teachers and with noise.
+
     Notes
     -----
     Relative accuracy 1e-12. For large alpha, alpha times the error rate tends to .4417 (Bayes),
@@ -109,15 +113,11 @@ def perceptron_rules(alpha: ArrayLike) -> PerceptronRules:
     Theory: :eq:`eq-hebb`, :eq:`eq-pseudo-inverse`, :eq:`eq-maximal-stability` and
     :eq:`eq-bayes-sign-errors` in :doc:`/classification`.
 
-    See Also
-    --------
-    bayes_optimal : The bound for other teachers and with noise.
-
     Examples
     --------
     >>> rules = perceptron_rules([1.0, 5.0])
     >>> rules.maximal_stability.round(6)
-    array([0.265505, 0.09496 ])
+    array([0.265711, 0.093827])
     >>> rules.bayes.round(6)
     array([0.254373, 0.083935])
     """
