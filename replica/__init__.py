@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         interpolation_threshold,
         optimal_zeta,
         perceptron_rules,
+        separability_threshold,
         solve_equilibrium,
         zeta_from_mean,
     )
@@ -112,6 +113,7 @@ _PUBLIC = {
         "interpolation_threshold",
         "optimal_zeta",
         "perceptron_rules",
+        "separability_threshold",
         "solve_equilibrium",
         "zeta_from_mean",
     ),
@@ -231,6 +233,7 @@ __all__ = [
     "perceptron_rules",
     "plot_curve",
     "quantile",
+    "separability_threshold",
     "shrinkage",
     "simulate_online",
     "simulate_training",

@@ -1,6 +1,7 @@
 """The equilibrium (gamma, R) of training to the end: the replica-symmetric saddle point."""
 
 from ._bayes import BayesOptimal, bayes_optimal
+from ._convex_loss import separability_threshold
 from ._equilibrium import Equilibrium
 from ._free_energy import free_energy, free_energy_published
 from ._generalization import gen_error, gen_error_from_overlaps, optimal_zeta, zeta_from_mean
@@ -22,6 +23,7 @@ __all__ = [
     "interpolation_threshold",
     "optimal_zeta",
     "perceptron_rules",
+    "separability_threshold",
     "solve_equilibrium",
     "zeta_from_mean",
 ]
