@@ -289,6 +289,14 @@ def test_perceptron_rules_match_the_solvers_of_their_problems():
     np.testing.assert_allclose(np.cos(math.pi * rules.gibbs), bayes.q, rtol=1e-13)
 
 
+def test_maximal_stability_is_the_hinge_loss_without_decay():
+    alpha = np.array([0.3, 5.0])
+    rules = perceptron_rules(alpha)
+    hinge = replica.solve_equilibrium(alpha, 0.0, 0.0, loss="hinge", teacher="sign", noise="input")
+    np.testing.assert_allclose(rules.maximal_stability, hinge.error_rate, rtol=1e-12)
+    np.testing.assert_allclose(rules.margin, hinge.margin, rtol=1e-12)
+
+
 def test_results_are_tables_and_curves():
     alpha = np.linspace(0.5, 5.0, 4)
     rules = perceptron_rules(alpha)
