@@ -43,11 +43,8 @@ plt.show()
 # %%
 # The peak is where the labels become separable; there the weights begin to be infinitely long:
 
-separable = no_decay.interpolating
+rate, separable = error_rate(no_decay), no_decay.interpolating
+lowest = rate[~separable].argmin()
 print(f"separable from p/N = {share[separable].min():.2f}")
-first_minimum = error_rate(no_decay)[~separable].min()
-peak = error_rate(no_decay)[share > share[error_rate(no_decay)[~separable].argmin()]].max()
-print(
-    f"first minimum {first_minimum:.4f}, peak {peak:.4f}, all features {error_rate(no_decay)[-1]:.4f}"
-)
-assert error_rate(no_decay)[-1] < first_minimum < peak
+print(f"first minimum {rate[lowest]:.4f}, peak {rate[lowest:].max():.4f}, all {rate[-1]:.4f}")
+assert rate[-1] < rate[lowest] < rate[lowest:].max()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from inspect import signature
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +29,7 @@ from .students import LeakyReLU, Student, StudentLike, as_student
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
 
 __all__ = [
     "ERROR_LABEL",
@@ -52,7 +53,7 @@ def plot_curve(
     quantity: str = "gen_error",
     ax: Axes | None = None,
     label: str | None = None,
-    **line: Any,
+    **line: object,
 ) -> Axes:
     """Plot the generalization error, or another quantity, over the load.
 
@@ -110,8 +111,8 @@ def plot_curve(
     loads = real_array("alpha", alpha)
     if loads.ndim != 1:
         raise ArgumentError(f"alpha must be one-dimensional, got shape {loads.shape}")
-    several = isinstance(student, list | tuple)
-    students = [as_student(s) for s in cast(Any, student if several else [student])]
+    listed = student if isinstance(student, list | tuple) else [student]
+    students = [as_student(s) for s in cast("Sequence[StudentLike]", listed)]
     noises, decays = (np.atleast_1d(real_array(n, v)) for n, v in (("S", S), ("zeta", zeta)))
     if noises.ndim > 1 or decays.ndim > 1:
         raise ArgumentError("S and zeta must be numbers or one-dimensional")
@@ -185,7 +186,7 @@ def _draw_family(
     drawn: list[NDArray[np.float64]],
     named: list[tuple[str, str, str]],
     name: Callable[[Iterable[str]], str],
-    line: dict[str, Any],
+    line: dict[str, object],
 ) -> None:
     """Draw many curves: colors for the parameter with the most values, patterns for the rest."""
     from matplotlib import colormaps, rc_context
@@ -195,7 +196,7 @@ def _draw_family(
     from ._core.legend_band import STYLE
 
     students = [g.slope if isinstance(g, LeakyReLU) else None for g, _, _ in curves]
-    values: list[Any] = [students, *list(zip(*curves, strict=True))[1:]]
+    values: list[Sequence[float | None]] = [students, *list(zip(*curves, strict=True))[1:]]
     numbers = (2, 1) if None in students else (2, 1, 0)  # what has no slope has no color
     which = max(numbers, key=lambda i: len(set(values[i])))
     label = ("slope of the student", "noise variance  $S$", r"decay  $\zeta$")[which]
@@ -212,13 +213,16 @@ def _draw_family(
             style = line_style(index, **style)
             ax.plot([], [], **style)
         for parts, kind, value, curve in zip(named, rest, values[which], drawn, strict=True):
-            style = {"color": scale.to_rgba(value), "label": "_" + ", ".join(parts)} | line
+            style = {
+                "color": scale.to_rgba(np.array(value, float)),
+                "label": "_" + ", ".join(parts),
+            } | line
             draw_curve(ax, loads, curve, index=kinds.index(kind), **style)
         bar = ax.figure.colorbar(scale, ax=ax, label=label, aspect=30)
         bar.outline.set_visible(False)  # type: ignore[operator]
 
 
-def _norm(values: NDArray[np.float64]) -> Any:
+def _norm(values: NDArray[np.float64]) -> Normalize:
     """Return how `values` become colors: by their logarithms if they are so distributed."""
     from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from replica import gen_error, gen_error_from_overlaps, interpolation_threshold
 from replica.plotting import ERROR_LABEL, LOAD_LABEL, draw_curve, finish_axes, line_style, new_axes
-from replica.simulation._data import make_training_set
+from replica.simulation import make_training_set
 
 from ._claims import Claim, Point
 from ._runs import Setup, fit_limit, standard_error

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from replica._core.suggest import suggestion
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -23,9 +25,10 @@ if TYPE_CHECKING:
 __all__ = [
     "NUMBERS",
     "PICTURES",
-    "STUDENT",
+    "STUDENTS",
     "TABLES",
     "UsageError",
+    "add_output",
     "listed",
     "number",
     "numbers",
@@ -52,6 +55,7 @@ class UsageError(Exception):
     """What is asked for makes no sense; the message says what and why."""
 
 
+# Points of one grid: 80 MB as floats. A typing error must not fill the memory.
 _MAX_COUNT = 10_000_000
 
 
@@ -170,6 +174,17 @@ def listed(words: Sequence[str]) -> str:
     '.png, .pdf or .svg'
     """
     return " or ".join([", ".join(words[:-1]), words[-1]])
+
+
+def add_output(parser: ArgumentParser, suffixes: tuple[str, ...], what: str = "") -> None:
+    """Add the option ``-o``, a file whose suffix is one of `suffixes`."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=output_path(*suffixes),
+        metavar="FILE",
+        help=what or f"where to write: {listed(suffixes)} (default: CSV on standard output)",
+    )
 
 
 def output_path(*suffixes: str) -> Callable[[str], Path]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from . import _arguments as arg
 from ._output import as_csv, json_value, say_written, write_table
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+    from matplotlib.figure import Figure
 
 _ERROR_EPILOG = """\
 examples:
@@ -46,7 +48,7 @@ _FIELDS = (
 )
 
 
-def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
+def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     """Add `error` and `curve`."""
     error = subparsers.add_parser(
         "error",
@@ -114,14 +116,7 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
         help=f"comma-separated list; each is {arg.STUDENTS} (default: linear)",
     )
     _add_theory(curve)
-    curve.add_argument(
-        "-o",
-        "--output",
-        type=arg.output_path(*arg.PICTURES, *arg.TABLES),
-        metavar="FILE",
-        help=f"where to write: {arg.listed(arg.PICTURES + arg.TABLES)} "
-        "(default: CSV on standard output)",
-    )
+    arg.add_output(curve, arg.PICTURES + arg.TABLES)
     curve.set_defaults(run=_run_curve)
 
 
@@ -177,11 +172,11 @@ def _run_curve(arguments: Namespace) -> None:
             student=arguments.student,
             theory=arguments.theory,
         )
-        save_figure(axes.get_figure(), output)
+        save_figure(cast("Figure", axes.figure), output)  # a new one
     say_written(output)
 
 
-def _tabulate(arguments: Namespace) -> dict[str, list[Any]]:
+def _tabulate(arguments: Namespace) -> dict[str, list[object]]:
     """One row per point, curve after curve."""
     import numpy as np
 
@@ -189,7 +184,7 @@ def _tabulate(arguments: Namespace) -> dict[str, list[Any]]:
 
     alpha, theory = arguments.alpha, arguments.theory
     names = ("student", "theory", "S", "zeta", "alpha", "gen_error")
-    table: dict[str, list[Any]] = {name: [] for name in names}
+    table: dict[str, list[object]] = {name: [] for name in names}
     curves = product(arguments.student, arguments.S.tolist(), arguments.zeta.tolist())
     for student, S, zeta in curves:
         errors = np.asarray(replica.gen_error(alpha, S, zeta, student=student, theory=theory))

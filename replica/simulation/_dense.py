@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from ._settings import DIVERGENCE_LIMIT, Recorder, RunRecord, TrainingSettings
 
 __all__ = ["dense_memory", "run_dense"]
 
-_NO_MASK = np.empty(0)
+_NO_MASK = np.empty(0)  # no dropout: the kernels read nothing
 
 
 def dense_memory(settings: TrainingSettings) -> int:
@@ -31,7 +30,7 @@ def run_dense(
     settings: TrainingSettings,
     seed: np.random.SeedSequence,
     data_seed: np.random.SeedSequence | None,
-    start: tuple[NDArray[Any], float] | None,
+    start: tuple[NDArray[np.floating], float] | None,
     recorder: Recorder,
     stop: threading.Event,
 ) -> RunRecord:

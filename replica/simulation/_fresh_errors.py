@@ -6,10 +6,9 @@ Closed forms for piecewise-linear activations, quadrature for all others.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from replica._core.activation_table import ActivationTable, activation_value
@@ -38,7 +37,9 @@ _SMALLEST_STEP = 0.05
 _KINK_CUTS = np.array([-8.0, -4.0, -1.5, 0.0, 1.5, 4.0, 8.0])
 
 
-def linear_teacher_error(gamma: Any, R: Any, bias: Any, slope: float) -> NDArray[np.float64]:
+def linear_teacher_error(
+    gamma: ArrayLike, R: ArrayLike, bias: ArrayLike, slope: float
+) -> NDArray[np.float64]:
     """E[(z - g(u))^2] for the field u = gamma v + bias, (z, v) normal with correlation R.
 
     The teacher's output is its noise-free field z; no test set is involved. For bias = 0 this is
@@ -64,7 +65,7 @@ def linear_teacher_error(gamma: Any, R: Any, bias: Any, slope: float) -> NDArray
 
 
 def piecewise_teacher_error(
-    gamma: Any, R: Any, slope: float, teacher_slope: float
+    gamma: ArrayLike, R: ArrayLike, slope: float, teacher_slope: float
 ) -> NDArray[np.float64]:
     """E[(g_t(z) - g(gamma v))^2] for piecewise-linear teacher and student.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +94,7 @@ class TrainingSettings:
     tolerance: float
     anneal_epochs: int
     record_epochs: NDArray[np.int64]
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.floating]
 
     @property
     def epochs(self) -> int:
@@ -116,7 +116,7 @@ class RunRecord:
     values: NDArray[np.float64]
     status: Status
     epochs_done: int
-    weights: NDArray[Any] | None
+    weights: NDArray[np.floating] | None
     weight_scale: float
     orthogonality_error: float
     seconds: float
@@ -124,7 +124,7 @@ class RunRecord:
 
 def observe(
     settings: TrainingSettings,
-    u: NDArray[Any],
+    u: NDArray[np.floating],
     y: NDArray[np.float64],
     gamma: float,
     parallel: float,
@@ -219,7 +219,12 @@ class Recorder:
         return self._next < epochs.size and epochs[self._next] == epoch
 
     def record(
-        self, u: NDArray[Any], y: NDArray[np.float64], gamma: float, parallel: float, L: float
+        self,
+        u: NDArray[np.floating],
+        y: NDArray[np.float64],
+        gamma: float,
+        parallel: float,
+        L: float,
     ) -> None:
         """Measure now."""
         first = math.isnan(self.start_norm)

@@ -421,6 +421,8 @@ def mean_field_training(
     True
     """
     n_runs = integer("n_runs", n_runs, low=2)
+    if "student" in options:
+        options["student"] = as_piecewise(options["student"], what="mean_field_training")
     for name in ("N", "engine", "batch_size", "start"):
         if name in options:
             raise ArgumentTypeError(
