@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from inspect import signature
 from itertools import product
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +25,9 @@ from ._core.style import (
     new_axes,
     save_figure,
 )
-from .students import LeakyReLU, Student, StudentLike, as_student
+from .labels import Flip, NoiseLike, as_noise
+from .losses import SQUARE, LossLike, as_loss
+from .students import LINEAR, LeakyReLU, Student, StudentLike, as_student
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,6 +52,9 @@ def plot_curve(
     *,
     student: StudentLike | Sequence[StudentLike] = "linear",
     theory: Literal["replica", "published"] = "replica",
+    loss: LossLike = "square",
+    teacher: StudentLike = "linear",
+    noise: NoiseLike = "output",
     quantity: str = "gen_error",
     ax: Axes | None = None,
     label: str | None = None,
@@ -74,6 +79,8 @@ def plot_curve(
         See `replica.gen_error`.
     theory : {"replica", "published"}
         See `replica.gen_error`.
+    loss, teacher, noise
+        What training minimizes and how labels are made; see `replica.solve_equilibrium`.
     quantity : str
         The field of `replica.Equilibrium` that is drawn, numbers or truth values.
     ax : matplotlib.axes.Axes, optional
@@ -126,15 +133,22 @@ def plot_curve(
     line = check_line("plot_curve", line, signature(plot_curve).parameters)
 
     # Everything is computed before anything is drawn: bad input leaves `ax` as it was.
-    values = [_values(quantity, loads, s, z, g, theory) for g, s, z in curves]
+    cost, whom, how = as_loss(loss), as_student(teacher, name="teacher"), as_noise(noise)
+    options = {"theory": theory, "loss": cost, "teacher": whom, "noise": how}
+    values = [_values(quantity, loads, s, z, {"student": g, **options}) for g, s, z in curves]
     origin = "published theory" if theory == "published" else ""
     suffix = f" ({origin})" if origin else ""
-    named = [(f"{g.name} student{suffix}", f"S = {s:.6g}", f"ζ = {z:.6g}") for g, s, z in curves]
+    setting = f", {cost.name} loss" if cost != SQUARE else ""
+    setting += f", {whom.name} teacher" if whom != LINEAR else ""
+    setting += f", {how.name}" if isinstance(how, Flip) else ""
+    named = [
+        (f"{g.name} student{setting}{suffix}", f"S = {s:.6g}", f"ζ = {z:.6g}") for g, s, z in curves
+    ]
     axes, title = ax, None
     shared: list[str] = []
     if axes is None:
         _, axes = new_axes()
-        if _is_logarithmic(loads):
+        if is_logarithmic(loads):
             axes.set_xscale("log")
         # The title says what all curves have in common, the legend the rest.
         shared = [part for part in named[0] if all(part in parts for parts in named)]
@@ -160,14 +174,13 @@ def _values(
     loads: NDArray[np.float64],
     S: float,
     zeta: float,
-    student: LeakyReLU | Student,
-    theory: Literal["replica", "published"],
+    options: dict[str, Any],
 ) -> NDArray[np.float64]:
     from .equilibrium import gen_error, solve_equilibrium
 
     if quantity == "gen_error":  # by itself several times as fast
-        return np.asarray(gen_error(loads, S, zeta, student=student, theory=theory))
-    fields = solve_equilibrium(loads, S, zeta, student=student, theory=theory).to_dict()
+        return np.asarray(gen_error(loads, S, zeta, **options))
+    fields = solve_equilibrium(loads, S, zeta, **options).to_dict()
     drawable = {
         name: value
         for name, value in fields.items()
@@ -234,7 +247,7 @@ def _norm(values: NDArray[np.float64]) -> Normalize:
     return SymLogNorm(float(positive[0]), vmin=0.0, vmax=top, base=10)
 
 
-def _is_logarithmic(grid: NDArray[np.float64]) -> bool:
+def is_logarithmic(grid: NDArray[np.float64]) -> bool:
     """Whether the points are evenly spaced in the logarithm, as a reader would plot them."""
     if grid.size < 3:
         return False

@@ -36,6 +36,7 @@ __all__ = ["build_parser", "main"]
 # The areas in the order of `replica --help`; a new one is one more name here.
 _AREAS = (
     "curves",
+    "bounds",
     "figure",
     "dynamics",
     "simulation",
