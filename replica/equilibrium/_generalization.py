@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import LARGEST, ArgumentError, broadcast, choice, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import ConvergenceWarning, Status, warn_not_converged
-from replica._core.student_checks import error_of_overlaps
+from replica._core.student_values import error_of_overlaps
 from replica.labels import NoiseLike, as_noise, check_labels
 from replica.losses import SQUARE, LossLike, as_loss
 from replica.students import LINEAR, LeakyReLU, Student, as_student
