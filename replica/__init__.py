@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         zeta_from_mean,
     )
     from .gaussian import Average, gaussian_average
+    from .inputs import Clusters, Inputs, Isotropic, PowerLaw, RandomFeatures, Spectrum
     from .plotting import plot_curve
     from .simulation import (
         OnlineRun,
@@ -94,6 +95,7 @@ _PUBLIC = {
         "zeta_from_mean",
     ),
     "gaussian": ("Average", "gaussian_average"),
+    "inputs": ("Clusters", "Inputs", "Isotropic", "PowerLaw", "RandomFeatures", "Spectrum"),
     "plotting": ("plot_curve",),
     "simulation": (
         "OnlineRun",
@@ -129,6 +131,7 @@ _MODULES = (
     "dynamics",
     "equilibrium",
     "gaussian",
+    "inputs",
     "plotting",
     "published",
     "simulation",
@@ -147,13 +150,19 @@ __all__ = [
     "ArgumentError",
     "ArgumentTypeError",
     "Average",
+    "Clusters",
     "ConvergenceWarning",
     "CorruptStoreError",
     "EarlyStopping",
     "Equilibrium",
+    "Inputs",
+    "Isotropic",
     "LeakyReLU",
     "OnlineRun",
+    "PowerLaw",
+    "RandomFeatures",
     "Result",
+    "Spectrum",
     "Status",
     "StoreError",
     "Student",
