@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import LARGEST, ArgumentError, choice, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import warn_not_converged
+from replica.inputs import Inputs, Isotropic, as_inputs
 from replica.students import LINEAR, RELU, LeakyReLU, Student, as_piecewise, as_student
 
 from ._equilibrium import Equilibrium, Noise, Theory
@@ -31,6 +32,7 @@ def solve_equilibrium(
     teacher: str | LeakyReLU | Student = "linear",
     noise: Noise = "output",
     beta: ArrayLike | None = None,
+    inputs: Inputs | None = None,
 ) -> Equilibrium:
     """Solve for the equilibrium of a student trained to the end on P = alpha N noisy samples.
 
@@ -59,6 +61,10 @@ def solve_equilibrium(
     beta : array_like, optional
         Inverse temperature of the Gibbs measure exp(-beta E), > 0, broadcast with the others; the
         elements at inf of a student with a closed form keep it.
+    inputs : Inputs, optional
+        `Isotropic()` (the default), `Spectrum`, `PowerLaw` or `RandomFeatures`: alpha is the
+        number of samples over that of modes, and the teacher's field has the variance rho of the
+        inputs. See :doc:`/inputs`.
 
     Returns
     -------
@@ -94,20 +100,29 @@ def solve_equilibrium(
     """
     choice("theory", theory, get_args(Theory))
     choice("noise", noise, get_args(Noise))
+    where = as_inputs(inputs)
     activation = as_student(student)
     if (
         beta is not None
         or not isinstance(activation, LeakyReLU)
         or as_student(teacher, name="teacher") != LINEAR
+        or not isinstance(where, Isotropic)
     ):
         if theory != "replica":
             raise ArgumentError(
-                f"theory {theory!r} covers a linear teacher at zero temperature only, and students "
-                "'linear' and 'relu'"
+                f"theory {theory!r} covers a linear teacher and isotropic inputs at zero temperature "
+                "only, and students 'linear' and 'relu'"
             )
         inverse = np.inf if beta is None else beta
         return solve_finite_temperature(
-            alpha, S, zeta, inverse, student=activation, teacher=teacher, noise=noise
+            alpha,
+            S,
+            zeta,
+            inverse,
+            student=activation,
+            teacher=teacher,
+            noise=noise,
+            inputs=where,
         )
     student = activation
     if theory == "published" and student not in (LINEAR, RELU):
@@ -142,6 +157,7 @@ def solve_equilibrium(
         student=student,
         teacher=LINEAR,
         noise=noise,
+        inputs=where,
         theory=theory,
         alpha=alpha_,
         S=S_,
