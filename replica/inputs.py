@@ -157,7 +157,7 @@ class Spectrum(Inputs):
             ("unexplained", unexplained),
         ):
             object.__setattr__(self, name, value)
-        if not self.modes.rho > 0.0:
+        if not self.modes.explained > 0.0:
             raise ArgumentError("teacher must not be 0 in every mode that varies")
 
     def __repr__(self) -> str:

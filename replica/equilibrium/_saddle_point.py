@@ -126,9 +126,7 @@ prepared = lru_cache(maxsize=64)(prepare)
 
 
 @lru_cache(maxsize=256)
-def teacher_law(
-    teacher: LeakyReLU | Student, S: float, noise: str, rho: float = 1.0
-) -> Teacher:
+def teacher_law(teacher: LeakyReLU | Student, S: float, noise: str, rho: float = 1.0) -> Teacher:
     return prepare_teacher(teacher, S, noise=noise, rho=rho)
 
 
@@ -370,9 +368,7 @@ def _continue(points: list[Point], rows: list[Any], parameters: NDArray[np.float
         for i in todo:
             distance = np.abs(place[solved] - place[i]).sum(axis=1)
             near = solved[int(np.lexsort((*parameters[solved].T, distance))[0])]
-            progress[i] = _polish(
-                points[i], _start_from(rows[near], points[i].weights.rho), None
-            )
+            progress[i] = _polish(points[i], _start_from(rows[near], points[i].weights.rho), None)
         for i, row in progress.items():
             rows[i] = row
         if all(row is None for row in progress.values()):
@@ -465,7 +461,7 @@ def _describe(
     if not cold:
         length += weights.spread(pull[0], beta)
     energy = alpha * loss / 2 + zeta * length / 2
-    replicon = 1 - alpha * sample.replicon
+    replicon = 1 - alpha * sample.replicon * weights.inequality(pull[0])
     if cold:
         free_energy, entropy = energy, -math.inf
         # Below this weight the jumps carry less than the accuracy of the averages.

@@ -18,6 +18,8 @@ from ._equilibrium import Equilibrium, Noise, Theory
 from ._finite_temperature import solve_finite_temperature
 from ._piecewise import relu_threshold, solve_piecewise
 from ._ridge import Columns, solve_ridge
+from ._structured import solve_structured
+from ._weights import mode_arrays
 
 __all__ = ["interpolation_threshold", "solve_equilibrium"]
 
@@ -106,12 +108,11 @@ def solve_equilibrium(
         beta is not None
         or not isinstance(activation, LeakyReLU)
         or as_student(teacher, name="teacher") != LINEAR
-        or not isinstance(where, Isotropic)
     ):
         if theory != "replica":
             raise ArgumentError(
-                f"theory {theory!r} covers a linear teacher and isotropic inputs at zero temperature "
-                "only, and students 'linear' and 'relu'"
+                f"theory {theory!r} covers a linear teacher at zero temperature only, and students "
+                "'linear' and 'relu'"
             )
         inverse = np.inf if beta is None else beta
         return solve_finite_temperature(
@@ -129,11 +130,16 @@ def solve_equilibrium(
         raise ArgumentError(
             f"theory 'published' covers student 'linear' and 'relu' only, got {student.name!r}"
         )
+    structured = not isinstance(where, Isotropic)
+    if structured and theory != "replica":
+        raise ArgumentError(f"theory {theory!r} covers isotropic inputs only, got {where!r}")
     alpha_, S_, zeta_ = problem(alpha, S, zeta)
     columns = Columns.of_size(alpha_.size)
     flat = [array.reshape(-1) for array in (alpha_, S_, zeta_)]
     published_relu = theory == "published" and student == RELU
-    if student == LINEAR or published_relu:
+    if structured:
+        kernel = partial(solve_structured, mode_arrays(where), *flat, student.slope, columns)
+    elif student == LINEAR or published_relu:
         if published_relu:
             flat[0] = 0.5 * flat[0]
         kernel = partial(solve_ridge, *flat, columns)

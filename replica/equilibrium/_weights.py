@@ -95,6 +95,10 @@ class IsotropicRidge:
         """Return the variance of a weight at temperature 1/beta."""
         return 1.0 / (beta * (self.zeta + V_hat))
 
+    def inequality(self, V_hat: float) -> float:
+        """Return <r^2>/<r>^2 of the responses r = s/(zeta + V_hat s): 1 where all are alike."""
+        return 1.0
+
     def free_energy(
         self, overlaps: Overlaps, beta: float, V_hat: float, m_hat: float, q_hat: float
     ) -> float:
@@ -258,12 +262,20 @@ class Ridge:
         t = 1.0 / (self.zeta + V_hat * self.modes.s)
         s = self.modes.s
         return float(
-            m_hat * m_hat * (self.modes.powers @ (s * t * t)) + q_hat * (self.modes.weight * s @ t**2)
+            m_hat * m_hat * (self.modes.powers @ (s * t * t))
+            + q_hat * (self.modes.weight * s @ t**2)
         )
 
     def spread(self, V_hat: float, beta: float) -> float:
         """Return the mean variance of a weight at temperature 1/beta."""
-        return (self._still() + self.modes.weight @ (1.0 / (self.zeta + V_hat * self.modes.s))) / beta
+        return (
+            self._still() + self.modes.weight @ (1.0 / (self.zeta + V_hat * self.modes.s))
+        ) / beta
+
+    def inequality(self, V_hat: float) -> float:
+        """Return <r^2>/<r>^2 of the responses r = s/(zeta + V_hat s)."""
+        sums = ridge_sums(self.modes, self.zeta, V_hat)
+        return sums.A1 / (sums.chi * sums.chi)
 
     def _still(self) -> float:
         """The part of <1/zeta> of the modes that do not vary."""
