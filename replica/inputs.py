@@ -18,7 +18,7 @@ from ._core.arguments import ArgumentError, ArgumentTypeError, integer, real_arr
 from .students import LeakyReLU, Student, StudentLike, as_student, quick_values
 
 __all__ = ["Clusters", "Inputs", "InputsLike", "Isotropic", "Modes", "PowerLaw", "RandomFeatures"]
-__all__ += ["Spectrum", "as_inputs"]
+__all__ += ["Spectrum", "as_inputs", "hermite_coefficients"]
 
 # Largest number of nodes of the law of random features: more are as slow as a matrix.
 _MOST_NODES = 1024
@@ -267,23 +267,24 @@ class RandomFeatures(Inputs):
         if self.kappa1**2 < 1e-12 * (self.kappa1**2 + self.kappa_star**2) or self.kappa1 == 0.0:
             raise ArgumentError(
                 "activation must have a linear part, kappa1 = E[z phi(z)] != 0: features of "
-                f"{self._phi.name!r} know nothing of a teacher"
+                f"{self.student.name!r} know nothing of a teacher"
             )
 
     @property
-    def _phi(self) -> LeakyReLU | Student:
+    def student(self) -> LeakyReLU | Student:
+        """The activation phi as a `Student`."""
         return as_student(self.activation, "activation")
 
     @property
     def name(self) -> str:
         """The name in labels and tables."""
-        return f"features({self._phi.name}, {self.ratio:g})"
+        return f"features({self.student.name}, {self.ratio:g})"
 
     @cached_property
     def _moments(self) -> tuple[float, float, float]:
         """E[phi], E[z phi] and the standard deviation of what is left."""
-        z, w = _normal_rule(self._phi.kinks)
-        phi = quick_values(self._phi, z)
+        z, w = _normal_rule(self.student.kinks)
+        phi = quick_values(self.student, z)
         mean = float(w @ phi)
         kappa1 = float(w @ (z * (phi - mean)))
         # A mean of squares: a difference would cancel for an almost linear activation.
@@ -399,6 +400,24 @@ def as_inputs(value: Any, name: str = "inputs") -> Inputs:
         f"{name} must be Isotropic(), Spectrum(variances), PowerLaw(exponent), "
         f"RandomFeatures(activation, ratio), Clusters(variance) or None, got {value!r}"
     )
+
+
+def hermite_coefficients(activation: LeakyReLU | Student, count: int) -> NDArray[np.float64]:
+    """Return E[phi(z) He_k(z)]/sqrt(k!), k = 0 .. count.
+
+    Examples
+    --------
+    >>> hermite_coefficients(as_student("quadratic"), 3).round(12)  # u^2 = 1 + sqrt(2) h_2(u)
+    array([1.        , 0.        , 1.41421356, 0.        ])
+    """
+    z, w = _normal_rule(activation.kinks)
+    phi = w * quick_values(activation, z)
+    before, here = np.zeros(z.size), np.ones(z.size)
+    found = np.empty(count + 1)
+    for k in range(count + 1):
+        found[k] = phi @ here
+        before, here = here, (z * here - math.sqrt(k) * before) / math.sqrt(k + 1)
+    return found
 
 
 def _column(name: str, value: Any, size: int | None, **limits: Any) -> NDArray[np.float64]:
