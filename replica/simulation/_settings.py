@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,19 @@ from numpy.typing import NDArray
 from replica._core.arguments import ArgumentError, real_scalar
 from replica._core.normalizer import Normalizer
 from replica._core.status import Status
-from replica.students import LeakyReLU
+from replica.labels import Flip, NoiseWord, labels_are_signs
+from replica.losses import SQUARE, Loss
+from replica.students import LINEAR, SIGN, LeakyReLU, Student
 
 from . import _kernels as kernels
-from ._fresh_errors import linear_teacher_error
+from ._fresh_errors import fresh_loss, generalization_error, sign_error
+from ._tables import Tables
 
 __all__ = ["NORMALIZERS", "OBSERVABLES", "Normalization", "RunRecord"]
-__all__ += ["TrainingSettings", "fill_in_gen_errors", "starting_scale"]
+__all__ += ["TrainingSettings", "fill_in_fresh", "starting_scale"]
+
+
+Method = Literal["sgd", "newton", "l-bfgs"]
 
 
 class Normalization(NamedTuple):
@@ -55,6 +61,10 @@ OBSERVABLES = (
     "bias",
     "train_error",
     "gen_error",
+    "train_loss",
+    "test_loss",
+    "train_error_rate",
+    "error_rate",
     "energy",
     "dead_fraction",
     "norm_ratio",
@@ -81,9 +91,13 @@ class TrainingSettings:
     S: float
     N: int
     P: int
-    student: LeakyReLU
+    student: LeakyReLU | Student
+    teacher: LeakyReLU | Student
+    noise: NoiseWord | Flip
+    loss: Loss
     normalizer: Normalizer
     zeta: float
+    method: Method
     batch_size: int
     rates: NDArray[np.float64]
     up_slopes: NDArray[np.float64]
@@ -99,6 +113,15 @@ class TrainingSettings:
     @property
     def epochs(self) -> int:
         return self.rates.size
+
+    @property
+    def labels_are_signs(self) -> bool:
+        return labels_are_signs(self.teacher, self.noise, self.S)
+
+    @property
+    def is_convex(self) -> bool:
+        """Whether every minimum of the energy is the minimum."""
+        return self.student == LINEAR and self.normalizer == "none"
 
     @property
     def center(self) -> bool:
@@ -120,10 +143,13 @@ class RunRecord:
     weight_scale: float
     orthogonality_error: float
     seconds: float
+    gradient_norm: float = math.nan
+    duality_gap: float = math.nan
 
 
 def observe(
     settings: TrainingSettings,
+    tables: Tables,
     u: NDArray[Any],
     y: NDArray[np.float64],
     gamma: float,
@@ -133,13 +159,12 @@ def observe(
 ) -> tuple[NDArray[np.float64], float]:
     """All observables from the fields u = X w of the training set, and W's norm over w's.
 
-    The errors on fresh inputs follow from the others and are left to `fill_in_gen_errors`.
+    What belongs to fresh inputs follows from the others and is left to `fill_in_fresh`.
 
     `gamma` is the trained scale, `parallel` = w.w*/N and `L` = |w|/sqrt(N). The student is
     evaluated with the statistics of the whole training set, and again with those of the population
     (mean 0, standard deviation L).
     """
-    slope = settings.student.slope
     R = parallel / L if L > 0.0 else 0.0
     if settings.scale == kernels.SCALE_NONE:
         gamma, population, factor = L, 1.0, 1.0
@@ -152,25 +177,60 @@ def observe(
         factor = gamma / math.sqrt(square - mean**2)
         gamma_train = factor * L
     bias = -factor * mean
-    train_error, dead = kernels.squared_error(u, y, factor, bias, slope)
-    train_error_population = train_error
+    errors = _training_errors(settings, tables, u, y, factor, bias)
+    train_error_population = errors.square
     if settings.center or settings.scale == kernels.SCALE_BATCH:
-        train_error_population, _ = kernels.squared_error(u, y, population, 0.0, slope)
+        train_error_population = _mean_square(tables, u, y, population, 0.0)[0]
     values = {
         "gamma": gamma_train,
         "R": R,
         "L": L,
         "bias": bias,
-        "train_error": train_error,
-        "gen_error": math.nan,
-        "energy": 0.5 * settings.P / settings.N * train_error + 0.5 * settings.zeta * gamma**2,
-        "dead_fraction": dead,
+        "train_error": errors.square,
+        "train_loss": errors.loss,
+        "train_error_rate": errors.wrong,
+        "energy": settings.P / settings.N * errors.loss + 0.5 * settings.zeta * gamma**2,
+        "dead_fraction": errors.dead,
         "norm_ratio": gamma_train / start_norm if start_norm > 0.0 else math.nan,
         "gamma_population": gamma,
         "train_error_population": train_error_population,
-        "gen_error_population": math.nan,
     }
-    return np.array([values[name] for name in OBSERVABLES]), factor
+    return np.array([values.get(name, math.nan) for name in OBSERVABLES]), factor
+
+
+class _TrainingErrors(NamedTuple):
+    """Mean square error and loss, and fractions of samples: y > 0 > h, and y h <= 0."""
+
+    square: float
+    loss: float
+    dead: float
+    wrong: float
+
+
+def _training_errors(
+    settings: TrainingSettings,
+    tables: Tables,
+    u: NDArray[Any],
+    y: NDArray[np.float64],
+    factor: float,
+    bias: float,
+) -> _TrainingErrors:
+    square, dead = _mean_square(tables, u, y, factor, bias)
+    loss, wrong = 0.5 * square, math.nan
+    if settings.loss != SQUARE:
+        loss = float(np.mean(tables.losses(y, tables.outputs(factor * u.astype(float) + bias))))
+    if settings.labels_are_signs:
+        wrong = float(np.mean(y * (factor * u + bias) <= 0.0))
+    return _TrainingErrors(square, loss, dead, wrong)
+
+
+def _mean_square(
+    tables: Tables, u: NDArray[Any], y: NDArray[np.float64], factor: float, bias: float
+) -> tuple[float, float]:
+    if tables.table is None:
+        return kernels.squared_error(u, y, factor, bias, tables.slope)
+    h = factor * u.astype(float) + bias
+    return float(np.mean((y - tables.outputs(h)) ** 2)), float(np.mean((y > 0.0) & (h < 0.0)))
 
 
 def starting_scale(normalizer: Normalizer, gamma0: float | None, L0: float) -> float:
@@ -193,12 +253,20 @@ def starting_scale(normalizer: Normalizer, gamma0: float | None, L0: float) -> f
     return gamma0
 
 
-def fill_in_gen_errors(observables: dict[str, NDArray[np.float64]], slope: float) -> None:
-    """Errors on fresh inputs, exact from the order parameters, for all records at once."""
+def fill_in_fresh(settings: TrainingSettings, observables: dict[str, NDArray[np.float64]]) -> None:
+    """Errors and losses on fresh inputs, from the order parameters, for all records at once."""
     R, bias = observables["R"], observables["bias"]
-    for name, shift in (("", bias), ("_population", 0.0)):
-        gamma = observables[f"gamma{name}"]
-        observables[f"gen_error{name}"] = linear_teacher_error(gamma, R, shift, slope)
+    problem = settings.student, settings.teacher
+    for name, shift in (("", bias), ("_population", np.zeros_like(bias))):
+        observables[f"gen_error{name}"] = generalization_error(
+            *problem, settings.loss, observables[f"gamma{name}"], R, shift
+        )
+    gamma = observables["gamma"]
+    observables["test_loss"] = fresh_loss(
+        *problem, settings.noise, settings.S, settings.loss, gamma, R, bias
+    )
+    if settings.teacher == SIGN:
+        observables["error_rate"] = sign_error(gamma, R, bias)
 
 
 class Recorder:
@@ -206,6 +274,7 @@ class Recorder:
 
     def __init__(self, settings: TrainingSettings, tick: Callable[[], object]) -> None:
         self.settings = settings
+        self.tables = Tables(settings.student, settings.loss)
         self.values = np.full((settings.record_epochs.size, len(OBSERVABLES)), np.nan)
         self.status = Status.DONE
         self.start_norm = math.nan
@@ -224,7 +293,7 @@ class Recorder:
         """Measure now."""
         first = math.isnan(self.start_norm)
         self.values[self._next], self.weight_scale = observe(
-            self.settings, u, y, gamma, parallel, L, 1.0 if first else self.start_norm
+            self.settings, self.tables, u, y, gamma, parallel, L, 1.0 if first else self.start_norm
         )
         if first:
             self.start_norm = float(self.values[0, OBSERVABLES.index("gamma")])
