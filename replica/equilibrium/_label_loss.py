@@ -40,6 +40,9 @@ _RESIDUAL = 1e-10
 _LAST_STEP = 1e-7
 _MOST_STEPS = 60
 _LONGEST = 2.0
+_LARGEST_LOG = 300.0
+# Plain iterations before Newton's method, and how well chi is solved for in them.
+_FIRST, _ROUGH = 3, 0.05
 # Continuation in log(zeta), or in log(alpha): first step, and the shortest.
 _FIRST_MOVE, _LEAST_MOVE = 2.0, 1e-4
 # A decay so much larger than the pull of all samples makes the student that of Hebb.
@@ -181,11 +184,17 @@ class Saddle(NamedTuple):
 
 
 @jit
+def _moved(m, step, scale):
+    """m after a step of its logarithm, or in units of `scale` where it is near 0."""
+    return m * math.exp(step * scale / m) if abs(m) > 0.5 * scale else m + step * scale
+
+
+@jit
 def _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums):
     """Newton's method from a start; with chi = inf for the limit curve, where h = 1 - alpha K."""
     limit = chi == math.inf
     exact_rest = not (sides.plus.flat or sides.minus.flat)
-    chi0, m0, v0 = chi, m, v
+    chi0, m0, v0, scale0 = chi, m, v, 1.0
     norm0 = math.inf
     d_l = d_m = d_v = 0.0
     damping = 1.0
@@ -212,24 +221,35 @@ def _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums):
             if damping < 1e-5:
                 break
             chi = chi0 if limit else chi0 * math.exp(damping * d_l)
-            m = m0 + damping * d_m
+            m = _moved(m0, damping * d_m, scale0)
             v = v0 * math.exp(damping * d_v)
             small = False
             continue
         norm0 = norm
-        chi0, m0, v0 = chi, m, v
+        chi0, m0, v0, scale0 = chi, m, v, scale
+        # Logarithms of the equations in those of the unknowns: far off they are nearly linear.
         a11, a12, a13 = 1.0, 0.0, 0.0
         a21 = a31 = 0.0
         if not limit:
-            a11 = h + alpha * s.K_l
-            a12 = alpha * (s.K_m + 2.0 * m * s.K_q)
-            a13 = alpha * v * s.K_q
-            a21 = -alpha * s.G_l
-            a31 = -alpha * s.W_l / v
-        a22 = 1.0 - alpha * (s.G_m + 2.0 * m * s.G_q)
-        a23 = -alpha * v * s.G_q
-        a32 = -alpha * (s.W_m + 2.0 * m * s.W_q) / v
-        a33 = alpha * (s.W / v - s.W_q)
+            e1 = 1.0 + r1
+            a11 = (h + alpha * s.K_l) / e1
+            a12 = alpha * (s.K_m + 2.0 * m * s.K_q) * scale / e1
+            a13 = alpha * v * s.K_q / e1
+            r1 = math.log1p(r1)
+            a31 = -s.W_l / s.W
+        if m != 0.0 and s.G / m > 0.0:
+            a21 = -s.G_l / s.G if not limit else 0.0
+            a22 = scale / m - scale * (s.G_m + 2.0 * m * s.G_q) / s.G
+            a23 = -v * s.G_q / s.G
+            r2 = -math.log(alpha * s.G / m)
+        else:
+            a21 = -alpha * s.G_l / scale if not limit else 0.0
+            a22 = 1.0 - alpha * (s.G_m + 2.0 * m * s.G_q)
+            a23 = -alpha * v * s.G_q / scale
+            r2 = r2 / scale
+        a32 = -scale * (s.W_m + 2.0 * m * s.W_q) / s.W
+        a33 = 1.0 - v * s.W_q / s.W
+        r3 = -math.log(alpha * s.W / v)
         q1 = a22 * a33 - a23 * a32
         q2 = a23 * a31 - a21 * a33
         q3 = a21 * a32 - a22 * a31
@@ -237,16 +257,16 @@ def _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums):
         d_l = -(q1 * r1 + (a13 * a32 - a12 * a33) * r2 + (a12 * a23 - a13 * a22) * r3) / det
         d_m = -(q2 * r1 + (a11 * a33 - a13 * a31) * r2 + (a13 * a21 - a11 * a23) * r3) / det
         d_v = -(q3 * r1 + (a12 * a31 - a11 * a32) * r2 + (a11 * a22 - a12 * a21) * r3) / det
-        size = max(abs(d_l), abs(d_m) / scale, abs(d_v))
+        size = max(abs(d_l), abs(d_m), abs(d_v))
         if not size < math.inf:
             break
         small = size < _LAST_STEP
         damping = 1.0
-        longest = max(abs(d_l), abs(d_m) / (abs(m) + math.sqrt(v)), abs(d_v)) / _LONGEST
+        longest = max(abs(d_l), abs(d_m), abs(d_v)) / _LONGEST
         if longest > 1.0:
             d_l, d_m, d_v = d_l / longest, d_m / longest, d_v / longest
         chi = chi if limit else chi * math.exp(d_l)
-        m += d_m
+        m = _moved(m, d_m, scale)
         v *= math.exp(d_v)
     return Saddle(chi0, m0, v0, h, norm0, _MOST_STEPS, False)
 
@@ -270,18 +290,50 @@ def _hebb(alpha, zeta, sides, law):
 
 
 @jit
+def _chi_at(alpha, zeta, sides, law, chi, m, v, nodes, sums):
+    """About the chi that solves zeta chi + alpha K = 1 at given m and v."""
+    low, high = -math.inf, math.inf
+    x = math.log(chi)
+    for n in range(_MOST_STEPS):
+        s = _sums(sides, law, math.exp(x), m, v, nodes, sums)
+        h = zeta * math.exp(x)
+        gap = h + alpha * s.K - 1.0
+        if gap > 0.0:
+            high = x
+        else:
+            low = x
+        slope = h + alpha * s.K_l
+        step = -gap / slope if slope > 0.0 else math.copysign(_LONGEST, -gap)
+        new = x + min(max(step, -4.0 * _LONGEST), 4.0 * _LONGEST)
+        if not low < new < high:
+            new = 0.5 * (low + high)
+        if abs(gap) < _ROUGH or abs(new - x) < _ROUGH or abs(new) > _LARGEST_LOG:
+            return math.exp(x), n + 1, s
+        x = new
+    return math.exp(x), _MOST_STEPS, s
+
+
+@jit
 def _solve(alpha, zeta, sides, law, nodes, sums):
     """Find the saddle point at finite chi: directly, else along decreasing decay."""
     plus, minus = _slope_at_zero(sides)
     pull = max(abs(plus), abs(minus))
-    # A first guess: as if the pull were that of Hebb, with a stiffness of the samples of its own.
-    _, curvature = value_slope_curvature(sides.plus, 0.0)[1:]
-    start = zeta + alpha * (0.2 + curvature)
-    chi, m, v = _hebb(alpha, start, sides, law)
-    found = _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums)
-    total = found.n_iter
-    if found.found:
-        return found
+    total = 0
+    if zeta > alpha:
+        chi, m, v = _hebb(alpha, zeta, sides, law)
+    else:
+        # Plain iterations from no weights, chi solved for in each.
+        chi, m, v = _hebb(alpha, zeta + alpha, sides, law)
+        v, m = 1e-4 * v, 1e-4 * m
+        for _ in range(_FIRST):
+            chi, n, s = _chi_at(alpha, zeta, sides, law, chi, m, v, nodes, sums)
+            m, v = alpha * s.G, alpha * s.W
+            total += n
+    if v > 0.0:
+        found = _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums)
+        total += found.n_iter
+        if found.found:
+            return Saddle(found.chi, found.m, found.v, found.h, found.residual, total, True)
     high = max(zeta, _HEBB * alpha * (pull + 1.0))
     chi, m, v = _hebb(alpha, high, sides, law)
     here = _newton(alpha, high, sides, law, chi, m, v, nodes, sums)

@@ -26,9 +26,11 @@ STRIPS, LOGISTIC_CURVE, EXPONENTIAL_CURVE, TABLE, NEAREST = 0, 1, 2, 3, 4
 
 # The normal law ends here: beyond, 2e-19 of it.
 REACH = 9.0
-# A panel of the normal law in standard deviations, and along p in units of a smooth loss: rules of
-# so many nodes take it to rounding.
-_PANEL = 1.5
+# Rules of so many nodes take a panel of the normal law to rounding, one of so many standard
+# deviations times a quadratic, and one along p where a smooth loss bends.
+_PANEL = 2.0
+_PANELS = 9
+_LINEAR_NODES, _LINEAR_WEIGHTS = np.polynomial.legendre.leggauss(12)
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _FEW_NODES, _FEW_WEIGHTS = np.polynomial.legendre.leggauss(8)
 # Where logistic and exponential losses bend.
@@ -352,13 +354,13 @@ def new_nodes(curve):
 def _add_linear(nodes, count, left, right, offset, rest, share):
     """Nodes on a stretch on which p = offset + rest x."""
     half = 0.5 * (right - left)
-    for k in range(_NODES.size):
-        x = left + half * (1.0 + _NODES[k])
+    for k in range(_LINEAR_NODES.size):
+        x = left + half * (1.0 + _LINEAR_NODES[k])
         nodes.x[count] = x
         nodes.p[count] = offset + rest * x
         nodes.rest[count] = rest
         nodes.share[count] = share
-        nodes.weight[count] = _WEIGHTS[k] * half
+        nodes.weight[count] = _LINEAR_WEIGHTS[k] * half
         count += 1
     return count
 
@@ -411,8 +413,8 @@ def place_nodes(nodes, curve, chi, mean, tau, width, everywhere):
     low, high = mean - REACH * tau, mean + REACH * tau
     edges = nodes.edges
     n = 0
-    for k in range(13):
-        edges[n] = mean + (k - 6) * _PANEL * tau
+    for k in range(_PANELS + 1):
+        edges[n] = mean + (k * _PANEL - REACH) * tau
         n += 1
     if width < 2.0 * tau:
         step = width
