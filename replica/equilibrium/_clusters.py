@@ -312,7 +312,9 @@ def _solve(
     chi = start["chi"] if start["chi"] < math.inf else 1.0 / alpha
     gamma = min(start["gamma"], 10.0)
     rest = max(gamma * gamma - start["m"] ** 2, 1e-3 * gamma * gamma)
-    x = np.array([math.log(chi), start["m"], math.log(rest), start["bias"]])[: 4 if inputs.bias else 3]
+    x = np.array([math.log(chi), start["m"], math.log(rest), start["bias"]])[
+        : 4 if inputs.bias else 3
+    ]
     found = fixed_point(step, x, _TOLERANCE, plain=10)
     if found is None:
         return None

@@ -498,7 +498,9 @@ def place_nodes(nodes, curve, chi, mean, tau, width, everywhere):
             end_p += _BESIDE * (1.0 + abs(end_p))
             end_x = end_p + chi * value_slope_curvature(curve, end_p)[1]
             if end_x > last_x:
-                count = _stretch(nodes, count, n, last_x, end_x, curve.breaks[k], 0.0, 1.0, low, high)
+                count = _stretch(
+                    nodes, count, n, last_x, end_x, curve.breaks[k], 0.0, 1.0, low, high
+                )
             last_x = max(last_x, end_x)
         last_p = end_p
     if last_x < high:

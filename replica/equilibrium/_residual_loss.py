@@ -383,7 +383,5 @@ def solve_residual_loss(alpha, S, zeta, curve, limit, least, columns, start, sto
     """Fill the columns from `start` to `stop`."""
     nodes = new_nodes(curve)
     for i in range(start, stop):
-        point = residual_point(
-            alpha[i], S[i], zeta[i], curve, limit, least, nodes
-        )
+        point = residual_point(alpha[i], S[i], zeta[i], curve, limit, least, nodes)
         write_found(columns, i, point)
