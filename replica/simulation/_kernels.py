@@ -133,56 +133,6 @@ def losses(loss, order, x, out):
 
 
 @jit
-def envelope(loss, chi, v, slopes, curvatures):
-    """Slope and curvature of min_x (x - v)^2/(2 chi) + l(x), elementwise.
-
-    Returns 0, or the x beyond its table that the loss would have to be known at.
-    """
-    last = loss.breaks.size
-    for j in range(v.size):
-        # x + chi l'(x) increases: the first piece at whose end it reaches v.
-        low = 0
-        high = last
-        while low < high:
-            middle = (low + high) // 2
-            edge = loss.breaks[middle]
-            if edge + chi * loss_in(loss, 1, middle, edge) >= v[j]:
-                high = middle
-            else:
-                low = middle + 1
-        k = low
-        left = loss.breaks[k - 1] if k > 0 else loss.lower
-        right = loss.breaks[k] if k < last else loss.upper
-        if k > 0 and left + chi * loss_in(loss, 1, k, left) >= v[j]:
-            slopes[j] = (v[j] - left) / chi  # x stays at a kink
-            curvatures[j] = 1.0 / chi
-            continue
-        if k == 0 and left > -np.inf and left + chi * loss_in(loss, 1, 0, left) > v[j]:
-            return 2.0 * left
-        if k == last and right < np.inf and right + chi * loss_in(loss, 1, last, right) < v[j]:
-            return 2.0 * right
-        x = min(max(v[j], left), right)
-        for _ in range(200):  # Newton inside a bracket: bisection alone takes 60
-            slope = loss_in(loss, 1, k, x)
-            curvature = loss_in(loss, 2, k, x)
-            miss = x + chi * slope - v[j]
-            if miss > 0.0:
-                right = x
-            else:
-                left = x
-            step = miss / (1.0 + chi * max(curvature, 0.0))
-            if abs(step) <= 1e-15 * (1.0 + abs(x)):
-                break
-            x -= step
-            if not left < x < right and right - left < np.inf:
-                x = 0.5 * (left + right)
-        curvature = max(loss_in(loss, 2, k, x), 0.0)
-        slopes[j] = loss_in(loss, 1, k, x)
-        curvatures[j] = curvature / (1.0 + chi * curvature)
-    return 0.0
-
-
-@jit
 def beyond(table, furthest, loss_furthest):
     """Whether a step asks for more than its tables hold."""
     if table is not None:

@@ -1,9 +1,9 @@
 """Training to the minimum: L-BFGS, and Newton's method for convex problems.
 
-A loss with kinks is smoothed: min_x (x - v)^2/(2 chi) + l(x) at v = u + chi a has a continuous
-slope, and with the multipliers a = l'(u) of the last round (the augmented Lagrangian method) the
-smoothing leaves no trace in the minimum. Each round is a Newton iteration whose linear systems see
-only the samples that sit at a kink or on a curved piece.
+A loss with kinks is l(x) = q(x) + sum_k J_k max(0, x - e_k), with q smooth: where x - e = s - t,
+s, t >= 0, the kink costs J s, and its multiplier a in [0, J] obeys s (J - a) = t a = 0. A
+primal-dual interior-point method (S. J. Wright, Primal-Dual Interior-Point Methods, SIAM 1997)
+takes both products to 0 together; the multipliers give a bound on how far the minimum is.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from replica._core.status import Status
+from replica.students import LINEAR
 
 from . import _kernels as kernels
 from ._data import streams
 from ._dense import dense_memory, starting_point, training_set_of
 from ._settings import DIVERGENCE_LIMIT, Recorder, RunRecord, TrainingSettings
-from ._tables import has_kinks
+from ._tables import has_kinks, kinks_of
 
 __all__ = ["minimizer_memory", "run_minimizer"]
 
 # Pairs of steps and gradients that L-BFGS remembers; it costs them, and saves passes over the data.
 _MEMORY = 20
-# Smoothing chi of a round over that of the one before, and the least: beyond, rounding shows.
-_SHARPENING, _SHARPEST = 0.1, 1e-6
-# Newton steps of one round; a dozen is usual.
-_MOST_STEPS = 100
+# An energy below this part of that of w = 0 is none: without decay every sample is fitted.
+_NOTHING = 1e-12
+# Of the way to the boundary that an interior-point step goes at most.
+_INSIDE = 0.995
 # Line searches end where the slope has fallen to this part.
 _FLAT = 0.5
 
@@ -83,10 +84,10 @@ def run_minimizer(
     problem = _Problem(settings, X, y, recorder, stop)
     if settings.method == "l-bfgs":
         found = _descend(problem, w, gamma)
-    elif has_kinks(settings.loss):
-        found = _sharpen(problem, w)
     else:
-        found = _newton(problem, w)
+        solve = _interior_point if has_kinks(settings.loss) else _newton
+        found = solve(problem, w) if settings.P >= settings.N else _in_row_space(solve, problem, w)
+    found = found._replace(status=_checked(problem, found))
     recorder.status = found.status
     if found.status == Status.CONVERGED and settings.epochs:
         record(found.w, found.gamma)
@@ -101,6 +102,17 @@ def run_minimizer(
         found.gradient_norm,
         found.gap,
     )
+
+
+def _checked(problem: _Problem, found: _Minimum) -> Status:
+    """Without decay samples that are separated have no minimum, or many."""
+    if problem.zeta or not problem.tables.margin or problem.settings.student != LINEAR:
+        return found.status
+    margins = problem.y * (problem.X @ found.w)
+    if found.status == Status.NON_FINITE or not (margins > 0.0).all():
+        return found.status
+    attained = problem.settings.loss.slopes(margins.max()) == 0.0
+    return Status.NEEDS_DECAY if attained else Status.DIVERGENT
 
 
 class _Problem:
@@ -152,17 +164,6 @@ class _Problem:
             return energy + 0.5 * self.zeta * v * v, gradient, slope
         return energy + 0.5 * self.zeta * float(w @ w), gradient + self.zeta * w, 0.0
 
-    def envelope(self, chi: float, a: Array, u: Array) -> tuple[Array, Array] | None:
-        """Slopes and curvatures of the smoothed loss at v = u + chi a, with respect to u."""
-        tables, y = self.tables, self.y
-        margin = tables.margin
-        v = y * (u + chi * a) if margin else y - u - chi * a
-        slopes, curvatures = np.empty(u.size), np.empty(u.size)
-        while beyond := kernels.envelope(tables.loss, chi, v, slopes, curvatures):
-            if not tables.widen(0.0, beyond):
-                return None
-        return (y * slopes if margin else -slopes), curvatures
-
 
 def _descend(problem: _Problem, w: Array, gamma: float) -> _Minimum:
     """A minimum near the start, by L-BFGS; `the` minimum where the energy is convex."""
@@ -207,12 +208,34 @@ def _descend(problem: _Problem, w: Array, gamma: float) -> _Minimum:
     return _Minimum(w, gamma, status, int(solution.nit), norm / root, gap)
 
 
+def _in_row_space(
+    solve: Callable[[_Problem, Array], _Minimum], problem: _Problem, w: Array
+) -> _Minimum:
+    """The minimum of fewer samples than weights: P coordinates of w along the samples.
+
+    With X X^T = L L^T they are L^T beta for w = X^T beta, which keeps lengths and makes L the data.
+    """
+    X = problem.X
+    L = cholesky(X @ X.T, lower=True, overwrite_a=True, check_finite=False)
+
+    def back(v: Array) -> Array:
+        return X.T @ solve_triangular(L, v, trans="T", lower=True, check_finite=False)
+
+    v = solve_triangular(L, X @ w, lower=True, check_finite=False)
+    problem.X = L
+    found = solve(problem, v)
+    problem.X = X
+    # Decay takes the rest of w; without it nothing does.
+    rest = np.zeros_like(w) if problem.zeta else w - back(v)
+    return found._replace(w=back(found.w) + rest)
+
+
 def _newton(problem: _Problem, w: Array) -> _Minimum:
     """The minimum for a loss without kinks."""
     X, y, zeta, tables = problem.X, problem.y, problem.zeta, problem.tables
     bound = problem.settings.tolerance * problem.scale
     u = X @ w
-    status, steps, norm = Status.MAX_ITERATIONS, 0, math.inf
+    status, steps, norm, gap = Status.MAX_ITERATIONS, 0, math.inf, math.nan
 
     def slopes(u: Array) -> Array:
         return tables.losses(y, u, 1)
@@ -220,7 +243,9 @@ def _newton(problem: _Problem, w: Array) -> _Minimum:
     while True:
         gradient = X.T @ slopes(u) + zeta * w
         norm = float(np.linalg.norm(gradient))
-        if norm <= bound:
+        energy = float(np.sum(tables.losses(y, u))) + 0.5 * zeta * float(w @ w)
+        gap = norm**2 / (2.0 * zeta * energy) if zeta and energy > 0.0 else math.nan
+        if norm <= bound and not gap > problem.settings.tolerance:
             status = Status.CONVERGED
             break
         if steps >= problem.settings.epochs or problem.stop.is_set() or not norm < math.inf:
@@ -228,9 +253,9 @@ def _newton(problem: _Problem, w: Array) -> _Minimum:
         curvatures = tables.losses(y, u, 2)
         # Without decay a little of the largest curvature keeps the system regular.
         shift = zeta or 1e-12 * float(np.max(curvatures, initial=1e-300)) * X.shape[0] / X.shape[1]
-        step = _solve(X, curvatures, shift, gradient)
+        step = _factorize(X, curvatures, shift)(gradient)
         d = X @ step
-        t = _line_search(lambda t, d=d: d @ slopes(u - t * d), zeta, w, step)
+        t = _line_search(lambda t, u=u, d=d: d @ slopes(u - t * d), zeta, w, step)
         if not t:
             break
         w, u = w - t * step, u - t * d
@@ -238,79 +263,95 @@ def _newton(problem: _Problem, w: Array) -> _Minimum:
         problem.tick()
         if float(np.linalg.norm(w)) > DIVERGENCE_LIMIT * math.sqrt(w.size):
             break
-    gap = math.nan
-    if zeta:
-        energy = float(np.sum(tables.losses(y, u))) + 0.5 * zeta * float(w @ w)
-        gap = norm**2 / (2.0 * zeta * energy) if energy > 0.0 else 0.0
-    return _Minimum(w, math.nan, status, steps, norm / math.sqrt(w.size), gap)
+    return _Minimum(w, math.nan, status, steps, norm / math.sqrt(problem.N), gap)
 
 
-def _sharpen(problem: _Problem, w: Array) -> _Minimum:
-    """The minimum for a loss with kinks; zeta > 0, which the dual bound needs."""
+def _interior_point(problem: _Problem, w: Array) -> _Minimum:
+    """The minimum for a loss with kinks."""
     X, y, zeta, tables = problem.X, problem.y, problem.zeta, problem.tables
     settings = problem.settings
-    u = X @ w
-    a = np.zeros(y.size)
-    chi = 1.0 if tables.margin else float(np.sqrt(np.mean(y * y))) or 1.0
-    smallest = _SHARPEST * chi
-    steps, norm, gap, status = 0, math.inf, math.inf, Status.MAX_ITERATIONS
-    while status != Status.CONVERGED:
-        for _ in range(_MOST_STEPS):
-            found = problem.envelope(chi, a, u)
-            if found is None:
-                return _Minimum(w, math.nan, Status.DIVERGENT, steps, norm, gap)
-            multipliers, curvatures = found
-            gradient = X.T @ multipliers + zeta * w
-            norm = float(np.linalg.norm(gradient))
-            energy = float(np.sum(tables.losses(y, u))) + 0.5 * zeta * float(w @ w)
-            # Fenchel and Young: l(u) + l*(a) - a u, with a = l'(u_near) at the nearby u_near.
-            near = u + chi * (a - multipliers)
-            young = tables.losses(y, u) - tables.losses(y, near) - multipliers * (u - near)
-            young = float(np.sum(np.maximum(young, 0.0)))
-            left = norm**2 / (2.0 * zeta)
-            gap = (young + left) / energy if energy > 0.0 else 0.0
-            if gap <= settings.tolerance:
-                status = Status.CONVERGED
-                break
-            if left <= max(0.01 * young, 0.1 * settings.tolerance * energy):
-                break
-            if steps >= settings.epochs or problem.stop.is_set():
-                return _Minimum(w, math.nan, status, steps, norm / math.sqrt(w.size), gap)
-            step = _solve(X, curvatures, zeta, gradient)
-            d = X @ step
+    if not zeta and y.size <= problem.N:  # every sample can be fitted, in many ways
+        return _Minimum(w, math.nan, Status.NEEDS_DECAY, 0, math.nan, math.nan)
+    # x = y - u or y u has the slope `sign` along u.
+    sign = y if tables.margin else np.full(y.size, -1.0)
+    e, J = (part[:, None] for part in kinks_of(settings.loss))
+    x = settings.loss.argument(y, X @ w)
+    # b = J - a is kept beside a: near the minimum a difference would be 0.
+    a = b = np.broadcast_to(0.5 * J, (J.size, y.size))
+    away = float(np.mean(np.abs(x - e))) or 1.0
+    s, t = np.maximum(x - e, 0.0) + away, np.maximum(e - x, 0.0) + away
+    steps, status, norm, gap = 0, Status.MAX_ITERATIONS, math.inf, math.inf
+    nothing = _NOTHING * float(np.sum(tables.losses(y, np.zeros(y.size))))
+    while True:
+        u = X @ w
+        x = settings.loss.argument(y, u)
+        smooth = sign * tables.losses(y, u, 1) - np.sum(np.where(x > e, J, 0.0), axis=0)
+        gradient = X.T @ (sign * (smooth + a.sum(axis=0))) + zeta * w
+        norm = float(np.linalg.norm(gradient))
+        energy = float(np.sum(tables.losses(y, u))) + 0.5 * zeta * float(w @ w)
+        # Fenchel and Young: what the kinks cost above their tangents a.
+        missed = float(np.sum(b * np.maximum(x - e, 0.0) + a * np.maximum(e - x, 0.0)))
+        # Without decay |w| stands for the unknown distance from the minimum.
+        off = norm**2 / (2.0 * zeta) if zeta else norm * float(np.linalg.norm(w))
+        gap = (missed + off) / energy if energy > 0.0 else 0.0
+        if not zeta and energy <= nothing:
+            status = Status.NEEDS_DECAY
+            break
+        if missed + off <= settings.tolerance * energy:
+            status = Status.CONVERGED
+            break
+        if steps >= settings.epochs or problem.stop.is_set() or not gap < math.inf:
+            break
+        D = 1.0 / (s / b + t / a)
+        try:
+            solve = _factorize(X, tables.losses(y, u, 2) + D.sum(axis=0), zeta)
+        except LinAlgError:
+            break
 
-            def along(t: float, d: Array = d, chi: float = chi, a: Array = a) -> float:
-                there = problem.envelope(chi, a, u - t * d)
-                return math.inf if there is None else d @ there[0]
+        def step(product_s: Array, product_t: Array) -> tuple[Array, Array, Array, Array]:
+            """Steps of w, a, s and t towards these products s b and t a."""
+            shift = D * (x - e - product_s / b + product_t / a)
+            dw = -solve(gradient + X.T @ (sign * shift.sum(axis=0)))
+            da = D * (sign * (X @ dw)) + shift
+            return dw, da, (product_s + s * da) / b - s, (product_t - t * da) / a - t
 
-            t = _line_search(along, zeta, w, step)
-            w, u = w - t * step, u - t * d
-            steps += 1
-            problem.tick()
-            if not t:
-                break
-        a = multipliers
-        chi = max(_SHARPENING * chi, smallest)
-    return _Minimum(w, math.nan, status, steps, norm / math.sqrt(w.size), gap)
+        def length(da: Array, ds: Array, dt: Array) -> float:
+            """How far all stay positive."""
+            most = 1.0 / _INSIDE
+            for value, change in ((a, da), (b, -da), (s, ds), (t, dt)):
+                falling = change < 0.0
+                if falling.any():
+                    most = min(most, float(np.min(-value[falling] / change[falling])))
+            return _INSIDE * most
+
+        # Mehrotra's predictor and corrector.
+        mu = float(np.mean(s * b + t * a)) / 2.0
+        _, da, ds, dt = step(np.zeros_like(s), np.zeros_like(s))
+        far = length(da, ds, dt)
+        left = np.mean((s + far * ds) * (b - far * da) + (t + far * dt) * (a + far * da)) / 2.0
+        aim = mu * min(max(left / mu, 0.0), 1.0) ** 3
+        dw, da, ds, dt = step(aim + ds * da, aim - dt * da)
+        far = length(da, ds, dt)
+        w, s, t = w + far * dw, s + far * ds, t + far * dt
+        a, b = a + far * da, b - far * da
+        steps += 1
+        problem.tick()
+    return _Minimum(w, math.nan, status, steps, norm / math.sqrt(problem.N), gap)
 
 
-def _solve(X: Array, curvatures: Array, zeta: float, gradient: Array) -> Array:
-    """Solve (zeta + X^T D X) step = gradient, over the smaller side."""
+def _factorize(X: Array, curvatures: Array, zeta: float) -> Callable[[Array], Array]:
+    """The solver of (zeta + X^T D X) step = gradient."""
     rows = np.flatnonzero(curvatures > 0.0)
-    D = curvatures[rows]
-    active = X if rows.size == len(X) else X[rows]
-    if rows.size < X.shape[1]:
-        gram = active @ active.T
-        gram[np.diag_indices_from(gram)] += zeta / D
-        inner = cho_solve(cho_factor(gram, overwrite_a=True, check_finite=False), active @ gradient)
-        return (gradient - active.T @ inner) / zeta
-    scaled = active * np.sqrt(D)[:, None]
+    scaled = (X if rows.size == len(X) else X[rows]) * np.sqrt(curvatures[rows])[:, None]
     hessian = scaled.T @ scaled
     hessian[np.diag_indices_from(hessian)] += zeta
-    return cho_solve(cho_factor(hessian, overwrite_a=True, check_finite=False), gradient)
+    factor = cho_factor(hessian, overwrite_a=True, check_finite=False)
+    return lambda gradient: cho_solve(factor, gradient)
 
 
-def _line_search(slope_of_losses: Callable[[float], float], zeta: float, w: Array, step: Array):
+def _line_search(
+    slope_of_losses: Callable[[float], float], zeta: float, w: Array, step: Array
+) -> float:
     """How far to go along -step: where the slope of the convex energy has fallen by half."""
     linear, square = float(w @ step), float(step @ step)
 

@@ -45,19 +45,16 @@ class RunStatistics(Result):
     def final(self) -> dict[str, Any]:
         """One flat record of the last state: means and standard errors, for tables and sweeps.
 
-        Its ``"status"`` is "divergent" if all runs are, "max_iterations" if none came to an end and
-        "done" otherwise; ``"n_divergent"`` counts the divergent ones.
+        Its ``"status"`` is "done" if any run came to an end and else that of the first;
+        ``"n_divergent"`` counts the divergent ones.
         """
         record: dict[str, Any] = {}
         for name in self._observables:
             record[name] = float(self.mean(name)[-1])
             record[f"{name}_se"] = float(self.standard_error(name)[-1])
         record["n_divergent"] = int(np.sum(self.status == Status.DIVERGENT))
-        end = Status.DONE
-        if record["n_divergent"] == self.n_runs:
-            end = Status.DIVERGENT
-        elif not np.isin(self.status, _ENDS).any():
-            end = Status.MAX_ITERATIONS
+        ended = bool(np.isin(self.status, _ENDS).any())
+        end = Status.DONE if ended else Status(int(self.status[0]))
         record["status"] = end.name.lower()
         return record
 
@@ -80,7 +77,7 @@ def warn_of_failures(status: NDArray[np.int8]) -> None:
     told = []
     if diverged := int(np.sum(status == Status.DIVERGENT)):
         told.append(f"{diverged} of {status.size} runs diverged; their records from there on")
-    if stuck := int(np.sum(status == Status.MAX_ITERATIONS)):
+    if stuck := int(np.sum(~np.isin(status, (*_ENDS, Status.DIVERGENT)))):
         told.append(f"{stuck} of {status.size} runs found no minimum; their last records")
     if told:
         warn(" and ".join(told) + " are NaN")

@@ -68,13 +68,35 @@ def loss_table(loss: Loss, lower: float, upper: float) -> kernels.LossTable | No
     return kernels.LossTable(margin, breaks[1:-1].copy(), centers, inverses, series, lower, upper)
 
 
+def kinks_of(loss: Loss) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the slope of a loss jumps, and by how much."""
+    breaks = np.array(loss.kinks if loss.strips is None else loss.strips.breaks, float)
+    if loss.strips is not None:
+        _, c1, c2 = np.array(loss.strips.coefficients).T
+        jumps = np.diff(c1) + 2.0 * np.diff(c2) * breaks
+    else:
+        table = loss_table(loss, *_reaching(breaks))
+        at = [int(np.searchsorted(table.breaks, edge, side="right")) for edge in breaks]
+        jumps = np.array(
+            [
+                kernels.loss_in(table, 1, k, edge) - kernels.loss_in(table, 1, k - 1, edge)
+                for k, edge in zip(at, breaks, strict=True)
+            ]
+        )
+    # Slopes of series are continuous to about 1e-12.
+    jumping = jumps > 1e-9
+    return breaks[jumping], jumps[jumping]
+
+
 def has_kinks(loss: Loss) -> bool:
     """Whether the slope of the loss jumps anywhere."""
-    kinks = np.array(loss.kinks if loss.strips is None else loss.strips.breaks)
-    # Within 2e-9 around a point a continuous slope changes by less.
-    step = 1e-9 * (1.0 + np.abs(kinks))
-    jump = loss.slopes(kinks + step) - loss.slopes(kinks - step)
-    return bool((jump > 1e-6 * (1.0 + np.abs(loss.slopes(kinks - step)))).any())
+    return kinks_of(loss)[0].size > 0
+
+
+def _reaching(points: NDArray[np.float64]) -> tuple[float, float]:
+    """Ends of a table that has these points inside."""
+    width = 2.0 * float(np.max(np.abs(points), initial=_FIRST_WIDTH / 2.0))
+    return -_width(width), _width(width)
 
 
 class Tables:

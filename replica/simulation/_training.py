@@ -95,7 +95,8 @@ class TrainingRun(RunStatistics):
     status : ndarray of int8, shape (n_runs,)
         A `Status` per run: CONVERGED (the tolerance was met; the last state is repeated), DONE (all
         epochs used), DIVERGENT (the records from there on are NaN), or of a minimizer
-        MAX_ITERATIONS (the last record is NaN).
+        MAX_ITERATIONS, or NEEDS_DECAY or DIVERGENT where without decay there are many minima or
+        none (the last record is NaN).
     epochs_done : ndarray of int, shape (n_runs,)
         Epochs actually trained, or iterations of a minimizer.
     gradient_norm, duality_gap : ndarray, shape (n_runs,)
@@ -254,10 +255,10 @@ def simulate_training(
         Weight decay ("none") or gamma decay, sum convention.
     method : {"sgd", "newton", "l-bfgs"}
         "sgd" descends by the options below. The others minimize, in float64 with the dense engine:
-        "newton" finds the minimum of every convex loss for the linear student without normalizer;
-        if the loss has kinks, zeta > 0 is needed. It factorizes matrices of size min(N, P). "l-bfgs"
-        takes any student, loss and normalizer without kinks and finds the minimum where the energy
-        is convex, else a local one. Both record the start and the minimum only.
+        "newton" finds the minimum of every convex loss, with kinks or not, for the linear student
+        without normalizer; it factorizes matrices of size min(N, P). "l-bfgs" takes any student,
+        loss and normalizer without kinks and finds the minimum where the energy is convex, else a
+        local one. Both record the start (as epoch 0) and the minimum (as epoch 1) only.
     batch_size : int, optional
         Samples per step, in [1, P] and at least 2 with batch statistics. By default 32 (P if that
         is smaller), and P for the matrix-free engine. Rows beyond the last full batch of an epoch
@@ -591,11 +592,6 @@ def _check_minimizer(
             raise ArgumentError(
                 "method='newton' serves convex energies: the linear student without normalizer, "
                 f"got student {settings.student.name!r} and normalizer {settings.normalizer!r}"
-            )
-        if kinks and settings.zeta == 0.0:
-            raise ArgumentError(
-                f"zeta must be positive for method='newton' with a loss that has kinks "
-                f"({loss.name!r}), whose minimum is not unique without decay, got 0.0"
             )
     elif kinks or settings.student.kinks:
         what = f"loss {loss.name!r}" if kinks else f"student {settings.student.name!r}"
