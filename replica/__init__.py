@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         gen_error_from_overlaps,
         interpolation_threshold,
         optimal_zeta,
+        separability_threshold,
         solve_equilibrium,
         zeta_from_mean,
     )
@@ -105,6 +106,7 @@ _PUBLIC = {
         "gen_error_from_overlaps",
         "interpolation_threshold",
         "optimal_zeta",
+        "separability_threshold",
         "solve_equilibrium",
         "zeta_from_mean",
     ),
@@ -228,6 +230,7 @@ __all__ = [
     "optimal_zeta",
     "plot_curve",
     "quantile",
+    "separability_threshold",
     "shrinkage",
     "simulate_online",
     "simulate_training",

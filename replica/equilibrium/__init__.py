@@ -1,5 +1,6 @@
 """The equilibrium (gamma, R) of training to the end: the replica-symmetric saddle point."""
 
+from ._convex_loss import separability_threshold
 from ._equilibrium import Equilibrium
 from ._free_energy import free_energy, free_energy_published
 from ._generalization import gen_error, gen_error_from_overlaps, optimal_zeta, zeta_from_mean
@@ -16,6 +17,7 @@ __all__ = [
     "gen_error_from_overlaps",
     "interpolation_threshold",
     "optimal_zeta",
+    "separability_threshold",
     "solve_equilibrium",
     "zeta_from_mean",
 ]

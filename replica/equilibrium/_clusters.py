@@ -1,8 +1,8 @@
 """Two Gaussian clusters, one for each label: the saddle point of any convex loss, with a bias.
 
-x = y v/sqrt(N) + sqrt(Delta) xi with |v|^2 = N, u = W.x/sqrt(N) + b. The margin of a fresh sample of
-either label is normal, y u ~ N(m + y b, Delta q), m = W.v/N and q = |W|^2/N, and what a sample pulls
-is P = x - p of the proximal step p at V = Delta chi. With K = E[1 - p'] and W = E[P^2],
+x = y v/sqrt(N) + sqrt(Delta) xi with |v|^2 = N, u = W.x/sqrt(N) + b. The margin of a fresh sample
+of either label is normal, y u ~ N(m + y b, Delta q), m = W.v/N and q = |W|^2/N, and what a sample
+pulls is P = x - p of the proximal step p at V = Delta chi. With K = E[1 - p'] and W = E[P^2],
 
     zeta chi = 1 - alpha K,   m = -alpha E[P]/Delta,   q - m^2 = alpha W/Delta,   E[y P] = 0.
 """
@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
-from replica._core.arguments import LARGEST, ArgumentError, ArgumentTypeError, broadcast, real_array
+from replica._core.arguments import LARGEST, ArgumentTypeError, broadcast, real_array
 from replica._core.results import Result
 from replica._core.status import Status, warn_not_converged
 from replica.inputs import Clusters
 from replica.losses import SQUARE, Loss, LossLike, as_loss
 
 from ._fixed_point import Step, fixed_point
-from ._pull import Curve, Pull, curve_of, nearest, new_nodes, pull
+from ._pull import Curve, Pull, curve_of, nearest, new_nodes, pull, value_slope_curvature
 from ._ridge import ridge_point
 
 __all__ = ["ClusterEquilibrium", "clusters_bayes_error", "solve_clusters"]
@@ -99,7 +99,7 @@ _VALUES += ("test_loss", "residual")
 def solve_clusters(
     alpha: ArrayLike, zeta: ArrayLike = 0.0, *, inputs: Clusters, loss: LossLike = "square"
 ) -> ClusterEquilibrium:
-    """Train a linear classifier to the end on alpha N samples of two Gaussian clusters, N -> infinity.
+    """Train a linear classifier to the end on alpha N samples of two clusters, N -> infinity.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def _square(alpha: float, zeta: float, inputs: Clusters) -> dict[str, Any]:
     """The square loss in closed form, infinite chi and the peak at alpha = 1 included."""
     Delta = inputs.variance
     V = ridge_point(alpha, 0.0, zeta / Delta).chi
-    k = V / (1.0 + V) if V < math.inf else 1.0
+    k = V / (1.0 + V) if math.isfinite(V) else 1.0
     imbalance = 2.0 * inputs.fraction - 1.0 if inputs.bias else 0.0
     spread = 1.0 - imbalance * imbalance  # of the labels around the bias
     t = alpha * k * spread / Delta
@@ -233,9 +233,9 @@ def _square(alpha: float, zeta: float, inputs: Clusters) -> dict[str, Any]:
     rates = []
     for y, share in ((1.0, inputs.fraction), (-1.0, 1.0 - inputs.fraction)):
         mean, sd = m + y * bias, math.sqrt(Delta * q)
-        edge = (-V - mean) / sd if V < math.inf else -math.inf
+        edge = (-V - mean) / sd if math.isfinite(V) else -math.inf
         rates.append(share * float(ndtr(edge)))
-    loss = test / (1.0 + V) ** 2 if V < math.inf else 0.0
+    loss = test / (1.0 + V) ** 2 if math.isfinite(V) else 0.0
     return row | {"train_error_rate": sum(rates), "train_loss": loss, "test_loss": test}
 
 
@@ -290,7 +290,7 @@ class _Sides:
 def _solve(
     alpha: float, zeta: float, inputs: Clusters, curves: list[Curve], start: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """The saddle point of finite chi; None if none is found, NaN losses if a table is too narrow."""
+    """The saddle point of finite chi; None if not found, NaN losses if a table is too narrow."""
     Delta = inputs.variance
     sides = _Sides(inputs, curves)
 
@@ -334,8 +334,6 @@ def _train_error_rate(
     inputs: Clusters, curves: list[Curve], V: float, m: float, v: float, bias: float
 ) -> float:
     """Fraction of the training samples with y u <= 0: those with a field below V l'(0)."""
-    from ._pull import value_slope_curvature
-
     sd = math.sqrt(inputs.variance * (m * m + v))
     total = 0.0
     for y, share, curve in zip(

@@ -14,9 +14,12 @@ from replica._core.arguments import LARGEST, broadcast, choice, problem, real_ar
 from replica._core.jit import for_each_chunk
 from replica._core.status import ConvergenceWarning, Status, warn_not_converged
 from replica.inputs import Inputs, Isotropic, as_inputs
+from replica.labels import NoiseLike, as_noise, check_labels
+from replica.losses import SQUARE, LossLike, as_loss
 from replica.students import LINEAR, LeakyReLU, Student, as_student, error_of_overlaps
 
-from ._equilibrium import Theory
+from ._convex_loss import best_decay, serves
+from ._equilibrium import Noise, Theory
 from ._errors import mean_square_error
 from ._piecewise import optimal_zeta_piecewise, piecewise_error, piecewise_errors
 from ._ridge import ridge_error, ridge_errors
@@ -42,6 +45,9 @@ def gen_error(
     student: str | LeakyReLU | Student = ...,
     theory: Theory = ...,
     inputs: Inputs | None = ...,
+    loss: LossLike = ...,
+    teacher: str | LeakyReLU | Student = ...,
+    noise: NoiseLike = ...,
 ) -> float: ...
 @overload
 def gen_error(
@@ -52,6 +58,9 @@ def gen_error(
     student: str | LeakyReLU | Student = ...,
     theory: Theory = ...,
     inputs: Inputs | None = ...,
+    loss: LossLike = ...,
+    teacher: str | LeakyReLU | Student = ...,
+    noise: NoiseLike = ...,
 ) -> float | NDArray[np.float64]: ...
 def gen_error(
     alpha: ArrayLike,
@@ -61,6 +70,9 @@ def gen_error(
     student: str | LeakyReLU | Student = "linear",
     theory: Theory = "replica",
     inputs: Inputs | None = None,
+    loss: LossLike = "square",
+    teacher: str | LeakyReLU | Student = "linear",
+    noise: NoiseLike = "output",
 ) -> float | NDArray[np.float64]:
     """Generalization error of a student trained to the end on alpha N noisy samples, N -> infinity.
 
@@ -75,7 +87,7 @@ def gen_error(
         exactly 0.
     student : {"linear", "relu"}, LeakyReLU, Student or the name of one
         The student's activation; a `Student`, such as "erf", goes to the general solver. For
-        another teacher or a temperature see `solve_equilibrium`, for a student trained with batch
+        a temperature see `solve_equilibrium`, for a student trained with batch
         norm `bn_gen_error`.
     theory : {"replica", "published"}
         The replica-symmetric solution of the true loss (exact for the linear student), or the
@@ -83,12 +95,15 @@ def gen_error(
     inputs : Inputs, optional
         `Isotropic()` (the default), `Spectrum`, `PowerLaw` or `RandomFeatures`; see
         `solve_equilibrium`.
+    loss, teacher, noise
+        What training minimizes and how labels are made; see `solve_equilibrium`.
 
     Returns
     -------
     float or ndarray
-        E[(z - g(u))^2] against the noise-free teacher field z; a float if all arguments are
-        scalars, else an array of the broadcast shape. It is inf where the noise is amplified
+        E[(phi(z) - g(u))^2] against the noise-free teacher for a loss of residuals, the error rate
+        P(sign u != sign z) for a loss of margins; a float if all arguments are scalars, else an
+        array of the broadcast shape. It is inf where the noise is amplified
         without bound (alpha = 1 for slope > 0 and alpha = 2 for the published ReLU, at zeta = 0).
 
     Raises
@@ -115,17 +130,26 @@ def gen_error(
     0.25
     >>> gen_error([0.5, 1.0, 2.0], 0.25, 1 / 64, student="relu").round(6)
     array([0.891687, 0.821235, 0.841794])
+    >>> round(gen_error(2.0, 0.25, 0.1, loss="huber:0.5"), 6)
+    0.302906
+    >>> round(gen_error(2.0, 0.0, 0.1, loss="logistic", teacher="sign"), 6)
+    0.179662
     """
-    if theory == "replica" and inputs is None:
+    usual = loss == "square" and teacher == "linear" and noise == "output"
+    if usual and theory == "replica" and inputs is None:
         number = _of_plain_numbers(alpha, S, zeta, student)
         if number == number:
             return number
     choice("theory", theory, get_args(Theory))
     activation = as_student(student)
     where = as_inputs(inputs)
-    if isinstance(activation, LeakyReLU) and (
-        theory == "replica" or (activation == LINEAR and isinstance(where, Isotropic))
-    ):
+    usual = usual or (
+        as_loss(loss) == SQUARE
+        and as_student(teacher, name="teacher") == LINEAR
+        and as_noise(noise) in get_args(Noise)
+    )
+    straight = theory == "replica" or (activation == LINEAR and isinstance(where, Isotropic))
+    if usual and straight and isinstance(activation, LeakyReLU):
         problems = problem(alpha, S, zeta)
         error = np.empty_like(problems[0])
         flat = (array.reshape(-1) for array in (*problems, error))
@@ -146,8 +170,9 @@ def gen_error(
                 warn_not_converged(_status(failed))
     else:
         error = solve_equilibrium(
-            alpha, S, zeta, student=activation, theory=theory, inputs=where
-        ).gen_error
+            alpha, S, zeta, student=activation, theory=theory, loss=loss, teacher=teacher,
+            noise=noise, inputs=where,
+        ).gen_error  # fmt: skip
     return float(error) if error.ndim == 0 else error
 
 
@@ -283,6 +308,9 @@ def optimal_zeta(
     *,
     student: str | LeakyReLU | Student = "linear",
     inputs: Inputs | None = None,
+    loss: LossLike = "square",
+    teacher: str | LeakyReLU | Student = "linear",
+    noise: NoiseLike = "output",
 ) -> float | NDArray[np.float64]:
     """Weight decay (sum convention) of least generalization error.
 
@@ -297,11 +325,15 @@ def optimal_zeta(
     inputs : Inputs, optional
         See `gen_error`. On others than isotropic ones a scan of zeta from 1e-8 to 1e3 (1 + S/rho)
         times the mean variance, four points a decade, and Brent's method; six digits in zeta.
+    loss, teacher, noise
+        What training minimizes and how labels are made; see `solve_equilibrium`.
 
     Returns
     -------
     float or ndarray
-        Of the broadcast shape. Linear student: S exactly. Else the minimizer of the replica curve,
+        Of the broadcast shape. Linear student and teacher, square loss: S exactly. Linear student
+        and another loss or teacher: where the derivative vanishes, to about nine digits; inf if
+        the limit of large decay is the best, for a loss of margins. Else the minimizer of the replica curve,
         found by a scan of log zeta from 1e-14 to 1e3 (1 + S) and golden section; since the curve
         is flat at its minimum, expect seven digits in zeta. 0 if no decay is best. Students without
         a closed form: a scan from 1e-4 to 1e2 (1 + S), four points a decade, and Brent's method,
@@ -328,21 +360,36 @@ def optimal_zeta(
     0.25
     >>> print(f"{optimal_zeta(2.0, 0.25, student='relu'):.5f}")
     0.19803
+    >>> print(f"{optimal_zeta(2.0, 0.0, teacher='sign') + 1 - math.pi / 2:.9f}")
+    0.000000000
     """
     activation = as_student(student)
     where = as_inputs(inputs)
     alpha_, S_, _ = problem(alpha, S, 0.0)
-    if activation == LINEAR and isinstance(where, Isotropic):
+    cost, how = as_loss(loss), as_noise(noise)
+    whom = as_student(teacher, name="teacher")
+    check_labels(cost, whom, how, S_)
+    if serves(cost, activation, whom, how, S_):
+        best = np.empty_like(S_)
+        for index in np.ndindex(best.shape):
+            best[index] = best_decay(
+                float(alpha_[index]), float(S_[index]), loss=cost, teacher=whom, noise=how,
+                inputs=where,
+            )  # fmt: skip
+        warn_not_converged(_status(np.isnan(best)))
+        return float(best) if best.ndim == 0 else best
+    isotropic = isinstance(where, Isotropic)
+    if activation == whom == LINEAR and isotropic:
         best = S_.copy()
     else:
         best = np.empty_like(S_)
-        if isinstance(activation, LeakyReLU) and isinstance(where, Isotropic):
+        if isinstance(activation, LeakyReLU) and whom == LINEAR and isotropic:
             flat = alpha_.reshape(-1), S_.reshape(-1), activation.slope, best.reshape(-1)
             for_each_chunk(partial(optimal_zeta_piecewise, *flat), best.size, min_chunk=16)
         else:
             for index in np.ndindex(best.shape):
                 best[index] = _optimal_zeta(
-                    float(alpha_[index]), float(S_[index]), activation, where
+                    float(alpha_[index]), float(S_[index]), activation, whom, how, where
                 )
         warn_not_converged(_status(np.isnan(best)))
     return float(best) if best.ndim == 0 else best
@@ -355,18 +402,27 @@ _LEAST_QUICK, _MOST_QUICK = 1e-8, 1e3
 _PRECISION, _PRECISION_QUICK = 1e-4, 1e-8
 
 
-def _optimal_zeta(alpha: float, S: float, student: LeakyReLU | Student, inputs: Inputs) -> float:
+def _optimal_zeta(
+    alpha: float,
+    S: float,
+    student: LeakyReLU | Student,
+    teacher: LeakyReLU | Student,
+    noise: Any,
+    inputs: Inputs,
+) -> float:
     """The decay of least error; NaN if no point of the scan converged."""
     from scipy.optimize import minimize_scalar
 
     def error(zeta: Any) -> NDArray[np.float64]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the caller gets one for all
-            found = gen_error(alpha, S, zeta, student=student, inputs=inputs)
+            found = gen_error(
+                alpha, S, zeta, student=student, teacher=teacher, noise=noise, inputs=inputs
+            )
         return np.where(np.isnan(found), np.inf, found)
 
     modes = inputs.modes
-    quick = isinstance(student, LeakyReLU)
+    quick = isinstance(student, LeakyReLU) and teacher == LINEAR
     least, most = (_LEAST_QUICK, _MOST_QUICK) if quick else (_LEAST_ZETA, _MOST_ZETA)
     unit = math.log(float(modes.weights @ modes.variances))
     low, high = math.log(least) + unit, math.log(most * (1.0 + S / modes.rho)) + unit

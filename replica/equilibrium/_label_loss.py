@@ -21,6 +21,7 @@ from replica._core.status import Status
 
 from ._pull import NEAREST, new_nodes, place_nodes, value_slope_curvature
 from ._residual_loss import Found, failed, write_found
+from ._ridge import ridge_point
 
 __all__ = ["NORMAL", "Law", "Sides", "label_point", "separability_load", "solve_label_loss"]
 
@@ -502,13 +503,26 @@ def _everything(sides, law, chi, m, v, nodes):
 
 
 @jit
+def _ridge(alpha, zeta, law):
+    """The square loss: signs are c z and noise of variance 1 - c^2, c = E[y z]."""
+    c = 2.0 * agreement(law, 0.0, 1.0)[1]
+    ridge = ridge_point(alpha, 0.0, zeta)
+    share = ridge.chi / (1.0 + ridge.chi) if ridge.chi < math.inf else 1.0
+    h = 1.0 - alpha * share
+    if h < 0.5:
+        h = zeta * ridge.chi if zeta > 0.0 else max(1.0 - alpha, 0.0)
+    v = alpha * share * share * (1.0 - c * c + c * c * h * h) / ridge.replicon
+    return Saddle(ridge.chi, c * alpha * share, v, h, ridge.residual, 0, True)
+
+
+@jit
 def _angle(m, v):
     """Error rate arccos(R)/pi of the signs, R = m/sqrt(m^2 + v)."""
     return math.atan2(math.sqrt(v), m) / math.pi
 
 
 @jit
-def label_point(alpha, zeta, sides, limit, reached, least, law, of_margin, nodes, sums):
+def label_point(alpha, zeta, sides, limit, reached, least, law, of_margin, square, nodes, sums):
     """Equilibrium at one point.
 
     `limit` are the curves of the set where the loss is `least`, or of the margin x >= 1 if that is
@@ -532,7 +546,10 @@ def label_point(alpha, zeta, sides, limit, reached, least, law, of_margin, nodes
         elif low == high:
             may = alpha < 1.0
         if may:
-            at = _solve_limit(alpha, limit, law, nodes, sums)
+            if square:
+                at = _ridge(alpha, zeta, law)
+            else:
+                at = _solve_limit(alpha, limit, law, nodes, sums)
             if at.found:
                 return _at_limit(alpha, at, sides, limit, reached, least, law, of_margin, nodes)
             if half_line or low == high:
@@ -542,7 +559,10 @@ def label_point(alpha, zeta, sides, limit, reached, least, law, of_margin, nodes
                 inf, 0.0, inf, inf, inf if not of_margin else 0.5, 0.0, least, inf, 0.5, nan, nan,
                 0.0, 0.0, True, 0, _DIVERGENT,
             )  # fmt: skip
-    at = _solve(alpha, zeta, sides, law, nodes, sums)
+    if square:
+        at = _ridge(alpha, zeta, law)
+    else:
+        at = _solve(alpha, zeta, sides, law, nodes, sums)
     if not at.found:
         return failed(_MAX_ITERATIONS, at.n_iter)
     q = at.m * at.m + at.v
@@ -569,9 +589,8 @@ def _at_limit(alpha, at, sides, limit, reached, least, law, of_margin, nodes):
     low, high = limit.plus.breaks
     margin = low / gamma if high == inf else nan
     if not reached:  # gamma -> inf along this direction
-        worst = 0.0 if value_slope_curvature(sides.plus, 0.0)[1] == 0.0 else inf
         return Found(
-            inf, R, inf, inf, rate if of_margin else inf, inf, 0.0, worst, rate, 0.0, margin,
+            inf, R, inf, inf, rate if of_margin else inf, inf, 0.0, inf, rate, 0.0, margin,
             at.h, at.residual, True, at.n_iter, _DIVERGENT,
         )  # fmt: skip
     fresh = _everything(sides, law, 0.0, at.m, at.v, nodes)
@@ -596,7 +615,20 @@ def _nothing_learned(alpha, zeta, sides, least, of_margin):
 
 @jit
 def solve_label_loss(
-    alpha, S, zeta, sides, limit, reached, least, kind, flip, of_margin, columns, start, stop
+    alpha,
+    S,
+    zeta,
+    sides,
+    limit,
+    reached,
+    least,
+    kind,
+    flip,
+    of_margin,
+    square,
+    columns,
+    start,
+    stop,
 ):
     """Fill the columns from `start` to `stop`."""
     nodes = new_nodes(sides.plus)
@@ -604,6 +636,6 @@ def solve_label_loss(
     for i in range(start, stop):
         law = Law(kind, S[i], flip)
         point = label_point(
-            alpha[i], zeta[i], sides, limit, reached, least, law, of_margin, nodes, sums
+            alpha[i], zeta[i], sides, limit, reached, least, law, of_margin, square, nodes, sums
         )
         write_found(columns, i, point)

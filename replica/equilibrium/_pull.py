@@ -128,10 +128,11 @@ def value_slope_curvature(curve: Any, x: float) -> tuple[float, float, float]:
 @jit
 def prox(curve: Any, chi: float, x: float, low: float, high: float) -> float:
     """Return p on a smooth stretch between low and high with p + chi l'(p) = x."""
-    p = min(max(x, low), high)
+    p = min(max(min(max(x, 0.0), 1.0), low), high)  # x - p is of the sign of -l', often bounded
     if low > -math.inf and high < math.inf:
         p = 0.5 * (low + high)
     step = 1.0
+    before = math.inf
     for _ in range(_MOST_STEPS):
         _, slope, curvature = value_slope_curvature(curve, p)
         gap = p + chi * slope - x
@@ -141,10 +142,11 @@ def prox(curve: Any, chi: float, x: float, low: float, high: float) -> float:
             low = p
         else:
             return p
-        if gap != gap:
-            return p
         new = p - gap / (1.0 + chi * curvature)
-        if not low < new < high:
+        # Along an exponential Newton's steps are of length one: halve instead.
+        slow = abs(gap) > 0.25 * before and high - low < math.inf
+        before = abs(gap)
+        if slow or not low < new < high:
             if low == -math.inf:
                 new = p - step
                 step *= 2.0

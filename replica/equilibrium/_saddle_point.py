@@ -22,7 +22,7 @@ from replica._core.status import Status, warn_not_converged
 from replica.inputs import Inputs, Isotropic, as_inputs
 from replica.students import LINEAR, LeakyReLU, Student, as_student
 
-from ._equilibrium import Equilibrium, Noise
+from ._equilibrium import Equilibrium, Noise, of_square_loss
 from ._errors import mean_square_error
 from ._fixed_point import FixedPoint, Step, fixed_point
 from ._piecewise import UNIQUE_SLOPE, UNIQUE_ZETA, piecewise_point
@@ -199,10 +199,16 @@ def solve_all(
         zeta=decays,
         beta=inverse,
         **columns,
+        **of_square_loss(
+            whom, noise, noises, columns["gen_error"], columns["train_error"], columns["R"]
+        ),
     )
 
 
-_QUANTITIES = tuple(f.name for f in fields(Equilibrium) if f.name not in Equilibrium._problem)
+_FOLLOWING = ("test_loss", "train_loss", "error_rate", "train_error_rate", "margin")
+_QUANTITIES = tuple(
+    f.name for f in fields(Equilibrium) if f.name not in (*Equilibrium._problem, *_FOLLOWING)
+)
 _KIND = {"status": np.int8, "n_iter": np.int64, "rs_stable": np.bool_, "interpolating": np.bool_}
 _FAILED: dict[str, Any] = dict.fromkeys(_QUANTITIES, math.nan)
 _FAILED |= {"rs_stable": False, "interpolating": False, "n_iter": 0}

@@ -368,7 +368,9 @@ def _of_rank(kind, modes, alpha, sides, limit, reached, least, law, of_margin, n
         error = p.gen_error
     else:
         noisy = Law(law.kind, (law.S + U) / E, law.flip)
-        p = label_point(load, 0.0, sides, limit, reached, least, noisy, of_margin, nodes, sums)
+        p = label_point(
+            load, 0.0, sides, limit, reached, least, noisy, of_margin, False, nodes, sums
+        )
         q = p.q
         R = p.R * math.sqrt(E / rho)
         rate = math.acos(min(max(R, -1.0), 1.0)) / math.pi if U > 0.0 else p.error_rate
@@ -420,9 +422,21 @@ def _averages(kind, sides, law, E, chi, m, v, nodes):
 
 
 @jit
+def _length(modes, zeta, V, m_hat, q_hat):
+    """|w|^2/N."""
+    total = 0.0
+    for k in range(modes.s.size):
+        t = 1.0 / (zeta + V * modes.s[k])
+        st2 = modes.s[k] * t * t
+        total += (m_hat * m_hat * modes.powers[k] + q_hat * modes.weight[k]) * st2
+    return total
+
+
+@jit
 def structured_loss_point(
-    kind, modes, alpha, zeta, sides, limit, reached, least, law, of_margin, nodes, sums
-):
+    kind, modes, alpha, zeta, sides, limit, reached, least, law, of_margin, nodes, sums,
+    lengths, place,
+):  # fmt: skip
     """Equilibrium at one point; `modes` have rho = 1 for labels, and nothing unexplained for
     residuals.
 
@@ -458,13 +472,7 @@ def structured_loss_point(
                 margin = nan
                 if high == inf:
                     c = label_sums(limit, law, 1.0, at.m, at.v, nodes, sums)
-                    V = alpha * c.K  # of a unit kappa
-                    length = 0.0
-                    for k in range(modes.s.size):
-                        t = 1.0 / (at.chi + modes.s[k])
-                        a = c.G / c.K * t
-                        length += modes.powers[k] * modes.s[k] * a * a
-                        length += modes.weight[k] * modes.s[k] * t * t * c.W / (V * c.K)
+                    length = _length(modes, at.chi, 1.0, c.G / c.K, c.W / (alpha * c.K * c.K))
                     margin = low / math.sqrt(length)
                 if not reached:
                     return Found(
@@ -512,7 +520,9 @@ def structured_loss_point(
     R = at.m / math.sqrt(q * E)
     every = _averages(kind, sides, law, E, at.chi, at.m, at.v, nodes)
     c = _sample(kind, sides, law, E, at.chi, at.m, at.v, nodes, sums)
-    at_modes = ridge_sums(modes, zeta, alpha * c.K / at.chi)
+    V = alpha * c.K / at.chi
+    at_modes = ridge_sums(modes, zeta, V)
+    lengths[place] = _length(modes, zeta, V, alpha * c.G / at.chi, alpha * c.W / (at.chi * at.chi))
     replicon = 1.0 - alpha * every[4] * at_modes.A1 / (at_modes.chi * at_modes.chi)
     if kind == RESIDUALS:
         rate = nan
@@ -529,7 +539,7 @@ def structured_loss_point(
 @jit
 def solve_structured_loss(
     kind, modes, alpha, S, zeta, sides, limit, reached, least, law_kind, flip, of_margin, columns,
-    start, stop,
+    lengths, start, stop,
 ):  # fmt: skip
     """Fill the columns from `start` to `stop`; S in units of the field for labels."""
     nodes = new_nodes(sides.plus)
@@ -538,6 +548,6 @@ def solve_structured_loss(
         law = Law(law_kind, S[i], flip)
         point = structured_loss_point(
             kind, modes, alpha[i], zeta[i], sides, limit, reached, least, law, of_margin, nodes,
-            sums,
+            sums, lengths, i,
         )  # fmt: skip
         write_found(columns, i, point)

@@ -233,12 +233,13 @@ def overlaps_and_slopes(
 class Ridge:
     """Inputs of any modes with weight decay `zeta`; the same as `IsotropicRidge` for others."""
 
-    def __init__(self, inputs: Inputs, zeta: float) -> None:
+    def __init__(self, modes: ModeArrays, zeta: float) -> None:
         self.zeta = zeta
-        self.modes = mode_arrays(inputs)
+        self.modes = modes
         self.rho = self.modes.rho
         self.rank = self.modes.rank
         self._slopes = np.empty((3, 3))
+        self.last_length = math.nan  # of the solution, for who solves
         self._at: tuple[float, float, float] | None = None
 
     def overlaps(self, V_hat: float, m_hat: float, q_hat: float) -> Overlaps | None:
@@ -299,7 +300,9 @@ class Ridge:
 
 def ridge_of(inputs: Inputs, zeta: float) -> IsotropicRidge | Ridge:
     """Return the weights' half of the saddle point."""
-    return IsotropicRidge(zeta) if isinstance(inputs, Isotropic) else Ridge(inputs, zeta)
+    return (
+        IsotropicRidge(zeta) if isinstance(inputs, Isotropic) else Ridge(mode_arrays(inputs), zeta)
+    )
 
 
 @jit
