@@ -95,7 +95,7 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
         "--student",
         type=arg.student,
         default="linear",
-        help=f"{arg.STUDENTS}; on a set piecewise-linear ones only (default: linear)",
+        help=f"{arg.STUDENTS} (default: linear)",
     )
     add("--teacher", type=arg.student, help="online: the teacher's (default: the student's)")
     add("--normalizer", choices=_NORMALIZERS, default="none", help="(default: none)")

@@ -6,6 +6,7 @@ Closed forms for piecewise-linear activations and the square, quadrature for all
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -140,16 +141,16 @@ def student_error(
     """
     if isinstance(student, LeakyReLU) and teacher == LINEAR and bias is not None:
         return linear_teacher_error(gamma, R, bias, student.slope)
-    if isinstance(student, LeakyReLU) and isinstance(teacher, LeakyReLU):
-        if bias is None or not np.any(bias):
-            return piecewise_teacher_error(gamma, R, student.slope, teacher.slope)
+    centered = bias is None or not np.any(bias)
+    if centered and isinstance(student, LeakyReLU) and isinstance(teacher, LeakyReLU):
+        return piecewise_teacher_error(gamma, R, student.slope, teacher.slope)
     errors = np.full(gamma.shape, np.nan)
     target = teacher.table(16.0)
     shift = np.zeros(gamma.shape) if bias is None else bias
     for i in zip(*np.nonzero(np.isfinite(gamma)), strict=True):
         try:
             with np.errstate(over="ignore"):
-                table = table_reaching(student, _EDGE * abs(gamma[i]) + abs(shift[i]))
+                table = table_reaching(student, float(_EDGE * abs(gamma[i]) + abs(shift[i])))
         except (ArgumentError, OverflowError):
             continue
         errors[i] = _averaged_square(table, target, gamma[i], R[i], shift[i])
@@ -283,10 +284,9 @@ class _FreshLoss:
         # Noise added to an output that is no sum with the field is an average of the loss.
         self.added = 0.0 if inside or self.signs else math.sqrt(S)
         if self.added:
-            try:
+            # Where rounding keeps it from a table, there is an average for each value.
+            with suppress(ArgumentError):
                 loss, self.added = _smoothed(loss, self.added), 0.0
-            except ArgumentError:  # rounding keeps it from a table: an average for each value then
-                pass
         self.tables = Tables(student, loss)
         self.kinks = np.array(_kinks_of(loss))
 
@@ -438,7 +438,8 @@ def _edges(cuts: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
     """Edges on [-_EDGE, _EDGE] that contain the cuts, no farther apart than `gap`."""
     edges = np.unique([-_EDGE, *cuts[np.abs(cuts) < _EDGE], _EDGE])
     pieces = np.ceil(np.diff(edges) / gap).astype(int)
-    parts = [np.linspace(a, b, n, endpoint=False) for a, b, n in zip(edges, edges[1:], pieces)]
+    gaps = zip(edges[:-1], edges[1:], pieces, strict=True)
+    parts = [np.linspace(a, b, n, endpoint=False) for a, b, n in gaps]
     return np.concatenate([*parts, edges[-1:]])
 
 

@@ -135,9 +135,9 @@ def losses(loss, order, x, out):
 @jit
 def beyond(table, furthest, loss_furthest):
     """Whether a step asks for more than its tables hold."""
+    # A branch of its own: where there is no table the compiler must not look for its breaks.
     if table is not None:
-        if not abs(furthest) <= table.breaks[-1]:
-            return True
+        return loss_furthest != 0.0 or not abs(furthest) <= table.breaks[-1]
     return loss_furthest != 0.0
 
 

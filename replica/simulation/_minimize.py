@@ -219,7 +219,7 @@ def _in_row_space(
     L = cholesky(X @ X.T, lower=True, overwrite_a=True, check_finite=False)
 
     def back(v: Array) -> Array:
-        return X.T @ solve_triangular(L, v, trans="T", lower=True, check_finite=False)
+        return X.T @ solve_triangular(L, v, trans=1, lower=True, check_finite=False)
 
     v = solve_triangular(L, X @ w, lower=True, check_finite=False)
     problem.X = L
@@ -255,7 +255,7 @@ def _newton(problem: _Problem, w: Array) -> _Minimum:
         shift = zeta or 1e-12 * float(np.max(curvatures, initial=1e-300)) * X.shape[0] / X.shape[1]
         step = _factorize(X, curvatures, shift)(gradient)
         d = X @ step
-        t = _line_search(lambda t, u=u, d=d: d @ slopes(u - t * d), zeta, w, step)
+        t = _line_search(lambda t, u=u, d=d: float(d @ slopes(u - t * d)), zeta, w, step)
         if not t:
             break
         w, u = w - t * step, u - t * d
@@ -264,6 +264,57 @@ def _newton(problem: _Problem, w: Array) -> _Minimum:
         if float(np.linalg.norm(w)) > DIVERGENCE_LIMIT * math.sqrt(w.size):
             break
     return _Minimum(w, math.nan, status, steps, norm / math.sqrt(problem.N), gap)
+
+
+class _Inside(NamedTuple):
+    """Multipliers a and b = J - a of the kinks e, and x - e = s - t; all positive.
+
+    b is kept beside a: near the minimum a difference would be 0.
+    """
+
+    a: Array
+    b: Array
+    s: Array
+    t: Array
+
+    def length(self, da: Array, ds: Array, dt: Array) -> float:
+        """How much of a step leaves all of them positive, 1 at most."""
+        most = 1.0 / _INSIDE
+        for value, change in zip(self, (da, -da, ds, dt), strict=True):
+            falling = change < 0.0
+            if falling.any():
+                most = min(most, float(np.min(-value[falling] / change[falling])))
+        return _INSIDE * most
+
+    def moved(self, far: float, da: Array, ds: Array, dt: Array) -> _Inside:
+        """After this part of a step."""
+        a, b, s, t = self
+        return _Inside(a + far * da, b - far * da, s + far * ds, t + far * dt)
+
+    def product(self) -> float:
+        """Mean of s b and t a, which are 0 at the minimum."""
+        return float(np.mean(self.s * self.b + self.t * self.a)) / 2.0
+
+
+class _Linearized(NamedTuple):
+    """The equations of the minimum around a point, `off` = x - e and D = da/dx."""
+
+    X: Array
+    sign: Array
+    gradient: Array
+    off: Array
+    inside: _Inside
+    D: Array
+    solve: Callable[[Array], Array]
+
+    def step(self, product_s: Array, product_t: Array) -> tuple[Array, Array, Array, Array]:
+        """Steps of w, a, s and t towards these products s b and t a."""
+        X, sign, D = self.X, self.sign, self.D
+        a, b, s, t = self.inside
+        shift = D * (self.off - product_s / b + product_t / a)
+        dw = -self.solve(self.gradient + X.T @ (sign * shift.sum(axis=0)))
+        da = D * (sign * (X @ dw)) + shift
+        return dw, da, (product_s + s * da) / b - s, (product_t - t * da) / a - t
 
 
 def _interior_point(problem: _Problem, w: Array) -> _Minimum:
@@ -275,67 +326,46 @@ def _interior_point(problem: _Problem, w: Array) -> _Minimum:
     # x = y - u or y u has the slope `sign` along u.
     sign = y if tables.margin else np.full(y.size, -1.0)
     e, J = (part[:, None] for part in kinks_of(settings.loss))
-    x = settings.loss.argument(y, X @ w)
-    # b = J - a is kept beside a: near the minimum a difference would be 0.
-    a = b = np.broadcast_to(0.5 * J, (J.size, y.size))
-    away = float(np.mean(np.abs(x - e))) or 1.0
-    s, t = np.maximum(x - e, 0.0) + away, np.maximum(e - x, 0.0) + away
-    steps, status, norm, gap = 0, Status.MAX_ITERATIONS, math.inf, math.inf
+    off = settings.loss.argument(y, X @ w) - e
+    half = np.broadcast_to(0.5 * J, off.shape)
+    away = float(np.mean(np.abs(off))) or 1.0
+    inside = _Inside(half, half, np.maximum(off, 0.0) + away, np.maximum(-off, 0.0) + away)
+    steps, status = 0, Status.MAX_ITERATIONS
     nothing = _NOTHING * float(np.sum(tables.losses(y, np.zeros(y.size))))
     while True:
         u = X @ w
-        x = settings.loss.argument(y, u)
-        smooth = sign * tables.losses(y, u, 1) - np.sum(np.where(x > e, J, 0.0), axis=0)
-        gradient = X.T @ (sign * (smooth + a.sum(axis=0))) + zeta * w
+        off = settings.loss.argument(y, u) - e
+        smooth = sign * tables.losses(y, u, 1) - np.sum(np.where(off > 0.0, J, 0.0), axis=0)
+        gradient = X.T @ (sign * (smooth + inside.a.sum(axis=0))) + zeta * w
         norm = float(np.linalg.norm(gradient))
         energy = float(np.sum(tables.losses(y, u))) + 0.5 * zeta * float(w @ w)
         # Fenchel and Young: what the kinks cost above their tangents a.
-        missed = float(np.sum(b * np.maximum(x - e, 0.0) + a * np.maximum(e - x, 0.0)))
+        missed = inside.b * np.maximum(off, 0.0) + inside.a * np.maximum(-off, 0.0)
         # Without decay |w| stands for the unknown distance from the minimum.
-        off = norm**2 / (2.0 * zeta) if zeta else norm * float(np.linalg.norm(w))
-        gap = (missed + off) / energy if energy > 0.0 else 0.0
+        rest = norm**2 / (2.0 * zeta) if zeta else norm * float(np.linalg.norm(w))
+        gap = (float(np.sum(missed)) + rest) / energy if energy > 0.0 else 0.0
         if not zeta and energy <= nothing:
             status = Status.NEEDS_DECAY
-            break
-        if missed + off <= settings.tolerance * energy:
+        elif gap <= settings.tolerance:
             status = Status.CONVERGED
-            break
-        if steps >= settings.epochs or problem.stop.is_set() or not gap < math.inf:
-            break
-        D = 1.0 / (s / b + t / a)
-        try:
-            solve = _factorize(X, tables.losses(y, u, 2) + D.sum(axis=0), zeta)
-        except LinAlgError:
-            break
-
-        def step(product_s: Array, product_t: Array) -> tuple[Array, Array, Array, Array]:
-            """Steps of w, a, s and t towards these products s b and t a."""
-            shift = D * (x - e - product_s / b + product_t / a)
-            dw = -solve(gradient + X.T @ (sign * shift.sum(axis=0)))
-            da = D * (sign * (X @ dw)) + shift
-            return dw, da, (product_s + s * da) / b - s, (product_t - t * da) / a - t
-
-        def length(da: Array, ds: Array, dt: Array) -> float:
-            """How far all stay positive."""
-            most = 1.0 / _INSIDE
-            for value, change in ((a, da), (b, -da), (s, ds), (t, dt)):
-                falling = change < 0.0
-                if falling.any():
-                    most = min(most, float(np.min(-value[falling] / change[falling])))
-            return _INSIDE * most
-
-        # Mehrotra's predictor and corrector.
-        mu = float(np.mean(s * b + t * a)) / 2.0
-        _, da, ds, dt = step(np.zeros_like(s), np.zeros_like(s))
-        far = length(da, ds, dt)
-        left = np.mean((s + far * ds) * (b - far * da) + (t + far * dt) * (a + far * da)) / 2.0
-        aim = mu * min(max(left / mu, 0.0), 1.0) ** 3
-        dw, da, ds, dt = step(aim + ds * da, aim - dt * da)
-        far = length(da, ds, dt)
-        w, s, t = w + far * dw, s + far * ds, t + far * dt
-        a, b = a + far * da, b - far * da
-        steps += 1
-        problem.tick()
+        elif steps < settings.epochs and not problem.stop.is_set() and gap < math.inf:
+            D = 1.0 / (inside.s / inside.b + inside.t / inside.a)
+            try:
+                solve = _factorize(X, tables.losses(y, u, 2) + D.sum(axis=0), zeta)
+            except LinAlgError:
+                break
+            equations = _Linearized(X, sign, gradient, off, inside, D, solve)
+            # Mehrotra's predictor and corrector.
+            _, da, ds, dt = equations.step(np.zeros_like(D), np.zeros_like(D))
+            now, then = inside.product(), inside.moved(inside.length(da, ds, dt), da, ds, dt)
+            aim = now * min(max(then.product() / now, 0.0), 1.0) ** 3
+            dw, da, ds, dt = equations.step(aim + ds * da, aim - dt * da)
+            far = inside.length(da, ds, dt)
+            w, inside = w + far * dw, inside.moved(far, da, ds, dt)
+            steps += 1
+            problem.tick()
+            continue
+        break
     return _Minimum(w, math.nan, status, steps, norm / math.sqrt(problem.N), gap)
 
 

@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
+from typing import ClassVar, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -203,7 +203,8 @@ def simulate_online(
     Theory: :eq:`eq-online-step` in :doc:`/simulation`; :eq:`eq-chain` in :doc:`/exact_chain`.
 
     Activations outside the leaky family and losses of your own are read from tables that are exact
-    to rounding. Such activations' `gen_error` is a quadrature, accurate to about 1e-11 of the mean square outputs.
+    to rounding. The `gen_error` of such activations is a quadrature, accurate to about 1e-11 of the
+    mean square outputs.
 
     Examples
     --------

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
+from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
 from replica._core.activation_table import ActivationTable
@@ -15,14 +15,7 @@ from replica.students import LeakyReLU, Student, quick_values
 
 from . import _kernels as kernels
 
-__all__ = [
-    "LARGEST_FIELD",
-    "Tables",
-    "has_kinks",
-    "loss_table",
-    "slope_and_table",
-    "table_reaching",
-]
+__all__ = ["Tables", "has_kinks", "kinks_of", "loss_table", "slope_and_table", "table_reaching"]
 
 # Fields beyond this are not tabulated: the state of a run whose fields get there has diverged.
 LARGEST_FIELD = 2.0**20
@@ -61,8 +54,7 @@ def loss_table(loss: Loss, lower: float, upper: float) -> kernels.LossTable | No
         series[0] = np.stack([c0 + c2 / 2, c1, c2 / 2], axis=-1)
         series[1, :, 0], series[1, :, 1], series[2, :, 0] = c1, 2 * c2, 2 * c2
         breaks = np.array(strips.breaks, float)
-        whole = kernels.LossTable(margin, breaks, np.zeros(n), np.ones(n), series, -np.inf, np.inf)
-        return whole
+        return kernels.LossTable(margin, breaks, np.zeros(n), np.ones(n), series, -np.inf, np.inf)
     breaks, series, _ = loss.table(lower, upper)
     centers, inverses = (breaks[:-1] + breaks[1:]) / 2, 2.0 / np.diff(breaks)
     return kernels.LossTable(margin, breaks[1:-1].copy(), centers, inverses, series, lower, upper)
@@ -75,14 +67,10 @@ def kinks_of(loss: Loss) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         _, c1, c2 = np.array(loss.strips.coefficients).T
         jumps = np.diff(c1) + 2.0 * np.diff(c2) * breaks
     else:
-        table = loss_table(loss, *_reaching(breaks))
-        at = [int(np.searchsorted(table.breaks, edge, side="right")) for edge in breaks]
-        jumps = np.array(
-            [
-                kernels.loss_in(table, 1, k, edge) - kernels.loss_in(table, 1, k - 1, edge)
-                for k, edge in zip(at, breaks, strict=True)
-            ]
-        )
+        table = loss.table(*_reaching(breaks))
+        left, right = chebyshev.chebval(np.array([-1.0, 1.0]), table.series[1].T).T
+        at = np.searchsorted(table.breaks, breaks)
+        jumps = left[at] - right[at - 1]
     # Slopes of series are continuous to about 1e-12.
     jumping = jumps > 1e-9
     return breaks[jumping], jumps[jumping]

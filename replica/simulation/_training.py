@@ -116,14 +116,16 @@ class TrainingRun(RunStatistics):
         What the training set of each run was drawn from, for `start`.
     alpha, S, N, student, teacher, noise, loss, normalizer, zeta, method, batch_size, learning_rate
         The arguments of `simulate_training`, with their defaults filled in.
-    schedule, epochs, momentum, dropout, gamma0, L0, anneal, tolerance, start, engine, seed, data_seed, dtype
+    schedule, epochs, momentum, dropout, gamma0, L0, anneal, tolerance, start, engine
+        The same, too.
+    seed, data_seed, dtype
         The same; `n_runs` is a property, and `epoch` stands for its `record`.
     """
 
     _problem = (
         "alpha", "S", "N", "student", "teacher", "noise", "loss", "normalizer", "zeta", "method",
-        "batch_size", "learning_rate", "schedule", "epochs", "momentum", "dropout", "gamma0", "L0", "anneal", "tolerance", "start",
-        "engine", "n_runs", "seed", "data_seed", "dtype",
+        "batch_size", "learning_rate", "schedule", "epochs", "momentum", "dropout", "gamma0", "L0",
+        "anneal", "tolerance", "start", "engine", "n_runs", "seed", "data_seed", "dtype",
     )  # fmt: skip
     _observables: ClassVar[tuple[str, ...]] = OBSERVABLES
 
@@ -282,9 +284,9 @@ def simulate_training(
         Initial |w|/sqrt(N), in the mean square: 1 with a normalizer, 0.01 without. The entries of w
         are N(0, L0^2), so that the length and R = 0 of a run are met up to O(1/sqrt(N)).
     anneal : bool or float
-        For piecewise-linear students: take the negative side's slope of the samples with y > 0 linearly from
-        1 to the student's own over this fraction of the epochs (True: 0.5). This finds far lower
-        minima of the non-convex energy than descent from a random start.
+        For piecewise-linear students: take the negative side's slope of the samples with y > 0
+        linearly from 1 to the student's own over this fraction of the epochs (True: 0.5). This
+        finds far lower minima of the non-convex energy than descent from a random start.
     tolerance : float, optional
         "sgd": stop once |W| changes by less than `tolerance` |W| within an epoch; 0, the default,
         never stops early. Minimizers have converged when the gradient is below `tolerance` times
