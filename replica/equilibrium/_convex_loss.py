@@ -23,7 +23,7 @@ from replica.students import LINEAR, SIGN, LeakyReLU, Student, StudentLike, as_s
 
 from ._equilibrium import Equilibrium
 from ._label_loss import LOGISTIC_LAW, NORMAL, Law, Sides, separability_load, solve_label_loss
-from ._pull import Curve, curve_of, nearest
+from ._pull import curve_of, nearest
 from ._residual_loss import FoundColumns, solve_residual_loss, write_found
 from ._structured_loss import LABELS, RESIDUALS, solve_structured_loss
 from ._teacher_loss import labels_of, teacher_point

@@ -21,8 +21,8 @@ def mean_square_error(
 ) -> float:
     """E[(phi(z) - G(w))^2] of a field w of covariance m with z and variance ``m^2/rho + rest``.
 
-    `rho` is the variance of z, and G(w) the average of g(u) over u ~ N(w, V). A mean of squares: the
-    moments of phi and G would cancel where the student is close to its teacher.
+    `rho` is the variance of z, and G(w) the average of g(u) over u ~ N(w, V). A mean of squares:
+    the moments of phi and G would cancel where the student is close to its teacher.
     """
     nodes, weights = rule
     variance = rest + m * m / rho

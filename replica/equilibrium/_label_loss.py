@@ -19,7 +19,7 @@ import numpy as np
 from replica._core.jit import jit
 from replica._core.status import Status
 
-from ._pull import NEAREST, new_nodes, place_nodes, value_slope_curvature
+from ._pull import new_nodes, place_nodes, value_slope_curvature
 from ._residual_loss import Found, failed, write_found
 from ._ridge import ridge_point
 

@@ -13,7 +13,7 @@ is noise. Without decay and with chi infinite, kappa = zeta/V_hat takes the plac
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from replica._core.status import Status
 from ._label_loss import NORMAL, Law, agreement, label_point, separability_load
 from ._label_loss import _everything as label_averages
 from ._label_loss import _sums as label_sums
-from ._pull import new_nodes, place_nodes, pull, value_slope_curvature
+from ._pull import new_nodes, pull, value_slope_curvature
 from ._residual_loss import Found, failed, residual_point, write_found
 from ._weights import linear_start, ridge_sums
 
@@ -496,10 +496,14 @@ def structured_loss_point(
             return _of_rank(
                 kind, modes, alpha, sides, limit, reached, least, law, of_margin, nodes, sums
             )
-    if kind == RESIDUALS and law.S == 0.0 and zeta > 0.0:
-        if _teacher_is_found(modes, alpha, zeta, sides.plus, nodes):
-            loss = value_slope_curvature(sides.plus, 0.0)[0]
-            return Found(
+    if (
+        kind == RESIDUALS
+        and law.S == 0.0
+        and zeta > 0.0
+        and _teacher_is_found(modes, alpha, zeta, sides.plus, nodes)
+    ):
+        loss = value_slope_curvature(sides.plus, 0.0)[0]
+        return Found(
                 math.sqrt(E), 1.0, E, 0.0, 0.0, 0.0, loss, loss, nan, nan, nan, 1.0, 0.0, False, 0,
                 _CONVERGED,
             )  # fmt: skip

@@ -51,6 +51,8 @@ class TrainingSet:
 
     X: NDArray[Any]
     y: NDArray[np.float64]
+    #: Where inputs that are not isotropic come from, see `_inputs`.
+    population: Any = None
 
 
 _shared: weakref.WeakValueDictionary[tuple[Any, ...], NDArray[Any]] = weakref.WeakValueDictionary()

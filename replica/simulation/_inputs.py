@@ -19,7 +19,10 @@ from scipy.special import ndtr
 
 from replica._core.arguments import ArgumentError
 from replica.inputs import Clusters, Inputs, RandomFeatures, hermite_coefficients
-from replica.students import quick_values
+from replica.labels import Flip, NoiseWord
+from replica.students import LeakyReLU, Student, quick_values
+
+from ._data import TrainingSet, draw_labels, streams
 
 __all__ = [
     "ClusterPopulation",
@@ -28,9 +31,9 @@ __all__ = [
     "Population",
     "SpectrumPopulation",
 ]
-__all__ += ["population_of"]
+__all__ += ["field_variance", "population_memory", "population_of", "structured_training_set"]
 
-# Powers of the overlaps of two rows in the covariance of features: what is left out has 1e-12 of it.
+# Powers of the overlaps of rows in the covariance of features: what is left out has 1e-12 of it.
 _NEGLIGIBLE = 1e-12
 _MOST_POWERS = 40
 # Rows that are drawn at a time: features of more would need more memory than they fill.
@@ -209,3 +212,40 @@ def population_of(inputs: Inputs, N: int, rng: np.random.Generator) -> Populatio
     if isinstance(inputs, Clusters):
         return ClusterPopulation(inputs, N)
     return SpectrumPopulation(inputs, N)
+
+
+def structured_training_set(
+    inputs: Inputs,
+    P: int,
+    N: int,
+    S: float,
+    seed: np.random.SeedSequence,
+    dtype: Any,
+    teacher: LeakyReLU | Student,
+    noise: NoiseWord | Flip,
+) -> TrainingSet:
+    """Draw a population, P inputs of it and their labels: see `make_training_set`."""
+    of_inputs, of_labels = streams(seed, 2)
+    rng = np.random.default_rng(of_inputs)
+    population = population_of(inputs, N, rng)
+    X = np.empty((P, N), dtype)
+    z = population.draw(rng, X)
+    X.setflags(write=False)
+    if isinstance(inputs, Clusters):
+        return TrainingSet(X, z)  # rotation invariant: measured as isotropic inputs are
+    y = draw_labels(teacher, noise, S, z, np.random.default_rng(of_labels))
+    return TrainingSet(X, y, population)
+
+
+def field_variance(inputs: Inputs, N: int) -> float:
+    """Return the variance of the teacher's field on N inputs of this kind."""
+    if isinstance(inputs, RandomFeatures | Clusters):
+        return 1.0
+    return SpectrumPopulation(inputs, N).rho
+
+
+def population_memory(inputs: Inputs, N: int) -> int:
+    """Bytes that a population takes beside the training set."""
+    if isinstance(inputs, RandomFeatures):
+        return 8 * N * (4 * N + round(N / inputs.ratio) + 2 * _BLOCK)
+    return 8 * N * (_BLOCK + 4)
