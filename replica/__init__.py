@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         zeta_from_mean,
     )
     from .gaussian import Average, gaussian_average
+    from .inputs import Clusters, Inputs, Isotropic, PowerLaw, RandomFeatures, Spectrum
     from .labels import Flip
     from .losses import (
         ABSOLUTE,
@@ -118,6 +119,7 @@ _PUBLIC = {
         "zeta_from_mean",
     ),
     "gaussian": ("Average", "gaussian_average"),
+    "inputs": ("Clusters", "Inputs", "Isotropic", "PowerLaw", "RandomFeatures", "Spectrum"),
     "labels": ("Flip",),
     "losses": (
         "ABSOLUTE",
@@ -167,6 +169,7 @@ _MODULES = (
     "dynamics",
     "equilibrium",
     "gaussian",
+    "inputs",
     "labels",
     "losses",
     "plotting",
@@ -194,16 +197,22 @@ __all__ = [
     "ArgumentTypeError",
     "Average",
     "BayesOptimal",
+    "Clusters",
     "ConvergenceWarning",
     "CorruptStoreError",
     "EarlyStopping",
     "Equilibrium",
     "Flip",
+    "Inputs",
+    "Isotropic",
     "LeakyReLU",
     "Loss",
     "OnlineRun",
     "PerceptronRules",
+    "PowerLaw",
+    "RandomFeatures",
     "Result",
+    "Spectrum",
     "Status",
     "StoreError",
     "Student",

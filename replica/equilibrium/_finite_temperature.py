@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 
 from replica._core.activation_table import activation_at, activation_value
 from replica._core.jit import jit
+from replica.inputs import Inputs
 from replica.students import LeakyReLU, StudentLike, as_student
 
 from ._equilibrium import Equilibrium, Noise
@@ -59,6 +60,7 @@ def solve_finite_temperature(
     student: StudentLike,
     teacher: StudentLike = "linear",
     noise: Noise = "output",
+    inputs: Inputs | None = None,
 ) -> Equilibrium:
     """Equilibrium of the Gibbs measure exp(-beta E) of any student with any teacher.
 
@@ -73,6 +75,8 @@ def solve_finite_temperature(
         Activations g of the student and phi of the teacher.
     noise : {"output", "input"}
         Label y = phi(z) + s, or y = phi(z + s) as in eq. 20.
+    inputs : Inputs, optional
+        See `solve_equilibrium`.
 
     Returns
     -------
@@ -110,7 +114,16 @@ def solve_finite_temperature(
         return averages
 
     return solve_all(
-        make, alpha, S, zeta, beta, student=who, teacher=teacher, noise=noise, closed_form=True
+        make,
+        alpha,
+        S,
+        zeta,
+        beta,
+        student=who,
+        teacher=teacher,
+        noise=noise,
+        inputs=inputs,
+        closed_form=True,
     )
 
 

@@ -14,6 +14,7 @@ from replica._core.arguments import LARGEST, ArgumentError, broadcast, choice, p
 from replica._core.jit import for_each_chunk
 from replica._core.status import ConvergenceWarning, Status, warn_not_converged
 from replica._core.student_values import error_of_overlaps
+from replica.inputs import Inputs, Isotropic, as_inputs
 from replica.labels import NoiseLike, as_noise, check_labels
 from replica.losses import SQUARE, LossLike, as_loss
 from replica.students import LINEAR, LeakyReLU, Student, as_student
@@ -25,7 +26,9 @@ from ._piecewise import optimal_zeta_piecewise, piecewise_error, piecewise_error
 from ._ridge import ridge_error, ridge_errors
 from ._saddle_point import WIDTHS, forgets_length, prepared
 from ._solve import solve_equilibrium
+from ._structured import structured_errors
 from ._teacher_average import LEGENDRE, REACH
+from ._weights import mode_arrays
 
 __all__ = ["gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_mean"]
 
@@ -42,6 +45,7 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = ...,
     theory: Theory = ...,
+    inputs: Inputs | None = ...,
     loss: LossLike = ...,
     teacher: str | LeakyReLU | Student = ...,
     noise: NoiseLike = ...,
@@ -54,6 +58,7 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = ...,
     theory: Theory = ...,
+    inputs: Inputs | None = ...,
     loss: LossLike = ...,
     teacher: str | LeakyReLU | Student = ...,
     noise: NoiseLike = ...,
@@ -65,6 +70,7 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = "linear",
     theory: Theory = "replica",
+    inputs: Inputs | None = None,
     loss: LossLike = "square",
     teacher: str | LeakyReLU | Student = "linear",
     noise: NoiseLike = "output",
@@ -87,6 +93,9 @@ def gen_error(
     theory : {"replica", "published"}
         The replica-symmetric solution of the true loss (exact for the linear student), or the
         closed forms of the paper (see `solve_equilibrium`).
+    inputs : Inputs, optional
+        `Isotropic()` (the default), `Spectrum`, `PowerLaw` or `RandomFeatures`; see
+        `solve_equilibrium`.
     loss, teacher, noise
         What training minimizes and how labels are made; see `solve_equilibrium`.
 
@@ -128,23 +137,32 @@ def gen_error(
     0.179662
     """
     usual = loss == "square" and teacher == "linear" and noise == "output"
-    if usual and theory == "replica":
+    if usual and theory == "replica" and inputs is None:
         number = _of_plain_numbers(alpha, S, zeta, student)
         if number == number:
             return number
     choice("theory", theory, get_args(Theory))
     activation = as_student(student)
+    where = as_inputs(inputs)
     usual = usual or (
         as_loss(loss) == SQUARE
         and as_student(teacher, name="teacher") == LINEAR
         and as_noise(noise) in get_args(Noise)
     )
-    straight = theory == "replica" or activation == LINEAR
+    straight = theory == "replica" or (activation == LINEAR and isinstance(where, Isotropic))
     if usual and straight and isinstance(activation, LeakyReLU):
         problems = problem(alpha, S, zeta)
         error = np.empty_like(problems[0])
         flat = (array.reshape(-1) for array in (*problems, error))
-        if activation == LINEAR:
+        if not isinstance(where, Isotropic):
+            modes = mode_arrays(where)
+            for_each_chunk(
+                partial(structured_errors, modes, activation.slope, *flat), error.size, min_chunk=16
+            )
+            failed = np.isnan(error)
+            if failed.any():
+                warn_not_converged(_status(failed))
+        elif activation == LINEAR:
             for_each_chunk(partial(ridge_errors, *flat), error.size)
         else:
             for_each_chunk(partial(piecewise_errors, activation.slope, *flat), error.size)
@@ -154,7 +172,7 @@ def gen_error(
     else:
         error = solve_equilibrium(
             alpha, S, zeta, student=activation, theory=theory, loss=loss, teacher=teacher,
-            noise=noise,
+            noise=noise, inputs=where,
         ).gen_error  # fmt: skip
     return float(error) if error.ndim == 0 else error
 
@@ -290,6 +308,7 @@ def optimal_zeta(
     S: ArrayLike,
     *,
     student: str | LeakyReLU | Student = "linear",
+    inputs: Inputs | None = None,
     loss: LossLike = "square",
     teacher: str | LeakyReLU | Student = "linear",
     noise: NoiseLike = "output",
@@ -304,6 +323,9 @@ def optimal_zeta(
         Variance of the label noise, from 0 to 1e100.
     student : str, LeakyReLU or Student
         The student's activation.
+    inputs : Inputs, optional
+        See `gen_error`. On others than isotropic ones a scan of zeta from 1e-8 to 1e3 (1 + S/rho)
+        times the mean variance, four points a decade, and Brent's method; six digits in zeta.
     loss, teacher, noise
         What training minimizes and how labels are made; see `solve_equilibrium`.
 
@@ -345,6 +367,7 @@ def optimal_zeta(
     0.000000000
     """
     activation = as_student(student)
+    where = as_inputs(inputs)
     alpha_, S_, _ = problem(alpha, S, 0.0)
     cost, how = as_loss(loss), as_noise(noise)
     whom = as_student(teacher, name="teacher")
@@ -353,15 +376,17 @@ def optimal_zeta(
         best = np.empty_like(S_)
         for index in np.ndindex(best.shape):
             best[index] = best_decay(
-                float(alpha_[index]), float(S_[index]), loss=cost, teacher=whom, noise=how
-            )
+                float(alpha_[index]), float(S_[index]), loss=cost, teacher=whom, noise=how,
+                inputs=where,
+            )  # fmt: skip
         warn_not_converged(_status(np.isnan(best)))
         return float(best) if best.ndim == 0 else best
-    if activation == whom == LINEAR:
+    isotropic = isinstance(where, Isotropic)
+    if activation == whom == LINEAR and isotropic:
         best = S_.copy()
     else:
         best = np.empty_like(S_)
-        if isinstance(activation, LeakyReLU) and whom == LINEAR:
+        if isinstance(activation, LeakyReLU) and whom == LINEAR and isotropic:
             flat = alpha_.reshape(-1), S_.reshape(-1), activation.slope, best.reshape(-1)
             for_each_chunk(partial(optimal_zeta_piecewise, *flat), best.size, min_chunk=16)
         else:
@@ -372,14 +397,17 @@ def optimal_zeta(
                 )
             for index in np.ndindex(best.shape):
                 best[index] = _optimal_zeta(
-                    float(alpha_[index]), float(S_[index]), activation, whom, how
+                    float(alpha_[index]), float(S_[index]), activation, whom, how, where
                 )
         warn_not_converged(_status(np.isnan(best)))
     return float(best) if best.ndim == 0 else best
 
 
-# Students without a closed form: the range of decays, and how many of them, in a first look.
+# The range of decays of a first look, and how many of them: students without a closed form, and the
+# others on inputs that are not isotropic.
 _LEAST_ZETA, _MOST_ZETA, _PER_DECADE = 1e-4, 1e2, 4
+_LEAST_QUICK, _MOST_QUICK = 1e-8, 1e3
+_PRECISION, _PRECISION_QUICK = 1e-4, 1e-8
 
 
 def _optimal_zeta(
@@ -388,28 +416,35 @@ def _optimal_zeta(
     student: LeakyReLU | Student,
     teacher: LeakyReLU | Student,
     noise: Any,
+    inputs: Inputs,
 ) -> float:
-    """The decay of least error by the general solver; NaN if no point of the scan converged."""
+    """The decay of least error; NaN if no point of the scan converged."""
     from scipy.optimize import minimize_scalar
 
-    def error(log_zeta: Any) -> NDArray[np.float64]:
+    def error(zeta: Any) -> NDArray[np.float64]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the caller gets one for all
-            found = solve_equilibrium(
-                alpha, S, np.exp(log_zeta), student=student, teacher=teacher, noise=noise
-            ).gen_error
+            found = gen_error(
+                alpha, S, zeta, student=student, teacher=teacher, noise=noise, inputs=inputs
+            )
         return np.where(np.isnan(found), np.inf, found)
 
-    low, high = math.log(_LEAST_ZETA), math.log(_MOST_ZETA * (1.0 + S))
+    modes = inputs.modes
+    quick = isinstance(student, LeakyReLU) and teacher == LINEAR
+    least, most = (_LEAST_QUICK, _MOST_QUICK) if quick else (_LEAST_ZETA, _MOST_ZETA)
+    unit = math.log(float(modes.weights @ modes.variances))
+    low, high = math.log(least) + unit, math.log(most * (1.0 + S / modes.rho)) + unit
     grid = np.linspace(low, high, 1 + round((high - low) / math.log(10.0) * _PER_DECADE))
-    errors = error(grid)
+    errors = error(np.exp(grid))
     k = int(np.argmin(errors))
     if not np.isfinite(errors[k]):
         return math.nan
     if k in (0, grid.size - 1):
-        return float(np.exp(grid[k]))
-    bracket = (grid[k - 1], grid[k + 1])
+        return 0.0 if quick and k == 0 and error(0.0) <= errors[0] else float(np.exp(grid[k]))
     found = minimize_scalar(
-        lambda x: float(error(x)), bounds=bracket, method="bounded", options={"xatol": 1e-4}
+        lambda x: float(error(math.exp(x))),
+        bounds=(grid[k - 1], grid[k + 1]),
+        method="bounded",
+        options={"xatol": _PRECISION_QUICK if quick else _PRECISION},
     )
     return float(np.exp(found.x if found.fun <= errors[k] else grid[k]))

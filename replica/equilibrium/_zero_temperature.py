@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from replica._core.activation_table import activation_in
 from replica._core.jit import jit
+from replica.inputs import Inputs
 from replica.students import StudentLike
 
 from ._equilibrium import Equilibrium, Noise
@@ -69,6 +70,7 @@ def solve_general_student(
     student: StudentLike,
     teacher: StudentLike = "linear",
     noise: Noise = "output",
+    inputs: Inputs | None = None,
 ) -> Equilibrium:
     """Zero-temperature equilibrium of any student that learns from any teacher.
 
@@ -82,6 +84,8 @@ def solve_general_student(
         Activations g of the student and phi of the teacher.
     noise : {"output", "input"}
         Label y = phi(z) + s, or y = phi(z + s) as in eq. 20.
+    inputs : Inputs, optional
+        See `solve_equilibrium`.
 
     Returns
     -------
@@ -115,6 +119,7 @@ def solve_general_student(
         student=student,
         teacher=teacher,
         noise=noise,
+        inputs=inputs,
     )
 
 

@@ -62,6 +62,8 @@ class TrainingSet:
 
     X: NDArray[np.floating]
     y: NDArray[np.float64]
+    #: Where inputs that are not isotropic come from, see `_inputs`.
+    population: object = None
 
 
 _shared: weakref.WeakValueDictionary[Hashable, NDArray[np.floating]]

@@ -23,7 +23,7 @@ from replica.students import LINEAR, LeakyReLU, Student
 from ._tables import Tables, table_reaching
 
 __all__ = ["fresh_loss", "generalization_error", "linear_teacher_error", "piecewise_teacher_error"]
-__all__ += ["sign_error", "student_error"]
+__all__ += ["normal_margin_loss", "sign_error", "student_error"]
 
 # The standard normal density beyond this is below 1e-17.
 _EDGE = 8.8
@@ -259,6 +259,30 @@ def fresh_loss(
                 found[i] = average(float(gamma[i]), float(R[i]), float(bias[i]))
             except (ArgumentError, OverflowError):
                 continue
+    return found
+
+
+def normal_margin_loss(
+    loss: Loss, fraction: float, mean: NDArray[np.float64], sd: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """E l(y, u) where y u ~ N(mean, sd^2) and a fraction of the labels y is +1, elementwise.
+
+    Examples
+    --------
+    >>> normal_margin_loss(SQUARE, 0.5, np.array([0.5]), np.array([1.0]))
+    array([0.625])
+    """
+    found = np.full(mean.shape, np.nan)
+    kinks = np.array(_kinks_of(loss))
+    for i in zip(*np.nonzero(np.isfinite(mean) & np.isfinite(sd)), strict=True):
+        total = 0.0
+        for y, share in ((1.0, fraction), (-1.0, 1.0 - fraction)):
+            at = kinks if loss.of == "margin" else 1.0 - y * kinks
+            cuts = (at - mean[i]) / sd[i] if sd[i] > 0.0 else np.empty(0)
+            v, weight = _gauss(_edges(cuts, _LARGEST_GAP)[None, :])
+            x = mean[i] + sd[i] * v[0]
+            total += share * float(weight[0] @ loss.values(x if loss.of == "margin" else y - y * x))
+        found[i] = total
     return found
 
 
