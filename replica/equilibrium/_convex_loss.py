@@ -22,7 +22,7 @@ from replica.students import LINEAR, SIGN, LeakyReLU, Student, StudentLike, as_s
 
 from ._equilibrium import Equilibrium
 from ._label_loss import LOGISTIC_LAW, NORMAL, Law, Sides, separability_load, solve_label_loss
-from ._pull import Curve, curve_of, nearest
+from ._pull import curve_of, nearest
 from ._residual_loss import FoundColumns, solve_residual_loss, write_found
 from ._teacher_loss import labels_of, teacher_point
 
@@ -131,7 +131,7 @@ def found_columns(
     flat = alpha.reshape(-1), S.reshape(-1), zeta.reshape(-1)
     columns = FoundColumns.of_size(alpha.size)
     if loss.strips is not None or loss in (LOGISTIC, EXPONENTIAL):
-        _solve(*flat, loss, teacher, noise, _REACHES[0], columns)
+        _solve(flat[0], flat[1], flat[2], loss, teacher, noise, _REACHES[0], columns)
     else:
         _widen(flat, loss, teacher, noise, columns)
     if teacher == SIGN and not labels_are_signs(teacher, noise, S):
@@ -155,7 +155,8 @@ def _widen(
             return
         part = FoundColumns.of_size(int(again.sum()))
         try:
-            _solve(*(array[again] for array in flat), loss, teacher, noise, reach, part)
+            alpha, S, zeta = (array[again] for array in flat)
+            _solve(alpha, S, zeta, loss, teacher, noise, reach, part)
         except (ArithmeticError, ArgumentError):
             if reach == _REACHES[0]:
                 raise
@@ -197,6 +198,15 @@ def _solve(
             f"noise 'logistic' serves teachers 'linear' and 'sign' here, got {teacher.name!r}"
         )
     assert not isinstance(noise, Flip)
+    silent = S == 0.0
+    if noise == "logistic" and silent.any():
+        laws: tuple[NoiseWord, NoiseWord] = ("output", "logistic")
+        for some, law in zip((silent, ~silent), laws, strict=True):
+            part = FoundColumns.of_size(int(some.sum()))
+            _solve(alpha[some], S[some], zeta[some], loss, teacher, law, reach, part)
+            for column, values in zip(columns, part, strict=True):
+                column[some] = values
+        return
     smooth = curve.breaks.size == 0
 
     def solve(start: int, stop: int) -> None:

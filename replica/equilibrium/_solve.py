@@ -122,7 +122,7 @@ def solve_equilibrium(
             "a temperature, and theory 'published', know loss 'square' and noise 'output' or "
             f"'input' only, got loss {cost.name!r} and noise {noise!r}"
         )
-    noise = choice("noise", how, get_args(Noise))
+    plain: Noise = choice("noise", how, get_args(Noise))
     if beta is not None or not isinstance(activation, LeakyReLU) or whom != LINEAR:
         if theory != "replica":
             raise ArgumentError(
@@ -131,7 +131,7 @@ def solve_equilibrium(
             )
         inverse = np.inf if beta is None else beta
         return solve_finite_temperature(
-            alpha, S, zeta, inverse, student=activation, teacher=teacher, noise=noise
+            alpha, S, zeta, inverse, student=activation, teacher=whom, noise=plain
         )
     student = activation
     if theory == "published" and student not in (LINEAR, RELU):
@@ -165,7 +165,7 @@ def solve_equilibrium(
     return Equilibrium(
         student=student,
         teacher=LINEAR,
-        noise=noise,
+        noise=plain,
         theory=theory,
         alpha=alpha_,
         S=S_,
@@ -190,7 +190,7 @@ def solve_equilibrium(
         quadrature_error=np.zeros_like(alpha_),
         n_iter=found.n_iter,
         status=found.status,
-        **of_square_loss(LINEAR, noise, S_, eps, train, found.R),
+        **of_square_loss(LINEAR, plain, S_, eps, train, found.R),
     )
 
 
