@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         solve_output_penalty,
     )
     from .equilibrium import (
+        ClusterEquilibrium,
         EarlyStopping,
         Equilibrium,
         early_stopping,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         interpolation_threshold,
         optimal_zeta,
         separability_threshold,
+        solve_clusters,
         solve_equilibrium,
         zeta_from_mean,
     )
@@ -97,6 +99,7 @@ _PUBLIC = {
         "solve_output_penalty",
     ),
     "equilibrium": (
+        "ClusterEquilibrium",
         "EarlyStopping",
         "Equilibrium",
         "early_stopping",
@@ -107,6 +110,7 @@ _PUBLIC = {
         "interpolation_threshold",
         "optimal_zeta",
         "separability_threshold",
+        "solve_clusters",
         "solve_equilibrium",
         "zeta_from_mean",
     ),
@@ -188,6 +192,7 @@ __all__ = [
     "ArgumentError",
     "ArgumentTypeError",
     "Average",
+    "ClusterEquilibrium",
     "Clusters",
     "ConvergenceWarning",
     "CorruptStoreError",
@@ -234,6 +239,7 @@ __all__ = [
     "shrinkage",
     "simulate_online",
     "simulate_training",
+    "solve_clusters",
     "solve_equilibrium",
     "solve_output_penalty",
     "sweep",

@@ -374,6 +374,11 @@ class Clusters(Inputs):
         object.__setattr__(self, "fraction", fraction)
         object.__setattr__(self, "bias", bool(self.bias))
 
+    @cached_property
+    def modes(self) -> Modes:
+        """There are none: refused."""
+        raise ArgumentError("Clusters have labels of their own and no teacher: see solve_clusters")
+
 
 #: What `as_inputs` takes.
 InputsLike: TypeAlias = Inputs | None

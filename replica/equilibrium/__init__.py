@@ -1,5 +1,6 @@
 """The equilibrium (gamma, R) of training to the end: the replica-symmetric saddle point."""
 
+from ._clusters import ClusterEquilibrium, solve_clusters
 from ._convex_loss import separability_threshold
 from ._equilibrium import Equilibrium
 from ._free_energy import free_energy, free_energy_published
@@ -8,6 +9,7 @@ from ._ridge import EarlyStopping, early_stopping
 from ._solve import interpolation_threshold, solve_equilibrium
 
 __all__ = [
+    "ClusterEquilibrium",
     "EarlyStopping",
     "Equilibrium",
     "early_stopping",
@@ -18,6 +20,7 @@ __all__ = [
     "interpolation_threshold",
     "optimal_zeta",
     "separability_threshold",
+    "solve_clusters",
     "solve_equilibrium",
     "zeta_from_mean",
 ]
