@@ -25,12 +25,14 @@ from replica import (
     Student,
     gen_error,
     optimal_zeta,
+    simulate_training,
     solve_clusters,
     solve_equilibrium,
 )
 from replica.equilibrium._weights import Ridge, mode_arrays
 from replica.equilibrium._zero_temperature import solve_general_student
 from replica.inputs import as_inputs, hermite_coefficients
+from replica.simulation._inputs import population_of
 from replica.students import as_student, stretched
 
 ONES = Spectrum(np.ones(3))
@@ -441,3 +443,92 @@ def test_gen_error_on_clusters_is_their_error_rate():
         loss="logistic",
     )  # fmt: skip
     assert around[1] == around.min()
+
+
+# --- simulations ---------------------------------------------------------------------------------
+
+
+def deviation(run, name, theory, allowance=0.0):
+    """Of the mean over runs from theory, in standard errors, less a part of order 1/N."""
+    values = getattr(run, name)[-1]
+    error = values.std(ddof=1) / math.sqrt(values.size)
+    return (abs(values.mean() - float(theory)) - allowance) / error
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options"),
+    [
+        (PowerLaw(1.0, size=100), {}),
+        (UNEQUAL, {}),
+        (UNEQUAL, {"loss": "logistic", "teacher": "sign", "noise": "input"}),
+        (UNEQUAL, {"student": "erf", "teacher": "erf", "method": "l-bfgs"}),
+    ],
+)
+def test_training_on_a_spectrum_agrees_with_the_theory(inputs, options):
+    how = {"method": "newton"} | options
+    run = simulate_training(1.5, 0.2, N=200, inputs=inputs, zeta=0.1, n_runs=12, seed=2, **how)
+    options = {name: value for name, value in options.items() if name != "method"}
+    theory = solve_equilibrium(1.5, 0.2, 0.1, inputs=inputs, **options)
+    for name in ("gamma", "R", "gen_error", "train_error", "energy"):
+        value = getattr(theory, name)
+        assert deviation(run, name, value, 2.0 * abs(value) / 200) < 4.0, name
+
+
+def test_training_on_random_features_agrees_with_the_theory():
+    features = RandomFeatures("erf", 2.0)
+    run = simulate_training(
+        1.5, 0.2, N=240, inputs=features, zeta=0.02, method="newton", n_runs=16, seed=1
+    )
+    for name in ("gamma", "R", "gen_error"):
+        value = getattr(solve_equilibrium(1.5, 0.2, 0.02, inputs=features), name)
+        assert deviation(run, name, value, 2.0 * abs(value) / 240) < 4.0, name
+    # features whose nonlinear part is not counted
+    modes = features.modes
+    linear = modes.variances - features.kappa_star**2
+    teacher = np.sqrt(np.divide(modes.powers, modes.variances))
+    wrong = Spectrum(np.maximum(linear, 0.0), teacher, modes.weights)
+    value = gen_error(1.5, 0.2, 0.02, inputs=wrong)
+    assert deviation(run, "gen_error", value, 2.0 * value / 240) > 8.0
+
+
+@pytest.mark.parametrize("loss", ["logistic", "hinge", "square"])
+def test_training_on_clusters_agrees_with_the_theory(loss):
+    inputs = Clusters(0.5, 0.3)
+    run = simulate_training(
+        2.0, 0.0, N=200, inputs=inputs, loss=loss, zeta=0.2, method="newton", n_runs=12, seed=4
+    )
+    theory = solve_clusters(2.0, 0.2, inputs=inputs, loss=loss)
+    for name in ("gamma", "R", "error_rate", "train_loss", "test_loss", "train_error_rate"):
+        value = getattr(theory, name)
+        assert deviation(run, name, value, 3.0 * abs(value) / 200) < 4.0, name
+
+
+def test_populations_have_the_overlaps_they_tell():
+    rng = np.random.default_rng(3)
+    for inputs in (UNEQUAL, RandomFeatures("relu", 1.5), Clusters(0.7)):
+        population = population_of(inputs, 60, rng)
+        X = np.empty((40_000, 60))
+        z = population.draw(rng, X)
+        w = rng.standard_normal(60)
+        m, q = population.overlaps(w)
+        u = X @ w
+        if isinstance(inputs, Clusters):
+            q += m * m  # within a cluster
+        assert np.mean(u * z) == pytest.approx(m, abs=0.03 * math.sqrt(q))
+        assert np.mean(u * u) == pytest.approx(q, rel=0.03)
+        assert np.mean(z * z) == pytest.approx(population.rho, rel=0.03)
+
+
+def test_training_on_other_inputs_refuses_what_it_cannot_do():
+    def train(**options):
+        simulate_training(1.0, options.pop("S", 0.0), N=20, epochs=1, **options)
+
+    for options, message in (
+        ({"inputs": ONES, "normalizer": "wn"}, "normalizer='none'"),
+        ({"inputs": ONES, "engine": "matrix-free"}, "engine='dense'"),
+        ({"inputs": Clusters(1.0, bias=True)}, "without a bias"),
+        ({"inputs": Clusters(1.0), "S": 0.1}, "S = 0"),
+        ({"inputs": Spectrum([1.0, 0.0], weights=[1, 1000])}, "N must be large enough"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            train(**options)
