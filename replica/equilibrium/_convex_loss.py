@@ -141,7 +141,9 @@ def found_columns(
     flat = alpha.reshape(-1), S.reshape(-1), zeta.reshape(-1)
     columns = FoundColumns.of_size(alpha.size)
     if loss.strips is not None or loss in (LOGISTIC, EXPONENTIAL):
-        _solve(*flat, loss, teacher, noise, inputs, _REACHES[0], columns, lengths)
+        _solve(
+            flat[0], flat[1], flat[2], loss, teacher, noise, inputs, _REACHES[0], columns, lengths
+        )
     else:
         _widen(flat, loss, teacher, noise, inputs, columns, lengths)
     if teacher == SIGN and not labels_are_signs(teacher, noise, S):
@@ -170,9 +172,8 @@ def _widen(
         part = FoundColumns.of_size(int(again.sum()))
         length = np.full(int(again.sum()), np.nan)
         try:
-            _solve(
-                *(array[again] for array in flat), loss, teacher, noise, inputs, reach, part, length
-            )
+            alpha, S, zeta = (array[again] for array in flat)
+            _solve(alpha, S, zeta, loss, teacher, noise, inputs, reach, part, length)
         except (ArithmeticError, ArgumentError):
             if reach == _REACHES[0]:
                 raise
@@ -222,6 +223,15 @@ def _solve(
             f"noise 'logistic' serves teachers 'linear' and 'sign' here, got {teacher.name!r}"
         )
     assert not isinstance(noise, Flip)
+    silent = S == 0.0
+    if noise == "logistic" and silent.any():
+        laws: tuple[NoiseWord, NoiseWord] = ("output", "logistic")
+        for some, law in zip((silent, ~silent), laws, strict=True):
+            part = FoundColumns.of_size(int(some.sum()))
+            _solve(alpha[some], S[some], zeta[some], loss, teacher, law, reach, part)
+            for column, values in zip(columns, part, strict=True):
+                column[some] = values
+        return
     smooth = curve.breaks.size == 0
 
     def solve(start: int, stop: int) -> None:

@@ -137,7 +137,7 @@ def solve_equilibrium(
             "a temperature, and theory 'published', know loss 'square' and noise 'output' or "
             f"'input' only, got loss {cost.name!r} and noise {noise!r}"
         )
-    noise = choice("noise", how, get_args(Noise))
+    plain: Noise = choice("noise", how, get_args(Noise))
     if beta is not None or not isinstance(activation, LeakyReLU) or whom != LINEAR:
         if theory != "replica":
             raise ArgumentError(
@@ -151,8 +151,8 @@ def solve_equilibrium(
             zeta,
             inverse,
             student=activation,
-            teacher=teacher,
-            noise=noise,
+            teacher=whom,
+            noise=plain,
             inputs=where,
         )
     student = activation
@@ -192,7 +192,7 @@ def solve_equilibrium(
     return Equilibrium(
         student=student,
         teacher=LINEAR,
-        noise=noise,
+        noise=plain,
         inputs=where,
         theory=theory,
         alpha=alpha_,
@@ -218,7 +218,7 @@ def solve_equilibrium(
         quadrature_error=np.zeros_like(alpha_),
         n_iter=found.n_iter,
         status=found.status,
-        **of_square_loss(LINEAR, noise, S_, eps, train, found.R),
+        **of_square_loss(LINEAR, plain, S_, eps, train, found.R),
     )
 
 
