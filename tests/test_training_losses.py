@@ -226,6 +226,20 @@ def test_fresh_loss_of_the_closed_cases():
     assert fresh_loss(LINEAR, SIGN, "input", S, LOGISTIC, *nothing)[0] == pytest.approx(math.log(2))
 
 
+@pytest.mark.parametrize("gamma", [0.5, 4.0, 15.0])
+def test_fresh_loss_of_exponential_growth_is_complete(gamma):
+    # E exp(-y u) of labels that know nothing of u: all of it lies at v = +-gamma.
+    found = fresh_loss(
+        LINEAR,
+        SIGN,
+        Flip(0.5),
+        0.0,
+        as_loss("exponential"),
+        *(np.array([x]) for x in (gamma, 0.3, 0.0)),
+    )
+    assert found[0] == pytest.approx(math.exp(0.5 * gamma**2), rel=1e-10)
+
+
 def test_sign_error_with_a_bias_is_that_of_a_sample():
     z, rest = np.random.default_rng(2).standard_normal((2, 400_000))
     for gamma, R, bias in ((0.5, 0.3, 0.4), (2.0, -0.9, -0.3), (1.0, 0.999, 0.01)):
