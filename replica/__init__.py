@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from .equilibrium import (
         BayesOptimal,
+        ClusterEquilibrium,
         EarlyStopping,
         Equilibrium,
         PerceptronRules,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         optimal_zeta,
         perceptron_rules,
         separability_threshold,
+        solve_clusters,
         solve_equilibrium,
         zeta_from_mean,
     )
@@ -102,6 +104,7 @@ _PUBLIC = {
     ),
     "equilibrium": (
         "BayesOptimal",
+        "ClusterEquilibrium",
         "EarlyStopping",
         "Equilibrium",
         "PerceptronRules",
@@ -115,6 +118,7 @@ _PUBLIC = {
         "optimal_zeta",
         "perceptron_rules",
         "separability_threshold",
+        "solve_clusters",
         "solve_equilibrium",
         "zeta_from_mean",
     ),
@@ -197,6 +201,7 @@ __all__ = [
     "ArgumentTypeError",
     "Average",
     "BayesOptimal",
+    "ClusterEquilibrium",
     "Clusters",
     "ConvergenceWarning",
     "CorruptStoreError",
@@ -246,6 +251,7 @@ __all__ = [
     "shrinkage",
     "simulate_online",
     "simulate_training",
+    "solve_clusters",
     "solve_equilibrium",
     "solve_output_penalty",
     "sweep",

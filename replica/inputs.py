@@ -375,6 +375,11 @@ class Clusters(Inputs):
         object.__setattr__(self, "fraction", fraction)
         object.__setattr__(self, "bias", bool(self.bias))
 
+    @cached_property
+    def modes(self) -> Modes:
+        """There are none: refused."""
+        raise ArgumentError("Clusters have labels of their own and no teacher: see solve_clusters")
+
 
 #: What `as_inputs` takes.
 InputsLike: TypeAlias = Inputs | None
@@ -382,6 +387,17 @@ InputsLike: TypeAlias = Inputs | None
 
 def as_inputs(value: Any, name: str = "inputs") -> Inputs:
     """Return the inputs meant by `value`: themselves, or `Isotropic()` for None.
+
+    Parameters
+    ----------
+    value : Inputs or None
+        What a user gave.
+    name : str
+        What error messages call `value`.
+
+    Returns
+    -------
+    Inputs
 
     Raises
     ------
@@ -404,7 +420,19 @@ def as_inputs(value: Any, name: str = "inputs") -> Inputs:
 
 
 def hermite_coefficients(activation: LeakyReLU | Student, count: int) -> NDArray[np.float64]:
-    """Return E[phi(z) He_k(z)]/sqrt(k!), k = 0 .. count.
+    """Return the Hermite coefficients E[phi(z) He_k(z)]/sqrt(k!), k = 0 .. count.
+
+    Parameters
+    ----------
+    activation : LeakyReLU or Student
+        The function phi.
+    count : int
+        The highest of them.
+
+    Returns
+    -------
+    ndarray
+        Of shape (count + 1,).
 
     Examples
     --------

@@ -41,11 +41,13 @@ MODULES = (
 # Public functions that compute no physics: they run, store, draw, or look something up.
 WITHOUT_EQUATION = {
     "as_glm",
+    "as_inputs",
     "as_piecewise",
     "as_student",
     "delete_runs",
     "draw_curve",
     "finish_axes",
+    "hermite_coefficients",
     "line_style",
     "load_runs",
     "new_axes",

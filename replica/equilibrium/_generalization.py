@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from functools import partial
 from typing import Any, get_args, overload
 
@@ -14,11 +15,12 @@ from replica._core.arguments import LARGEST, ArgumentError, broadcast, choice, p
 from replica._core.jit import for_each_chunk
 from replica._core.status import ConvergenceWarning, Status, warn_not_converged
 from replica._core.student_values import error_of_overlaps
-from replica.inputs import Inputs, Isotropic, as_inputs
+from replica.inputs import Clusters, Inputs, Isotropic, as_inputs
 from replica.labels import NoiseLike, as_noise, check_labels
-from replica.losses import SQUARE, LossLike, as_loss
+from replica.losses import SQUARE, Loss, LossLike, as_loss
 from replica.students import LINEAR, LeakyReLU, Student, as_student
 
+from ._clusters import solve_clusters
 from ._convex_loss import best_decay, serves
 from ._equilibrium import Noise, Theory
 from ._errors import mean_square_error
@@ -95,7 +97,8 @@ def gen_error(
         closed forms of the paper (see `solve_equilibrium`).
     inputs : Inputs, optional
         `Isotropic()` (the default), `Spectrum`, `PowerLaw` or `RandomFeatures`; see
-        `solve_equilibrium`.
+        `solve_equilibrium`. `Clusters` have labels of their own: S = 0 and no teacher, a linear
+        student, and the error is the error rate for every loss; see `solve_clusters`.
     loss, teacher, noise
         What training minimizes and how labels are made; see `solve_equilibrium`.
 
@@ -144,6 +147,10 @@ def gen_error(
     choice("theory", theory, get_args(Theory))
     activation = as_student(student)
     where = as_inputs(inputs)
+    if isinstance(where, Clusters):
+        _check_clusters(S, activation, teacher, noise, theory)
+        rate = solve_clusters(alpha, zeta, inputs=where, loss=loss).error_rate
+        return float(rate) if rate.ndim == 0 else rate
     usual = usual or (
         as_loss(loss) == SQUARE
         and as_student(teacher, name="teacher") == LINEAR
@@ -175,6 +182,24 @@ def gen_error(
             noise=noise, inputs=where,
         ).gen_error  # fmt: skip
     return float(error) if error.ndim == 0 else error
+
+
+def _check_clusters(
+    S: ArrayLike, student: LeakyReLU | Student, teacher: Any, noise: Any, theory: str = "replica"
+) -> None:
+    """Refuse what two clusters do not have."""
+    if student != LINEAR or theory != "replica":
+        raise ArgumentError(
+            f"inputs=Clusters serves student 'linear' and theory 'replica', got {student.name!r} "
+            f"and {theory!r}"
+        )
+    if as_student(teacher, name="teacher") != LINEAR or noise != "output":
+        raise ArgumentError(
+            f"inputs=Clusters have labels of their own: no teacher and no noise, got {teacher!r} "
+            f"and {noise!r}"
+        )
+    if real_array("S", S, low=0.0).any():
+        raise ArgumentError("S must be 0 with inputs=Clusters, which have labels of their own")
 
 
 def _of_plain_numbers(alpha: Any, S: Any, zeta: Any, student: Any) -> float:
@@ -369,6 +394,13 @@ def optimal_zeta(
     activation = as_student(student)
     where = as_inputs(inputs)
     alpha_, S_, _ = problem(alpha, S, 0.0)
+    if isinstance(where, Clusters):
+        _check_clusters(S_, activation, teacher, noise)
+        best = np.empty_like(alpha_)
+        for index in np.ndindex(best.shape):
+            best[index] = _optimal_zeta_of_clusters(float(alpha_[index]), where, as_loss(loss))
+        warn_not_converged(_status(np.isnan(best)))
+        return float(best) if best.ndim == 0 else best
     cost, how = as_loss(loss), as_noise(noise)
     whom = as_student(teacher, name="teacher")
     check_labels(cost, whom, how, S_)
@@ -419,7 +451,6 @@ def _optimal_zeta(
     inputs: Inputs,
 ) -> float:
     """The decay of least error; NaN if no point of the scan converged."""
-    from scipy.optimize import minimize_scalar
 
     def error(zeta: Any) -> NDArray[np.float64]:
         with warnings.catch_warnings():
@@ -431,20 +462,49 @@ def _optimal_zeta(
 
     modes = inputs.modes
     quick = isinstance(student, LeakyReLU) and teacher == LINEAR
+    unit = float(modes.weights @ modes.variances)
     least, most = (_LEAST_QUICK, _MOST_QUICK) if quick else (_LEAST_ZETA, _MOST_ZETA)
-    unit = math.log(float(modes.weights @ modes.variances))
-    low, high = math.log(least) + unit, math.log(most * (1.0 + S / modes.rho)) + unit
-    grid = np.linspace(low, high, 1 + round((high - low) / math.log(10.0) * _PER_DECADE))
+    limits = least * unit, most * unit * (1.0 + S / modes.rho)
+    return _least_error(error, *limits, _PRECISION_QUICK if quick else _PRECISION, quick)
+
+
+def _optimal_zeta_of_clusters(alpha: float, inputs: Clusters, loss: Loss) -> float:
+    """The decay of least error rate; inf if the limit of large decay is the best."""
+
+    def error(zeta: Any) -> NDArray[np.float64]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = solve_clusters(alpha, zeta, inputs=inputs, loss=loss).error_rate
+        return np.where(np.isnan(found), np.inf, found)
+
+    most = _MOST_QUICK * inputs.variance
+    best = _least_error(error, _LEAST_ZETA * inputs.variance, most, _PRECISION, True)
+    large = error(np.array([best, 1e3 * most])) if best > 0.5 * most else np.zeros(2)
+    return math.inf if best > 0.5 * most and large[1] <= large[0] else best
+
+
+def _least_error(
+    error: Callable[[Any], NDArray[np.float64]],
+    low: float,
+    high: float,
+    precision: float,
+    with_zero: bool,
+) -> float:
+    """The minimum of a function of zeta between two decays, or 0 if that may be and is better."""
+    from scipy.optimize import minimize_scalar
+
+    decades = math.log10(high / low)
+    grid = np.linspace(math.log(low), math.log(high), 1 + round(decades * _PER_DECADE))
     errors = error(np.exp(grid))
     k = int(np.argmin(errors))
     if not np.isfinite(errors[k]):
         return math.nan
     if k in (0, grid.size - 1):
-        return 0.0 if quick and k == 0 and error(0.0) <= errors[0] else float(np.exp(grid[k]))
+        return 0.0 if with_zero and k == 0 and error(0.0) <= errors[0] else float(np.exp(grid[k]))
     found = minimize_scalar(
         lambda x: float(error(math.exp(x))),
         bounds=(grid[k - 1], grid[k + 1]),
         method="bounded",
-        options={"xatol": _PRECISION_QUICK if quick else _PRECISION},
+        options={"xatol": precision},
     )
     return float(np.exp(found.x if found.fun <= errors[k] else grid[k]))

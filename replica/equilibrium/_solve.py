@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import LARGEST, ArgumentError, choice, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import warn_not_converged
-from replica.inputs import Inputs, Isotropic, as_inputs
+from replica.inputs import Clusters, Inputs, Isotropic, as_inputs
 from replica.labels import NoiseLike, as_noise, check_labels
 from replica.losses import SQUARE, LossLike, as_loss
 from replica.students import LINEAR, RELU, LeakyReLU, Student, as_piecewise, as_student
@@ -119,6 +119,10 @@ def solve_equilibrium(
     """
     choice("theory", theory, get_args(Theory))
     where = as_inputs(inputs)
+    if isinstance(where, Clusters):
+        raise ArgumentError(
+            f"{where!r} have labels of their own and no teacher: see solve_clusters"
+        )
     activation = as_student(student)
     how, cost = as_noise(noise), as_loss(loss)
     whom = as_student(teacher, name="teacher")

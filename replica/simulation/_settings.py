@@ -315,10 +315,8 @@ def _fill_in_clusters(
     gamma, R = observables["gamma"], observables["R"]
     m, sd = gamma * R, math.sqrt(inputs.variance) * gamma
     rate = ndtr(-R / math.sqrt(inputs.variance))
-    square = (1.0 - m) ** 2 + sd**2
-    error = rate if settings.loss.of == "margin" else square
-    observables["error_rate"] = rate
-    observables["gen_error"] = observables["gen_error_population"] = error
+    for name in ("error_rate", "gen_error", "gen_error_population"):
+        observables[name] = rate
     observables["test_loss"] = normal_margin_loss(settings.loss, inputs.fraction, m, sd)
 
 
