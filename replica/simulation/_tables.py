@@ -131,7 +131,7 @@ class Tables:
         return self._loss.of == "margin"
 
     def losses(
-        self, y: NDArray[np.float64], outputs: NDArray[np.float64], order: int = 0
+        self, y: NDArray[np.floating], outputs: NDArray[np.floating], order: int = 0
     ) -> NDArray[np.float64]:
         """l(y, u) at the outputs u, or a derivative with respect to u; NaN where it overflows."""
         loss = self._loss
