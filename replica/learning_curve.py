@@ -495,7 +495,7 @@ def _error(spectrum: SampleSpectrum, n: Numbers, decay: Floats) -> Floats:
     stable = (own - at.df1) + at.between
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.where(stable > _ROUNDED * own, at.G * own / stable, np.inf)
-    return error * (1.0 + 1.0 / n)
+    return np.asarray(error * (1.0 + 1.0 / n), dtype=np.float64)
 
 
 _ROUNDED = 1e-13  # of n: less is no distance from the number of directions
