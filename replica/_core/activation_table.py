@@ -46,8 +46,14 @@ def tabulate(
     derivative: Callable[[float], float] | None,
     kinks: tuple[float, ...],
     half_width: float,
+    *,
+    low: float | None = None,
+    name: str = "activation",
+    variable: str = "u",
 ) -> ActivationTable:
     """Return the table of `activation` on [-half_width, half_width], to rounding error.
+
+    With `low`, on [low, half_width]; `name` and `variable` are what errors call the function.
 
     Raises
     ------
@@ -56,14 +62,17 @@ def tabulate(
         value when it is called again, or if `derivative` is not the derivative of `activation`.
     """
     edges = first_breaks(half_width, kinks)
+    if low is not None:
+        edges = first_breaks(max(half_width, -low), kinks)
+        edges = np.unique([low, *edges[(edges > low) & (edges < half_width)], half_width])
     done: list[tuple[float, NDArray[np.float64]]] = []
     left, right = edges[:-1], edges[1:]
     for level in range(_MAX_HALVINGS):
         middle, half = (left + right) / 2, (right - left) / 2
         points = middle[:, None] + half[:, None] * _NODES
-        values = evaluate(activation, points.ravel(), name="activation").reshape(points.shape)
+        values = evaluate(activation, points.ravel(), name=name).reshape(points.shape)
         if level == 0:
-            refuse_random(activation, points.ravel(), values.ravel(), name="activation")
+            refuse_random(activation, points.ravel(), values.ravel(), name=name)
         series = values @ _TO_SERIES.T
         # Below 1e-2 the values count as small: their absolute accuracy is what matters.
         scale = np.maximum(np.abs(values).max(axis=1), 1e-2)
@@ -74,21 +83,21 @@ def tabulate(
             break
         if left.size > _MAX_DENSITY * half_width:
             raise ArgumentError(
-                f"activation is not smooth anywhere near u = {left[0]:.6g}: its values look like "
-                "noise, or are rounded to single precision"
+                f"{name} is not smooth anywhere near {variable} = {left[0]:.6g}: its values look "
+                "like noise, or are rounded to single precision"
             )
         left, right = np.concatenate([left, middle]), np.concatenate([middle, right])
     else:
         raise ArgumentError(
-            f"activation is not smooth near u = {left[0]:.6g}: declare every point where it or "
-            "its slope jumps in kinks"
+            f"{name} is not smooth near {variable} = {left[0]:.6g}: declare every point where it "
+            "or its slope jumps in kinks"
         )
     done.sort(key=lambda piece: piece[0])
     breaks = np.array([*(piece[0] for piece in done), half_width])
     values = np.array([piece[1] for piece in done])
     half = np.diff(breaks)[:, None] / 2
     slopes = _derivative(values, half)
-    _refuse_undeclared_kinks(breaks, values, slopes, kinks)
+    _refuse_undeclared_kinks(breaks, values, slopes, kinks, name, variable)
     if derivative is not None:
         points = (breaks[:-1, None] + half) + half * _NODES
         given = evaluate(derivative, points.ravel(), name="derivative").reshape(points.shape)
@@ -97,12 +106,12 @@ def tabulate(
         if wrong.any():
             index = tuple(np.argwhere(wrong)[0])
             raise ArgumentError(
-                f"derivative is not the derivative of activation: {given[index]:.9g} at "
-                f"u = {points[index]:.6g}, where the slope is {found[index]:.9g}"
+                f"derivative is not the derivative of {name}: {given[index]:.9g} at "
+                f"{variable} = {points[index]:.6g}, where the slope is {found[index]:.9g}"
             )
         slopes = given @ _TO_SERIES.T
     series = np.stack([values, slopes, _derivative(slopes, half)])
-    inside = np.array([k for k in kinks if abs(k) < half_width], dtype=np.float64)
+    inside = np.array([k for k in kinks if edges[0] < k < half_width], dtype=np.float64)
     return ActivationTable(breaks, np.ascontiguousarray(series), inside)
 
 
@@ -123,6 +132,8 @@ def _refuse_undeclared_kinks(
     values: NDArray[np.float64],
     slopes: NDArray[np.float64],
     kinks: tuple[float, ...],
+    name: str,
+    variable: str,
 ) -> None:
     for series, what in ((values, "value"), (slopes, "slope")):
         at_left, at_right = chebyshev.chebval(np.array([-1.0, 1.0]), series.T).T
@@ -131,7 +142,7 @@ def _refuse_undeclared_kinks(
         if bad.any():
             where = breaks[1:-1][bad][0]
             raise ArgumentError(
-                f"the {what} of activation jumps at u = {where:.6g}, which is not among kinks"
+                f"the {what} of {name} jumps at {variable} = {where:.6g}, which is not among kinks"
             )
 
 

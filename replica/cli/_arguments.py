@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NUMBERS",
     "PICTURES",
-    "STUDENT",
+    "STUDENTS",
     "TABLES",
     "UsageError",
     "listed",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replica._core.results import Result
+from replica.inputs import Inputs
 from replica.students import LeakyReLU, Student
 
 __all__ = ["Equilibrium", "Noise", "Theory"]
@@ -77,6 +78,7 @@ class Equilibrium(Result):
     student: LeakyReLU | Student
     teacher: LeakyReLU | Student
     noise: Noise
+    inputs: Inputs
     theory: Theory
     alpha: NDArray[np.float64]
     S: NDArray[np.float64]
@@ -102,7 +104,7 @@ class Equilibrium(Result):
     n_iter: NDArray[np.int64]
     status: NDArray[np.int8]
 
-    _problem = ("student", "teacher", "noise", "theory", "alpha", "S", "zeta", "beta")
+    _problem = ("student", "teacher", "noise", "inputs", "theory", "alpha", "S", "zeta", "beta")
 
     @property
     def stability(self) -> str:

@@ -17,18 +17,18 @@ __all__ = ["mean_square_error"]
 
 @jit
 def mean_square_error(
-    student: Any, teacher: Any, m: float, rest: float, V: float, rule: Any
+    student: Any, teacher: Any, m: float, rest: float, V: float, rule: Any, rho: float = 1.0
 ) -> float:
-    """E[(phi(z) - G(w))^2] of a field w of covariance m with z and variance ``m^2 + rest``.
+    """E[(phi(z) - G(w))^2] of a field w of covariance m with z and variance ``m^2/rho + rest``.
 
-    G(w) is the average of g(u) over u ~ N(w, V). A mean of squares: the moments of phi and G would
-    cancel where the student is close to its teacher.
+    `rho` is the variance of z, and G(w) the average of g(u) over u ~ N(w, V). A mean of squares: the
+    moments of phi and G would cancel where the student is close to its teacher.
     """
     nodes, weights = rule
-    variance = rest + m * m
+    variance = rest + m * m / rho
     sd = math.sqrt(variance)
     gain = m / variance
-    spread = math.sqrt(rest / variance)  # of z, given w
+    spread = math.sqrt(rho * rest / variance)  # of z, given w
     width = math.sqrt(V)
     kinks_u = student.u[student.kink]
     kinks_z = teacher.u[teacher.kink]

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 
 from replica._core.activation_table import activation_at, activation_value
 from replica._core.jit import jit
+from replica.inputs import Inputs
 from replica.students import LeakyReLU, as_student
 
 from ._equilibrium import Equilibrium, Noise
@@ -50,6 +51,7 @@ def solve_finite_temperature(
     student: Any,
     teacher: Any = "linear",
     noise: Noise = "output",
+    inputs: Inputs | None = None,
 ) -> Equilibrium:
     """Equilibrium of the Gibbs measure exp(-beta E) of any student with any teacher.
 
@@ -64,6 +66,8 @@ def solve_finite_temperature(
         Activations g of the student and phi of the teacher.
     noise : {"output", "input"}
         Label y = phi(z) + s, or y = phi(z + s) as in eq. 20.
+    inputs : Inputs, optional
+        See `solve_equilibrium`.
 
     Returns
     -------
@@ -101,7 +105,16 @@ def solve_finite_temperature(
         return averages
 
     return solve_all(
-        make, alpha, S, zeta, beta, student=who, teacher=teacher, noise=noise, closed_form=True
+        make,
+        alpha,
+        S,
+        zeta,
+        beta,
+        student=who,
+        teacher=teacher,
+        noise=noise,
+        inputs=inputs,
+        closed_form=True,
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import LARGEST, broadcast, choice, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import ConvergenceWarning, Status, warn_not_converged
+from replica.inputs import Inputs, Isotropic, as_inputs
 from replica.students import LINEAR, LeakyReLU, Student, as_student, error_of_overlaps
 
 from ._equilibrium import Theory
@@ -21,7 +22,9 @@ from ._piecewise import optimal_zeta_piecewise, piecewise_error, piecewise_error
 from ._ridge import ridge_error, ridge_errors
 from ._saddle_point import WIDTHS, prepared
 from ._solve import solve_equilibrium
+from ._structured import structured_errors
 from ._teacher_average import LEGENDRE, REACH
+from ._weights import mode_arrays
 
 __all__ = ["gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_mean"]
 
@@ -38,6 +41,7 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = ...,
     theory: Theory = ...,
+    inputs: Inputs | None = ...,
 ) -> float: ...
 @overload
 def gen_error(
@@ -47,6 +51,7 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = ...,
     theory: Theory = ...,
+    inputs: Inputs | None = ...,
 ) -> float | NDArray[np.float64]: ...
 def gen_error(
     alpha: ArrayLike,
@@ -55,6 +60,7 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = "linear",
     theory: Theory = "replica",
+    inputs: Inputs | None = None,
 ) -> float | NDArray[np.float64]:
     """Generalization error of a student trained to the end on alpha N noisy samples, N -> infinity.
 
@@ -74,6 +80,9 @@ def gen_error(
     theory : {"replica", "published"}
         The replica-symmetric solution of the true loss (exact for the linear student), or the
         closed forms of the paper (see `solve_equilibrium`).
+    inputs : Inputs, optional
+        `Isotropic()` (the default), `Spectrum`, `PowerLaw` or `RandomFeatures`; see
+        `solve_equilibrium`.
 
     Returns
     -------
@@ -107,17 +116,28 @@ def gen_error(
     >>> gen_error([0.5, 1.0, 2.0], 0.25, 1 / 64, student="relu").round(6)
     array([0.891687, 0.821235, 0.841794])
     """
-    if theory == "replica":
+    if theory == "replica" and inputs is None:
         number = _of_plain_numbers(alpha, S, zeta, student)
         if number == number:
             return number
     choice("theory", theory, get_args(Theory))
     activation = as_student(student)
-    if isinstance(activation, LeakyReLU) and (theory == "replica" or activation == LINEAR):
+    where = as_inputs(inputs)
+    if isinstance(activation, LeakyReLU) and (
+        theory == "replica" or (activation == LINEAR and isinstance(where, Isotropic))
+    ):
         problems = problem(alpha, S, zeta)
         error = np.empty_like(problems[0])
         flat = (array.reshape(-1) for array in (*problems, error))
-        if activation == LINEAR:
+        if not isinstance(where, Isotropic):
+            modes = mode_arrays(where)
+            for_each_chunk(
+                partial(structured_errors, modes, activation.slope, *flat), error.size, min_chunk=16
+            )
+            failed = np.isnan(error)
+            if failed.any():
+                warn_not_converged(_status(failed))
+        elif activation == LINEAR:
             for_each_chunk(partial(ridge_errors, *flat), error.size)
         else:
             for_each_chunk(partial(piecewise_errors, activation.slope, *flat), error.size)
@@ -125,7 +145,9 @@ def gen_error(
             if failed.any():
                 warn_not_converged(_status(failed))
     else:
-        error = solve_equilibrium(alpha, S, zeta, student=activation, theory=theory).gen_error
+        error = solve_equilibrium(
+            alpha, S, zeta, student=activation, theory=theory, inputs=where
+        ).gen_error
     return float(error) if error.ndim == 0 else error
 
 
@@ -256,7 +278,11 @@ def zeta_from_mean(zeta: ArrayLike, alpha: ArrayLike) -> float | NDArray[np.floa
 
 
 def optimal_zeta(
-    alpha: ArrayLike, S: ArrayLike, *, student: str | LeakyReLU | Student = "linear"
+    alpha: ArrayLike,
+    S: ArrayLike,
+    *,
+    student: str | LeakyReLU | Student = "linear",
+    inputs: Inputs | None = None,
 ) -> float | NDArray[np.float64]:
     """Weight decay (sum convention) of least generalization error.
 
@@ -268,6 +294,9 @@ def optimal_zeta(
         Variance of the label noise, from 0 to 1e100.
     student : str, LeakyReLU or Student
         The student's activation.
+    inputs : Inputs, optional
+        See `gen_error`. On others than isotropic ones a scan of zeta from 1e-8 to 1e3 (1 + S/rho)
+        times the mean variance, four points a decade, and Brent's method; six digits in zeta.
 
     Returns
     -------
@@ -301,45 +330,57 @@ def optimal_zeta(
     0.19803
     """
     activation = as_student(student)
+    where = as_inputs(inputs)
     alpha_, S_, _ = problem(alpha, S, 0.0)
-    if activation == LINEAR:
+    if activation == LINEAR and isinstance(where, Isotropic):
         best = S_.copy()
     else:
         best = np.empty_like(S_)
-        if isinstance(activation, LeakyReLU):
+        if isinstance(activation, LeakyReLU) and isinstance(where, Isotropic):
             flat = alpha_.reshape(-1), S_.reshape(-1), activation.slope, best.reshape(-1)
             for_each_chunk(partial(optimal_zeta_piecewise, *flat), best.size, min_chunk=16)
         else:
             for index in np.ndindex(best.shape):
-                best[index] = _optimal_zeta(float(alpha_[index]), float(S_[index]), activation)
+                best[index] = _optimal_zeta(
+                    float(alpha_[index]), float(S_[index]), activation, where
+                )
         warn_not_converged(_status(np.isnan(best)))
     return float(best) if best.ndim == 0 else best
 
 
-# Students without a closed form: the range of decays, and how many of them, in a first look.
+# The range of decays of a first look, and how many of them: students without a closed form, and the
+# others on inputs that are not isotropic.
 _LEAST_ZETA, _MOST_ZETA, _PER_DECADE = 1e-4, 1e2, 4
+_LEAST_QUICK, _MOST_QUICK = 1e-8, 1e3
+_PRECISION, _PRECISION_QUICK = 1e-4, 1e-8
 
 
-def _optimal_zeta(alpha: float, S: float, student: Student) -> float:
-    """The decay of least error by the general solver; NaN if no point of the scan converged."""
+def _optimal_zeta(alpha: float, S: float, student: LeakyReLU | Student, inputs: Inputs) -> float:
+    """The decay of least error; NaN if no point of the scan converged."""
     from scipy.optimize import minimize_scalar
 
-    def error(log_zeta: Any) -> NDArray[np.float64]:
+    def error(zeta: Any) -> NDArray[np.float64]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the caller gets one for all
-            found = solve_equilibrium(alpha, S, np.exp(log_zeta), student=student).gen_error
+            found = gen_error(alpha, S, zeta, student=student, inputs=inputs)
         return np.where(np.isnan(found), np.inf, found)
 
-    low, high = math.log(_LEAST_ZETA), math.log(_MOST_ZETA * (1.0 + S))
+    modes = inputs.modes
+    quick = isinstance(student, LeakyReLU)
+    least, most = (_LEAST_QUICK, _MOST_QUICK) if quick else (_LEAST_ZETA, _MOST_ZETA)
+    unit = math.log(float(modes.weights @ modes.variances))
+    low, high = math.log(least) + unit, math.log(most * (1.0 + S / modes.rho)) + unit
     grid = np.linspace(low, high, 1 + round((high - low) / math.log(10.0) * _PER_DECADE))
-    errors = error(grid)
+    errors = error(np.exp(grid))
     k = int(np.argmin(errors))
     if not np.isfinite(errors[k]):
         return math.nan
     if k in (0, grid.size - 1):
-        return float(np.exp(grid[k]))
-    bracket = (grid[k - 1], grid[k + 1])
+        return 0.0 if quick and k == 0 and error(0.0) <= errors[0] else float(np.exp(grid[k]))
     found = minimize_scalar(
-        lambda x: float(error(x)), bounds=bracket, method="bounded", options={"xatol": 1e-4}
+        lambda x: float(error(math.exp(x))),
+        bounds=(grid[k - 1], grid[k + 1]),
+        method="bounded",
+        options={"xatol": _PRECISION_QUICK if quick else _PRECISION},
     )
     return float(np.exp(found.x if found.fun <= errors[k] else grid[k]))

@@ -11,12 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import LARGEST, ArgumentError, choice, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import warn_not_converged
+from replica.inputs import Inputs, Isotropic, as_inputs
 from replica.students import LINEAR, RELU, LeakyReLU, Student, as_piecewise, as_student
 
 from ._equilibrium import Equilibrium, Noise, Theory
 from ._finite_temperature import solve_finite_temperature
 from ._piecewise import relu_threshold, solve_piecewise
 from ._ridge import Columns, solve_ridge
+from ._structured import solve_structured
+from ._weights import mode_arrays
 
 __all__ = ["interpolation_threshold", "solve_equilibrium"]
 
@@ -31,6 +34,7 @@ def solve_equilibrium(
     teacher: str | LeakyReLU | Student = "linear",
     noise: Noise = "output",
     beta: ArrayLike | None = None,
+    inputs: Inputs | None = None,
 ) -> Equilibrium:
     """Solve for the equilibrium of a student trained to the end on P = alpha N noisy samples.
 
@@ -59,6 +63,10 @@ def solve_equilibrium(
     beta : array_like, optional
         Inverse temperature of the Gibbs measure exp(-beta E), > 0, broadcast with the others; the
         elements at inf of a student with a closed form keep it.
+    inputs : Inputs, optional
+        `Isotropic()` (the default), `Spectrum`, `PowerLaw` or `RandomFeatures`: alpha is the
+        number of samples over that of modes, and the teacher's field has the variance rho of the
+        inputs. See :doc:`/inputs`.
 
     Returns
     -------
@@ -94,6 +102,7 @@ def solve_equilibrium(
     """
     choice("theory", theory, get_args(Theory))
     choice("noise", noise, get_args(Noise))
+    where = as_inputs(inputs)
     activation = as_student(student)
     if (
         beta is not None
@@ -107,18 +116,30 @@ def solve_equilibrium(
             )
         inverse = np.inf if beta is None else beta
         return solve_finite_temperature(
-            alpha, S, zeta, inverse, student=activation, teacher=teacher, noise=noise
+            alpha,
+            S,
+            zeta,
+            inverse,
+            student=activation,
+            teacher=teacher,
+            noise=noise,
+            inputs=where,
         )
     student = activation
     if theory == "published" and student not in (LINEAR, RELU):
         raise ArgumentError(
             f"theory 'published' covers student 'linear' and 'relu' only, got {student.name!r}"
         )
+    structured = not isinstance(where, Isotropic)
+    if structured and theory != "replica":
+        raise ArgumentError(f"theory {theory!r} covers isotropic inputs only, got {where!r}")
     alpha_, S_, zeta_ = problem(alpha, S, zeta)
     columns = Columns.of_size(alpha_.size)
     flat = [array.reshape(-1) for array in (alpha_, S_, zeta_)]
     published_relu = theory == "published" and student == RELU
-    if student == LINEAR or published_relu:
+    if structured:
+        kernel = partial(solve_structured, mode_arrays(where), *flat, student.slope, columns)
+    elif student == LINEAR or published_relu:
         if published_relu:
             flat[0] = 0.5 * flat[0]
         kernel = partial(solve_ridge, *flat, columns)
@@ -142,6 +163,7 @@ def solve_equilibrium(
         student=student,
         teacher=LINEAR,
         noise=noise,
+        inputs=where,
         theory=theory,
         alpha=alpha_,
         S=S_,

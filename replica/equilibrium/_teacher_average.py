@@ -41,10 +41,16 @@ class Teacher(NamedTuple):
     noise: float
 
 
-def prepare_teacher(teacher: LeakyReLU | Student, S: float, *, noise: str = "output") -> Teacher:
-    """Return the law of `teacher` with label noise of variance S, added before or after phi."""
-    variance = 1.0 + S if noise == "input" or teacher == LINEAR else 1.0
-    output_noise = 0.0 if variance != 1.0 else math.sqrt(S)
+def prepare_teacher(
+    teacher: LeakyReLU | Student, S: float, *, noise: str = "output", rho: float = 1.0
+) -> Teacher:
+    """Return the law of `teacher` with label noise of variance S, added before or after phi.
+
+    `rho` is the variance of the teacher's field z: its covariance with the student's is that of t.
+    """
+    inside = noise == "input" or teacher == LINEAR
+    variance = rho + S if inside else rho
+    output_noise = 0.0 if inside else math.sqrt(S)
     width = 40.0
     while width < 9 * math.sqrt(variance):
         width *= 4

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from replica._core.activation_table import activation_at, activation_in
 from replica._core.jit import jit
+from replica.inputs import Inputs
 
 from ._equilibrium import Equilibrium, Noise
 from ._proximal import envelope, switching_outputs
@@ -54,6 +55,7 @@ def solve_general_student(
     student: Any,
     teacher: Any = "linear",
     noise: Noise = "output",
+    inputs: Inputs | None = None,
 ) -> Equilibrium:
     """Zero-temperature equilibrium of any student that learns from any teacher.
 
@@ -67,6 +69,8 @@ def solve_general_student(
         Activations g of the student and phi of the teacher.
     noise : {"output", "input"}
         Label y = phi(z) + s, or y = phi(z + s) as in eq. 20.
+    inputs : Inputs, optional
+        See `solve_equilibrium`.
 
     Returns
     -------
@@ -100,6 +104,7 @@ def solve_general_student(
         student=student,
         teacher=teacher,
         noise=noise,
+        inputs=inputs,
     )
 
 
