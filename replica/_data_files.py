@@ -58,10 +58,8 @@ def read_table(path: str | Path, target: str | None = None) -> tuple[Any, Any]:
     names = [str(column) for column in frame.columns]
     if names.count(name) != 1:
         found = "several columns" if name in names else "no column"
-        raise ArgumentError(
-            f"target: {path.name} has {found} {name!r}{suggestion(name, names)}; its columns are "
-            f"{_some(names)}"
-        )
+        hint = suggestion(name, names)
+        raise ArgumentError(f"target: {path.name} has {found} {name!r} among {_some(names)}{hint}")
     place = names.index(name)
     return frame.drop(columns=frame.columns[place]), frame.iloc[:, place]
 

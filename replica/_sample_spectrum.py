@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._core.arguments import ArgumentError, ArgumentTypeError
 
-__all__ = ["SampleSpectrum", "Samples", "SourceModes", "as_samples", "sample_spectrum"]
+__all__ = ["SampleSpectrum", "Samples", "Scales", "SourceModes", "as_samples", "sample_spectrum"]
 __all__ += ["blind_scores", "center", "cutoff", "products", "source_modes"]
 
 Floats = NDArray[np.float64]
@@ -98,7 +98,9 @@ def as_samples(X: Any, y: Any, *, standardize: bool = False) -> Samples:
     if hasattr(X, "iloc") and hasattr(X, "columns"):
         X, names = _from_frame(X)
     elif _is_sparse(X):
-        X = X.tocsr()
+        from scipy.sparse import csr_array
+
+        X = csr_array(X)  # of the older matrices * is the product of matrices
         if X.dtype.kind not in "biuf":
             raise ArgumentTypeError(f"X must be numbers, got a sparse matrix of type {X.dtype}")
     else:

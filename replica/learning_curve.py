@@ -25,6 +25,7 @@ from ._core.style import (
 from ._sample_spectrum import (
     Samples,
     SampleSpectrum,
+    Scales,
     as_samples,
     blind_scores,
     center,
@@ -48,6 +49,7 @@ _MOST_CHUNKS = 4  # disjoint subsets of one size in one split
 _SMALL = 2**20  # numbers in so few rows that subsets are fitted each on its own
 _GRID = 400  # decays among which the best is looked for before it is refined
 _GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
+_FARTHEST = 1e12  # samples: where a curve that is not flat yet is said never to be
 _REFINEMENTS = 30  # of the bracket, by the golden ratio: to 1e-6 of a step of the grid
 
 
@@ -506,19 +508,26 @@ def _at(spectrum: SampleSpectrum, n: NDArray[np.int64], zeta: Floats) -> tuple[A
     return zeta, decay, _error(spectrum, n, decay)
 
 
+def _decays(spectrum: SampleSpectrum) -> Floats:
+    """Decays of all samples among which the best is looked for, from none to one that rules."""
+    largest, smallest = spectrum.values.max(), spectrum.values.min()
+    none = 0.0 if spectrum.full else 1e-6 * smallest
+    return np.append(none, np.geomspace(1e-3 * smallest, 1e4 * largest, _GRID))
+
+
+def _error_on(at: Scales, own: Any) -> Floats:
+    """Error of n = `own` + 1 samples, but for 1 + 1/n; inf at scales that need a decay < 0."""
+    stable = (own - at.df1) + at.between
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((own >= at.df1) & (stable > 0.0), at.G * own / stable, np.inf)
+
+
 def _best(spectrum: SampleSpectrum, n: NDArray[np.int64]) -> tuple[Any, ...]:
     """Decay of least error for each n, the decay of all samples at its scale, and that error."""
     own = n - 1.0
     least = spectrum.decay(own, np.zeros(n.size))  # at zeta = 0
-    largest, smallest = spectrum.values.max(), spectrum.values.min()
-    grid = np.append(
-        0.0 if spectrum.full else 1e-6 * smallest,
-        np.geomspace(1e-3 * smallest, 1e4 * largest, _GRID),
-    )
-    at = spectrum.at(grid)
-    stable = (own[:, None] - at.df1) + at.between
-    with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.where(grid >= least[:, None], at.G * own[:, None] / stable, np.inf)
+    grid = _decays(spectrum)
+    error = _error_on(spectrum.at(grid), own[:, None])
     place = error.argmin(axis=1)
     none = place == grid.size - 1  # no signal: the best student is constant
     low = np.maximum(grid[np.maximum(place - 1, 0)], least)
@@ -566,13 +575,18 @@ def _flat(spectrum: SampleSpectrum) -> float:
     """Number of samples from which the best error is within 10 % of the asymptote."""
     if not spectrum.full or spectrum.noise <= 0.0:
         return math.nan
-    low, high = math.log(2.0), math.log(1e12)
-    if not _best(spectrum, np.array([1e12]))[2][0] <= _FLAT * spectrum.noise:
+    at = spectrum.at(_decays(spectrum))
+
+    def flat(log_n: float) -> bool:
+        n = math.exp(log_n)
+        return _error_on(at, n - 1.0).min() * (1.0 + 1.0 / n) <= _FLAT * spectrum.noise
+
+    low, high = math.log(2.0), math.log(_FARTHEST)
+    if not flat(high):
         return math.inf
-    while high - low > 1e-4:
+    while high - low > 1e-6:
         middle = 0.5 * (low + high)
-        flat = _best(spectrum, np.array([math.exp(middle)]))[2][0] <= _FLAT * spectrum.noise
-        low, high = (low, middle) if flat else (middle, high)
+        low, high = (low, middle) if flat(middle) else (middle, high)
     return float(math.ceil(math.exp(high)))
 
 
