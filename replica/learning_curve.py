@@ -154,7 +154,7 @@ class LearningCurve(Result):
                         f"{self.test_error[i, k]:.4g}",
                         f"{self.measured_error[i, k]:.4g}",
                         f"{self.measured_error_se[i, k]:.2g}",
-                        f"{100.0 * self.deviation[i, k]:+.1f} %",
+                        _percent(self.deviation[i, k]),
                     )
                 )
             if self.classes:
@@ -235,13 +235,21 @@ class LearningCurve(Result):
         return "ridge regression"
 
 
+def _percent(deviation: float) -> str:
+    """A deviation for people: in per cent, or as a factor; nothing where there is none."""
+    if math.isnan(deviation):
+        return "-"
+    return f"{100.0 * deviation:+.1f} %" if deviation < 9.0 else f"x {1.0 + deviation:.3g}"
+
+
 def _draw_measured(
     ax: Axes, n: NDArray[np.int64], measured: Floats, error: Floats, line: dict[str, Any]
 ) -> None:
     """Points with error bars; a triangle at the upper edge is a point above it."""
     low, top = ax.get_ylim()
     highest = np.nanmax(measured, initial=low)
-    top = max(top, min(highest * 1.05, low + 1.3 * (top - low)))
+    if ax.get_autoscaley_on():  # else the user has chosen the limits
+        top = max(top, min(highest * 1.05, low + 1.3 * (top - low)))
     label = "ridge fits of the data"
     for i in range(len(measured)):
         style = line_style(i, **line)
@@ -263,7 +271,7 @@ def _draw_measured(
             edge = np.full(int(above.sum()), MARK_HEIGHT)
             place = ax.get_xaxis_transform()
             ax.plot(n[above], edge, **point, marker="^", markersize=5.0, transform=place)
-    ax.set_ylim(low, top)
+    ax.set_ylim(low, top, auto=ax.get_autoscaley_on())
 
 
 def predict_learning_curve(
