@@ -25,12 +25,12 @@ from numpy.typing import ArrayLike, NDArray
 from ._core.arguments import ArgumentError, ArgumentTypeError
 
 __all__ = ["SampleSpectrum", "Samples", "Scales", "SourceModes", "as_samples", "sample_spectrum"]
-__all__ += ["blind_scores", "center", "cutoff", "products", "source_modes"]
+__all__ += ["blind_scores", "center", "cutoff", "dense", "products", "source_modes"]
 
 Floats = NDArray[np.float64]
 
 _BLOCK = 2**25  # bytes of one block of rows as float64
-_LARGEST_GRAM = 12_000  # rows and columns of a dense matrix of products: 1.2 GB
+_LARGEST_GRAM = 8_000  # rows and columns of a dense matrix of products: 0.5 GB, four at once
 _MOST_NAMED = 5  # columns in one message
 
 
@@ -73,16 +73,19 @@ class Samples:
         """Number of samples and of columns that vary."""
         return self.y.size, self.mean.size
 
-    def rows(self, which: Any) -> Any:
+    def rows(self, which: Any, columns: slice = slice(None)) -> Any:
         """Rows as float64, scaled, and centered where they are dense."""
+        scale = self.scale[columns]
         if self.sparse:
-            return self.X[which].astype(np.float64) * self.scale[None, :]
+            return self.X[which][:, columns].astype(np.float64) * scale[None, :]
         block = self.X[which]
         if self.columns.size < block.shape[1]:
-            block = block[:, self.columns]
-        block = block - self.mean  # float64
-        if (self.scale != 1.0).any():
-            block *= self.scale
+            block = block[:, self.columns[columns]]
+        else:
+            block = block[:, columns]
+        block = block - self.mean[columns]  # float64
+        if (scale != 1.0).any():
+            block *= scale
         return block
 
     def blocks(self) -> Iterator[slice]:
@@ -90,6 +93,13 @@ class Samples:
         step = max(_BLOCK // (8 * self.shape[1]), 1)
         for start in range(0, self.y.size, step):
             yield slice(start, min(start + step, self.y.size))
+
+    def column_blocks(self, rows: int) -> Iterator[slice]:
+        """Slices of columns of which so many rows fit into a block; sparse rows always do."""
+        columns = self.mean.size
+        step = columns if self.sparse else max(_BLOCK // (8 * rows), 1)
+        for start in range(0, columns, step):
+            yield slice(start, min(start + step, columns))
 
 
 def as_samples(X: Any, y: Any, *, standardize: bool = False) -> Samples:
@@ -377,8 +387,7 @@ def sample_spectrum(
         gram, cross = np.zeros((columns, columns)), np.zeros(columns)
         for part in samples.blocks():
             block = samples.rows(part)
-            product = block.T @ block
-            gram += product.toarray() if samples.sparse else product
+            gram += dense(block.T @ block)
             cross += block.T @ y[part]
             if tick:
                 tick(part.stop - part.start)
@@ -436,9 +445,16 @@ def blind_scores(
 
 def products(samples: Samples, which: NDArray[np.intp]) -> Floats:
     """Products of rows with each other, by blocks of columns."""
-    block = samples.rows(which)
-    product = block @ block.T
-    return product.toarray() if samples.sparse else product
+    gram = np.zeros((which.size, which.size))
+    for columns in samples.column_blocks(which.size):
+        block = samples.rows(which, columns)
+        gram += dense(block @ block.T)
+    return gram
+
+
+def dense(product: Any) -> Floats:
+    """Return a product as an array: those of sparse rows are sparse."""
+    return product if isinstance(product, np.ndarray) else product.toarray()
 
 
 def center(gram: Floats) -> Floats:

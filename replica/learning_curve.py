@@ -30,6 +30,8 @@ from ._sample_spectrum import (
     blind_scores,
     center,
     cutoff,
+    dense,
+    products,
     sample_spectrum,
 )
 
@@ -154,7 +156,7 @@ class LearningCurve(Result):
                         f"{self.test_error[i, k]:.4g}",
                         f"{self.measured_error[i, k]:.4g}",
                         f"{self.measured_error_se[i, k]:.2g}",
-                        _percent(self.deviation[i, k]),
+                        _percent(float(self.deviation[i, k])),
                     )
                 )
             if self.classes:
@@ -615,8 +617,7 @@ def _fits(
     for split, child in enumerate(np.random.SeedSequence(seed).spawn(n_splits)):
         order = np.random.default_rng(child).permutation(rows)
         pool, held = order[: _pool(rows)], np.sort(order[_pool(rows) :])
-        found[split] = _fit_split(samples, pool, held, sizes, zeta)
-        tick(rows)
+        found[split] = _fit_split(samples, pool, held, sizes, zeta, tick)
     mean = found.mean(axis=0)
     error = np.full(mean.shape, np.nan)
     if n_splits > 1:
@@ -630,6 +631,7 @@ def _fit_split(
     held: NDArray[np.intp],
     sizes: NDArray[np.int64],
     zeta: Floats,
+    tick: Any,
 ) -> Floats:
     """Error and error rate on the held-out rows, shape (2, decays, sizes)."""
     columns = samples.shape[1]
@@ -645,7 +647,7 @@ def _fit_split(
                 weights.append(w)
                 offsets.append(b)
                 owners.append((i, int(k)))
-    gram, cross = np.zeros((columns, columns)), np.zeros(columns)
+    gram, cross = np.zeros((0 if apart.all() else columns,) * 2), np.zeros(columns)
     total, total_y, done = np.zeros(columns), 0.0, 0
     step = max(2**25 // (8 * columns), 1)
     for k in np.flatnonzero(~apart):  # each takes the products of the one before
@@ -653,9 +655,9 @@ def _fit_split(
         for start in range(done, size, step):
             which = pool[start : min(start + step, size)]
             block, y = samples.rows(which), samples.y[which]
-            product = block.T @ block
-            gram += product.toarray() if samples.sparse else product
+            gram += dense(block.T @ block)
             cross += block.T @ y
+            tick(which.size)
             total += np.asarray(block.sum(axis=0)).reshape(-1)
             total_y += float(y.sum())
         done = size
@@ -673,6 +675,7 @@ def _fit_split(
         y = samples.y[which, None]
         square += np.square(y - u).sum(axis=0)
         missed += (np.where(u >= 0.0, 1.0, -1.0) != y).sum(axis=0)
+    tick(pool.size + held.size - done)
     sums, counts = np.zeros((2, *zeta.shape)), np.zeros(zeta.shape)
     for j, place in enumerate(owners):
         sums[(slice(None), *place)] += [square[j], missed[j]]
@@ -684,18 +687,24 @@ def _fit_rows(
     samples: Samples, which: NDArray[np.intp], zeta: Floats
 ) -> Sequence[tuple[Floats, float]]:
     """Weights and offset of the fits of some rows, by products of rows or of columns."""
-    block, y = samples.rows(which), samples.y[which]
-    mean, mean_y = np.asarray(block.mean(axis=0)).reshape(-1), float(y.mean())
-    if which.size > mean.size:
-        product = block.T @ block
-        gram = product.toarray() if samples.sparse else product
-        gram = gram - which.size * np.outer(mean, mean)
-        fits = _solve(gram, block.T @ (y - mean_y), zeta, max(block.shape))
+    y = samples.y[which]
+    mean_y = float(y.mean())
+    size, columns = which.size, samples.shape[1]
+    if size > columns:
+        block = samples.rows(which)
+        mean = np.asarray(block.mean(axis=0)).reshape(-1)
+        gram = dense(block.T @ block) - size * np.outer(mean, mean)
+        fits = _solve(gram, block.T @ (y - mean_y), zeta, size)
     else:
-        product = block @ block.T
-        gram = center(product.toarray() if samples.sparse else product)
-        duals = _solve(gram, y - mean_y, zeta, max(block.shape))
-        fits = [block.T @ (a - a.mean()) for a in duals]
+        duals = _solve(center(products(samples, which)), y - mean_y, zeta, columns)
+        a = np.stack(duals, axis=1)
+        a -= a.mean(axis=0)
+        mean, weights = np.empty(columns), np.empty((columns, a.shape[1]))
+        for part in samples.column_blocks(size):
+            block = samples.rows(which, part)
+            mean[part] = np.asarray(block.mean(axis=0)).reshape(-1)
+            weights[part] = block.T @ a
+        fits = list(weights.T)
     return [(w, mean_y - float(mean @ w)) for w in fits]
 
 
