@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,11 +89,15 @@ class Samples:
             block *= scale
         return block
 
+    @property
+    def block_rows(self) -> int:
+        """Rows of a block."""
+        return max(_BLOCK // (8 * self.mean.size), 1)
+
     def blocks(self) -> Iterator[slice]:
         """Slices of rows that fit into a block."""
-        step = max(_BLOCK // (8 * self.shape[1]), 1)
-        for start in range(0, self.y.size, step):
-            yield slice(start, min(start + step, self.y.size))
+        for start in range(0, self.y.size, self.block_rows):
+            yield slice(start, min(start + self.block_rows, self.y.size))
 
     def column_blocks(self, rows: int) -> Iterator[slice]:
         """Slices of columns of which so many rows fit into a block; sparse rows always do."""
@@ -292,6 +297,8 @@ class SampleSpectrum:
         What is left of |y|^2.
     n_columns : int
         Columns that vary.
+    distinct : int
+        Rows that differ; counted only where there may be fewer directions than rows and columns.
     """
 
     N: float
@@ -300,6 +307,7 @@ class SampleSpectrum:
     vectors: Floats
     rest: float
     n_columns: int
+    distinct: int
 
     @cached_property
     def squares(self) -> Floats:
@@ -313,8 +321,11 @@ class SampleSpectrum:
 
     @property
     def full(self) -> bool:
-        """Whether the samples are more than the directions, so that the noise can be told."""
-        return self.rank < self.N
+        """Whether the samples are more than the directions, so that the noise can be told.
+
+        Rows that are repeated do not count: without them the directions might be as many as rows.
+        """
+        return self.rank < min(self.N, self.distinct - 1.0)
 
     @property
     def variance(self) -> float:
@@ -408,7 +419,24 @@ def sample_spectrum(
     if rows > columns:
         along = along / np.sqrt(values)
     rest = max(float(y @ y - along @ along), 0.0) if rows - 1 > values.size else 0.0
-    return SampleSpectrum(float(rows - 1), values, along, vectors[:, keep], rest, columns)
+    distinct = rows if values.size == columns < rows - 1 else _distinct_rows(samples)
+    return SampleSpectrum(float(rows - 1), values, along, vectors[:, keep], rest, columns, distinct)
+
+
+def _distinct_rows(samples: Samples) -> int:
+    """How many rows differ from each other."""
+    found: set[bytes] = set()
+    if samples.sparse:
+        X = samples.X.copy()
+        X.sum_duplicates()
+        X.eliminate_zeros()
+        edges = X.indptr.tolist()
+        for start, stop in pairwise(edges):
+            found.add(X.indices[start:stop].tobytes() + b" " + X.data[start:stop].tobytes())
+        return len(found)
+    for part in samples.blocks():
+        found.update(row.tobytes() for row in np.ascontiguousarray(samples.rows(part)))
+    return len(found)
 
 
 def blind_scores(

@@ -469,7 +469,8 @@ def _notes(samples: Samples, spectrum: SampleSpectrum) -> tuple[str, ...]:
         notes.append(f"left out since they do not vary: {len(samples.constant)} columns ({some})")
     if not spectrum.full:
         notes.append(
-            f"no more samples ({spectrum.N + 1:.0f}) than dimensions ({spectrum.n_columns}): "
+            f"no more samples ({spectrum.distinct} that differ) than dimensions "
+            f"({spectrum.n_columns}): "
             "what comes with more samples, and where the curve flattens, cannot be told"
         )
     elif spectrum.rank < spectrum.n_columns:
@@ -649,7 +650,7 @@ def _fit_split(
                 owners.append((i, int(k)))
     gram, cross = np.zeros((0 if apart.all() else columns,) * 2), np.zeros(columns)
     total, total_y, done = np.zeros(columns), 0.0, 0
-    step = max(2**25 // (8 * columns), 1)
+    step = samples.block_rows
     for k in np.flatnonzero(~apart):  # each takes the products of the one before
         size = int(sizes[k])
         for start in range(done, size, step):

@@ -304,7 +304,7 @@ def test_kinds_of_tables_agree():
     for table in tables:
         other = predict_learning_curve(table, y, n=[10, 50])
         np.testing.assert_allclose(other.test_error, one.test_error, rtol=1e-9)
-        np.testing.assert_allclose(other.measured_error, one.measured_error, rtol=1e-7)
+        np.testing.assert_allclose(other.measured_error, one.measured_error, rtol=1e-6)
 
 
 def test_few_samples_say_what_they_can():
@@ -312,10 +312,34 @@ def test_few_samples_say_what_they_can():
     curve = predict_learning_curve(X, y, zeta=[0.0, 1.0])
     assert curve.n.max() == 80
     assert np.isnan([curve.noise, curve.noise_se, curve.n_flat]).all()
-    assert "no more samples (80) than dimensions (100)" in curve.notes[0]
+    assert "no more samples (80 that differ) than dimensions (100)" in curve.notes[0]
     assert np.isfinite(curve.test_error).all()
     with pytest.raises(ArgumentError, match=r"n must be at most 80, the number of samples.*200"):
         predict_learning_curve(X, y, n=[20, 200])
+
+
+def test_repeated_rows_are_no_knowledge_of_the_noise():
+    """Else 20 rows given twice would tell the noise of 50 columns."""
+    X, y = draw(20, 50)
+    for shown in (np.vstack([X, X]), scipy.sparse.csr_array(np.vstack([X, X]))):
+        curve = predict_learning_curve(shown, np.tile(y, 2), n=[5, 10], n_splits=0)
+        assert (curve.rank, math.isnan(curve.noise)) == (19, True)
+        assert curve.notes
+    # but a table of few directions is one, however many columns it has
+    few = X[:, :5] @ np.random.default_rng(1).standard_normal((5, 50))
+    curve = predict_learning_curve(few, y, n=[5, 10], n_splits=0)
+    assert (curve.rank, math.isnan(curve.noise)) == (5, False)
+
+
+def test_blocks_change_nothing(monkeypatch):
+    wide, tall = draw(40, 100), draw(90, 20)
+    whole = [predict_learning_curve(*data, n=[5, 30], zeta=0.1) for data in (wide, tall)]
+    monkeypatch.setattr(replica._sample_spectrum, "_BLOCK", 8 * 40 * 7)
+    for data, one in zip((wide, tall), whole, strict=True):
+        other = predict_learning_curve(*data, n=[5, 30], zeta=0.1)
+        np.testing.assert_allclose(other.test_error, one.test_error, rtol=1e-9)
+        # the best decay is that of a flat minimum
+        np.testing.assert_allclose(other.measured_error, one.measured_error, rtol=1e-6)
 
 
 def test_columns_that_follow_from_others_change_nothing():

@@ -139,7 +139,7 @@ def test_decay_of_raw_inputs_is_N_times_that_of_the_library():
 
 
 def test_counts_are_repeated_modes():
-    s, p, c = power_law(20)
+    s, p, _ = power_law(20)
     counts = np.arange(1.0, 21.0)
     repeats = counts.astype(int)
     long = [np.repeat(s, repeats), np.repeat(p / counts, repeats), np.ones(repeats.sum())]
