@@ -32,6 +32,8 @@ Floats = NDArray[np.float64]
 
 _BLOCK = 2**25  # bytes of one block of rows as float64
 _LARGEST_GRAM = 8_000  # rows and columns of a dense matrix of products: 0.5 GB, four at once
+_LARGEST = 1e100  # standard deviation, and its inverse: the sums of fourth powers are numbers
+_ROUNDED = 1e-13  # of |y|^2: less is no noise
 _MOST_NAMED = 5  # columns in one message
 
 
@@ -132,9 +134,17 @@ def as_samples(X: Any, y: Any, *, standardize: bool = False) -> Samples:
         raise ArgumentError(f"X has {X.shape[0]} rows and y {y.size} values: they must be as many")
     if y.size < 4:
         raise ArgumentError(f"X must have at least 4 rows, got {y.size}")
-    mean, deviation, varies = _column_moments(X, name)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation, varies = _column_moments(X, name)
+        widths = {"the columns of X": float(deviation.max()), "y": float(y.std())}
     if not varies.any():
         raise ArgumentError("every column of X is constant: there is nothing to learn from")
+    for what, width in widths.items():
+        if not 1.0 / _LARGEST <= width <= _LARGEST:
+            raise ArgumentError(
+                f"the standard deviation of {what} must lie in [{1.0 / _LARGEST:g}, {_LARGEST:g}], "
+                f"got {width:g}: choose other units"
+            )
     columns = np.flatnonzero(varies)
     constant = tuple((names[k] if names else str(k)) for k in np.flatnonzero(~varies))
     scale = 1.0 / deviation[columns] if standardize else np.ones(columns.size)
@@ -418,7 +428,9 @@ def sample_spectrum(
     values, along = values[keep], along[keep]
     if rows > columns:
         along = along / np.sqrt(values)
-    rest = max(float(y @ y - along @ along), 0.0) if rows - 1 > values.size else 0.0
+    rest = float(y @ y - along @ along)
+    if rest < _ROUNDED * float(y @ y) or rows - 1 == values.size:
+        rest = 0.0
     distinct = rows if values.size == columns < rows - 1 else _distinct_rows(samples)
     return SampleSpectrum(float(rows - 1), values, along, vectors[:, keep], rest, columns, distinct)
 
@@ -449,26 +461,29 @@ def blind_scores(
     """
     mean, centered = samples.y.mean(), samples.y - samples.y.mean()
     inverse = 1.0 / (spectrum.values[:, None] + decay)
-    if spectrum.vectors.shape[0] == samples.shape[1] and samples.shape[0] > samples.shape[1]:
-        weights = spectrum.vectors @ (
-            (np.sqrt(spectrum.values) * spectrum.along)[:, None] * inverse
-        )
-        share = (spectrum.N - spectrum.at(decay).df1) / spectrum.N
-        shift = samples.mean * samples.scale @ weights if samples.sparse else 0.0
-        for part in samples.blocks():
-            u = samples.rows(part) @ weights - shift
-            yield part, mean + centered[part, None] - (centered[part, None] - u) / share
-        return
-    free = spectrum.N - spectrum.rank
-    # both times 1/decay, which may be 0: the rest of y is that of none but dependent rows
-    residual = spectrum.vectors @ (spectrum.along[:, None] * inverse)
-    if free > 0:
-        left = centered - spectrum.vectors @ spectrum.along
-        residual = residual * decay + left[:, None]
+    residual = spectrum.along[:, None] * inverse  # times 1/decay, which may be infinite
+    if spectrum.rank < spectrum.N:
+        residual = np.column_stack([residual * decay, spectrum.along])
         share = (spectrum.N - spectrum.at(decay).df1) / spectrum.N
     else:
         share = inverse.sum(axis=0) / spectrum.N
-    yield slice(0, centered.size), mean + centered[:, None] - residual / share
+    for part, left in _along_left_vectors(samples, spectrum, residual):
+        if spectrum.rank < spectrum.N:
+            left = left[:, :-1] + (centered[part] - left[:, -1])[:, None]
+        yield part, mean + centered[part, None] - left / share
+
+
+def _along_left_vectors(
+    samples: Samples, spectrum: SampleSpectrum, components: Floats
+) -> Iterator[tuple[slice, Floats]]:
+    """Blocks of the rows of ``U @ components``, with the left singular vectors U."""
+    if samples.shape[0] <= samples.shape[1]:
+        yield slice(0, samples.shape[0]), spectrum.vectors @ components
+        return
+    weights = spectrum.vectors @ (components / np.sqrt(spectrum.values)[:, None])
+    shift = samples.mean * samples.scale @ weights if samples.sparse else 0.0
+    for part in samples.blocks():
+        yield part, samples.rows(part) @ weights - shift
 
 
 def products(samples: Samples, which: NDArray[np.intp]) -> Floats:

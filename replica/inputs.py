@@ -112,7 +112,7 @@ class Inputs:
         >>> X = np.random.default_rng(1).standard_normal((2000, 50))
         >>> inputs = Inputs.from_samples(X, X[:, 0])
         >>> inputs
-        SampledInputs(size=50, n_samples=2000, S=0, rho=1.03)
+        SampledInputs(size=50, n_samples=2000, S=0, rho=0.977)
         """
         samples = as_samples(X, y, standardize=standardize)
         source = source_modes(sample_spectrum(samples))

@@ -51,6 +51,7 @@ _MOST_CHUNKS = 4  # disjoint subsets of one size in one split
 _SMALL = 2**20  # numbers in so few rows that subsets are fitted each on its own
 _GRID = 400  # decays among which the best is looked for before it is refined
 _GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
+_FEW = 20  # degrees of freedom: a variance that rests on fewer is known to a third at best
 _FARTHEST = 1e12  # samples: where a curve that is not flat yet is said never to be
 _REFINEMENTS = 30  # of the bracket, by the golden ratio: to 1e-6 of a step of the grid
 
@@ -229,7 +230,7 @@ class LearningCurve(Result):
             "zeta": LABELS["zeta"],
             "deviation": "measured/predicted − 1",
         }
-        if quantity == "zeta":
+        if quantity == "zeta" and (np.isfinite(values) & (values > 0.0)).any():
             ax.set_yscale("log")
         return finish_axes(ax, xlabel="number of samples  $n$", ylabel=labels[quantity])
 
@@ -351,8 +352,8 @@ def predict_learning_curve(
     >>> y = X @ np.ones(20) + rng.standard_normal(400)
     >>> curve = predict_learning_curve(X, y, n=[25, 100, 400], zeta=0.0, progress=False)
     >>> curve.test_error.round(1)
-    array([[3.9, 1.2, 1. ],
-           [6. , 1.2, 1. ]])
+    array([[3.4, 1.1, 0.9],
+           [5.4, 1.1, 0.9]])
     >>> curve.measured_error.shape
     (2, 3)
     """
@@ -389,7 +390,7 @@ def predict_learning_curve(
     if not labels:
         measured[2:] = np.nan
     infinite = np.isposinf(test_error)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         deviation = np.where(infinite, np.nan, measured[0] / test_error - 1.0)
     return LearningCurve(
         n=sizes,
@@ -477,6 +478,11 @@ def _notes(samples: Samples, spectrum: SampleSpectrum) -> tuple[str, ...]:
         notes.append(
             f"columns that follow from others: {spectrum.n_columns - spectrum.rank} of "
             f"{spectrum.n_columns}"
+        )
+    if spectrum.full and spectrum.N - spectrum.rank < _FEW:
+        notes.append(
+            f"only {spectrum.N - spectrum.rank:.0f} samples more than directions: the asymptote is "
+            "uncertain, and so is all that lies beyond these samples"
         )
     return tuple(notes)
 

@@ -318,6 +318,26 @@ def test_few_samples_say_what_they_can():
         predict_learning_curve(X, y, n=[20, 200])
 
 
+def test_as_many_samples_as_directions_and_one_or_two_more():
+    """No division by what is not left over; and a word of warning."""
+    for rows in (29, 30, 31, 32):
+        X, y = draw(rows, 29)
+        curve = predict_learning_curve(X, y > np.median(y), zeta=[0.0, 1.0])
+        assert np.isfinite(curve.test_error[[0, 2]]).all()
+        assert (np.abs(curve.error_rate - 0.5) <= 0.5).all()
+        assert math.isnan(curve.noise) == (rows <= 30)
+        assert ("uncertain" in curve.notes[0]) == (rows > 30)
+
+
+def test_targets_without_noise():
+    X, _ = draw(60, 10)
+    curve = predict_learning_curve(X, X @ np.arange(10.0), zeta=0.0)
+    assert curve.noise == 0.0
+    assert curve.test_error[1, -1] == 0.0
+    assert math.isnan(curve.n_flat)
+    assert curve.plot("zeta").get_ylabel()
+
+
 def test_repeated_rows_are_no_knowledge_of_the_noise():
     """Else 20 rows given twice would tell the noise of 50 columns."""
     X, y = draw(20, 50)
@@ -378,6 +398,8 @@ Y = [0.1, 0.5, 0.3, 0.9, 1.2]
         (FRAME, [0.1, np.nan, 0.3, 0.4, 0.5], ArgumentError, "y must have no missing"),
         (FRAME, pd.Series(["a", None, "b", "a", "b"]), ArgumentError, "y must have no missing"),
         (FRAME, list("abcab"), ArgumentError, "got 3 labels: a, b, c; choose one against"),
+        (FRAME * 1e200, Y, ArgumentError, "standard deviation of the columns of X must lie in"),
+        (FRAME, np.array(Y) * 1e-200, ArgumentError, "standard deviation of y must lie in"),
         (FRAME["age"].to_numpy(), Y, ArgumentError, r"rows and columns, got shape \(5,\)"),
         (FRAME.to_numpy() * 1j, Y, ArgumentTypeError, "type complex"),
     ],
