@@ -246,7 +246,7 @@ def _column_moments(X: Any, name: Callable[[int], str]) -> tuple[Floats, Floats,
     rows, columns = X.shape
     if not isinstance(X, np.ndarray):
         if X.dtype.kind == "f" and not np.isfinite(X.data).all():
-            bad = np.unique(X.tocoo().coords[1][~np.isfinite(X.tocoo().data)])
+            bad = np.unique(X.indices[~np.isfinite(X.data)])
             raise ArgumentError(_missing([str(k) for k in bad]))
         mean = np.asarray(X.mean(axis=0, dtype=np.float64)).reshape(-1)
         second = np.asarray(X.astype(np.float64).power(2).mean(axis=0)).reshape(-1)
@@ -524,6 +524,7 @@ class SourceModes(NamedTuple):
 
 
 _SCALES, _ATOMS = 120, 160  # points of the fit: a dozen a decade, where one mode is as wide as one
+_MOST_CHANGES = 20 * _ATOMS  # of the set of modes that are not 0; a few dozen are enough
 _HEAVY = 1e3  # weight of what is known exactly
 _BELOW, _DEEPEST = 0.03, 1e-9  # how far beyond the eigenvalues the scales go; no deeper than this
 
@@ -556,11 +557,11 @@ def source_modes(spectrum: SampleSpectrum) -> SourceModes:
         np.full((1, _ATOMS), _HEAVY / spectrum.rank),
     ]
     known = [at.df1 * size, at.between * size, [_HEAVY], [_HEAVY]]
-    counts, _ = nnls(np.concatenate(rows), np.concatenate(known))
+    counts, _ = nnls(np.concatenate(rows), np.concatenate(known), maxiter=_MOST_CHANGES)
     kept = counts > 1e-9 * counts.sum()
     variances, counts, left = variances[kept], counts[kept], left[:, kept]
     total, S = spectrum.variance, min(spectrum.noise, spectrum.variance)
     rows = [np.square(left), left, np.full((1, variances.size), _HEAVY)]
     known = [at.G - S, at.unlearned - S, [_HEAVY * (total - S)]]
-    powers, _ = nnls(np.concatenate(rows), np.concatenate(known))
+    powers, _ = nnls(np.concatenate(rows), np.concatenate(known), maxiter=_MOST_CHANGES)
     return SourceModes(variances, counts * (spectrum.rank / counts.sum()), powers, S)

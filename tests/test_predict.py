@@ -515,6 +515,14 @@ def test_missing_packages_are_named(table, tmp_path, monkeypatch, capsys):
     assert "pip install 'replica-solver[tables]'" in capsys.readouterr().err
 
 
+def test_parquet_needs_a_package_that_is_named(table, tmp_path, monkeypatch):
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    for name in ("pyarrow", "pyarrow.parquet", "fastparquet"):
+        monkeypatch.setitem(__import__("sys").modules, name, None)
+    with pytest.raises(ImportError, match="pip install pyarrow"):
+        read_table(tmp_path / "t.parquet", "price")
+
+
 def test_idx_files(tmp_path):
     values = np.arange(24, dtype=">i4").reshape(2, 3, 4)
     data = struct.pack(">BBBB3I", 0, 0, 12, 3, 2, 3, 4) + values.tobytes()
