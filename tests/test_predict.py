@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn import datasets
 from sklearn.linear_model import Ridge
 
@@ -151,6 +153,24 @@ def test_pure_noise_wants_infinite_decay():
     spectrum.along[:] = 0.0
     curve = _best(spectrum, np.array([10, 100]))
     assert (curve[0] == math.inf).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.floats(-6.0, 6.0), st.floats(-6.0, 6.0), st.floats(-1e3, 1e3), st.sampled_from([30, 60, 300])
+)
+def test_units_and_order_do_not_matter(log_x, log_y, shift, rows):
+    """X in other units takes zeta times their square, y gives errors times theirs."""
+    X, y = draw(rows, 50)
+    a, b = 10.0**log_x, 10.0**log_y
+    rng = np.random.default_rng(7)
+    order, axes = rng.permutation(rows), np.linalg.qr(rng.standard_normal((50, 50)))[0]
+    other = (a * (X[order] @ axes + shift), b * (y[order] + shift))
+    options = {"n": [5, 25, 29], "n_splits": 0}
+    one = predict_learning_curve(X, y, zeta=[0.0, 0.2], **options)
+    two = predict_learning_curve(*other, zeta=[0.0, 0.2 * a * a], **options)
+    np.testing.assert_allclose(two.test_error, b * b * one.test_error, rtol=1e-6)
+    assert one.noise == pytest.approx(two.noise / (b * b), rel=1e-6, nan_ok=True)
 
 
 def test_inputs_from_samples_give_the_same_curve_to_every_solver():
