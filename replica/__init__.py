@@ -42,8 +42,17 @@ if TYPE_CHECKING:
         zeta_from_mean,
     )
     from .gaussian import Average, gaussian_average
-    from .inputs import Clusters, Inputs, Isotropic, PowerLaw, RandomFeatures, Spectrum
+    from .inputs import (
+        Clusters,
+        Inputs,
+        Isotropic,
+        PowerLaw,
+        RandomFeatures,
+        SampledInputs,
+        Spectrum,
+    )
     from .labels import Flip
+    from .learning_curve import LearningCurve, predict_learning_curve
     from .losses import (
         ABSOLUTE,
         EXPONENTIAL,
@@ -123,8 +132,17 @@ _PUBLIC = {
         "zeta_from_mean",
     ),
     "gaussian": ("Average", "gaussian_average"),
-    "inputs": ("Clusters", "Inputs", "Isotropic", "PowerLaw", "RandomFeatures", "Spectrum"),
+    "inputs": (
+        "Clusters",
+        "Inputs",
+        "Isotropic",
+        "PowerLaw",
+        "RandomFeatures",
+        "SampledInputs",
+        "Spectrum",
+    ),
     "labels": ("Flip",),
+    "learning_curve": ("LearningCurve", "predict_learning_curve"),
     "losses": (
         "ABSOLUTE",
         "EXPONENTIAL",
@@ -175,6 +193,7 @@ _MODULES = (
     "gaussian",
     "inputs",
     "labels",
+    "learning_curve",
     "losses",
     "plotting",
     "published",
@@ -211,12 +230,14 @@ __all__ = [
     "Inputs",
     "Isotropic",
     "LeakyReLU",
+    "LearningCurve",
     "Loss",
     "OnlineRun",
     "PerceptronRules",
     "PowerLaw",
     "RandomFeatures",
     "Result",
+    "SampledInputs",
     "Spectrum",
     "Status",
     "StoreError",
@@ -246,6 +267,7 @@ __all__ = [
     "optimal_zeta",
     "perceptron_rules",
     "plot_curve",
+    "predict_learning_curve",
     "quantile",
     "separability_threshold",
     "shrinkage",
