@@ -18,7 +18,17 @@ from replica._core.activation_table import activation_at
 from replica._core.jit import jit
 from replica.losses import EXPONENTIAL, LOGISTIC, Loss
 
-__all__ = ["NEAREST", "STRIPS", "Curve", "Pull", "curve_of", "nearest", "new_nodes", "place_nodes"]
+__all__ = [
+    "EXPONENTIAL_CURVE",
+    "NEAREST",
+    "STRIPS",
+    "Curve",
+    "Pull",
+    "curve_of",
+    "nearest",
+    "new_nodes",
+    "place_nodes",
+]
 __all__ += ["prox", "pull", "value_slope_curvature"]
 
 # Kinds of a curve. NEAREST is the limit chi -> infinity: p is the point of [low, high] next to x.
@@ -294,6 +304,7 @@ def _of_strips(curve, chi, mean, tau):
     total = _ZERO
     n = curve.breaks.size
     left = _edge(-math.inf)
+    edge = high = 0.0
     for k in range(n + 1):
         c0, c1, c2 = curve.coefficients[k]
         rest = 1.0 / (1.0 + 2.0 * chi * c2)
@@ -418,9 +429,8 @@ def place_nodes(nodes, curve, chi, mean, tau, width, everywhere):
     for k in range(_PANELS + 1):
         edges[n] = mean + (k * _PANEL - REACH) * tau
         n += 1
-    if width < 2.0 * tau:
-        step = width
-        for factor in (1.5, 3.0, 4.5, 6.5, 9.0, 13.0, 19.0, 28.0, 40.0):
+    if width < tau:
+        for factor in (2.0, 4.0, 6.5, 9.0, 13.0, 19.0, 28.0, 40.0):
             step = factor * width
             n = _merge(edges, n, step, low, high)
             n = _merge(edges, n, -step, low, high)

@@ -5,30 +5,45 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from replica._core.status import Status
+from replica.inputs import Isotropic
 
 from . import _kernels as kernels
 from ._data import DRAW_BLOCK, TrainingSet, make_training_set, streams
+from ._inputs import population_memory, structured_training_set
 from ._settings import DIVERGENCE_LIMIT, Recorder, RunRecord, TrainingSettings
 
 __all__ = ["dense_memory", "run_dense", "starting_point", "training_set_of"]
 
-_NO_MASK = np.empty(0)
+_NO_MASK = np.empty(0)  # no dropout: the kernels read nothing
 
 
 def dense_memory(settings: TrainingSettings) -> int:
     """Bytes of one training set and what training on it needs besides."""
     P, N = settings.P, settings.N
-    return P * N * settings.dtype.itemsize + 64 * (P + N) + 8 * min(P * N, DRAW_BLOCK)
+    extra = 0
+    if not isinstance(settings.inputs, Isotropic):
+        extra = population_memory(settings.inputs, N)
+    return extra + P * N * settings.dtype.itemsize + 64 * (P + N) + 8 * min(P * N, DRAW_BLOCK)
 
 
 def training_set_of(settings: TrainingSettings, seed: np.random.SeedSequence) -> TrainingSet:
     """The training set of this seed."""
+    if not isinstance(settings.inputs, Isotropic):
+        return structured_training_set(
+            settings.inputs,
+            settings.P,
+            settings.N,
+            settings.S,
+            seed,
+            settings.dtype,
+            settings.teacher,
+            settings.noise,
+        )
     return make_training_set(
         settings.P,
         settings.N,
@@ -43,8 +58,8 @@ def training_set_of(settings: TrainingSettings, seed: np.random.SeedSequence) ->
 def starting_point(
     settings: TrainingSettings,
     seed: np.random.SeedSequence,
-    start: tuple[NDArray[Any], float] | None,
-) -> tuple[NDArray[Any], float]:
+    start: tuple[NDArray[np.floating], float] | None,
+) -> tuple[NDArray[np.floating], float]:
     """(w, gamma) of `start`; without it, w ~ N(0, L0^2) and gamma0."""
     if start is None:
         w = np.random.default_rng(seed).standard_normal(settings.N) * settings.L0
@@ -58,7 +73,7 @@ def run_dense(
     settings: TrainingSettings,
     seed: np.random.SeedSequence,
     data_seed: np.random.SeedSequence | None,
-    start: tuple[NDArray[Any], float] | None,
+    start: tuple[NDArray[np.floating], float] | None,
     recorder: Recorder,
     stop: threading.Event,
 ) -> RunRecord:
@@ -67,6 +82,7 @@ def run_dense(
     data, init, shuffle, drop = streams(seed, 4)
     training_set = training_set_of(settings, data_seed or data)
     X, y = training_set.X, training_set.y
+    recorder.population = training_set.population
     w, gamma = starting_point(settings, init, start)
     shuffle_rng, drop_rng = np.random.default_rng(shuffle), np.random.default_rng(drop)
 
@@ -91,7 +107,7 @@ def run_dense(
             previous = current
         if recorder.due(epoch) or converged:
             kernels.project(X, all_rows, w, all_fields)
-            recorder.record(all_fields, y, gamma, parallel, L)
+            recorder.record(all_fields, y, gamma, parallel, L, w)
         if converged:
             recorder.hold()
         if converged or epoch == settings.epochs or stop.is_set():

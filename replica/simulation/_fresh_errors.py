@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, ndtr, owens_t
 
 from replica._core.activation_table import activation_value
 from replica._core.arguments import ArgumentError
 from replica._core.jit import jit
+from replica._core.student_values import quick_values
 from replica.labels import Flip, NoiseWord, labels_are_signs
 from replica.losses import EXPONENTIAL, SQUARE, Loss
-from replica.students import LINEAR, LeakyReLU, Student, quick_values
+from replica.students import LINEAR, LeakyReLU, Student
 
 from ._tables import Tables, table_reaching
 
 __all__ = ["fresh_loss", "generalization_error", "linear_teacher_error", "piecewise_teacher_error"]
-__all__ += ["sign_error", "student_error"]
+__all__ += ["normal_margin_loss", "sign_error", "student_error"]
 
 # The standard normal density beyond this is below 1e-17.
 _EDGE = 8.8
@@ -49,7 +49,9 @@ _NARROW = 0.5
 _KINK_CUTS = np.array([-8.0, -4.0, -1.5, 0.0, 1.5, 4.0, 8.0])
 
 
-def linear_teacher_error(gamma: Any, R: Any, bias: Any, slope: float) -> NDArray[np.float64]:
+def linear_teacher_error(
+    gamma: ArrayLike, R: ArrayLike, bias: ArrayLike, slope: float
+) -> NDArray[np.float64]:
     """E[(z - g(u))^2] for the field u = gamma v + bias, (z, v) normal with correlation R.
 
     The teacher's output is its noise-free field z; no test set is involved. For bias = 0 this is
@@ -75,7 +77,7 @@ def linear_teacher_error(gamma: Any, R: Any, bias: Any, slope: float) -> NDArray
 
 
 def piecewise_teacher_error(
-    gamma: Any, R: Any, slope: float, teacher_slope: float
+    gamma: ArrayLike, R: ArrayLike, slope: float, teacher_slope: float
 ) -> NDArray[np.float64]:
     """E[(g_t(z) - g(gamma v))^2] for piecewise-linear teacher and student.
 
@@ -93,7 +95,7 @@ def piecewise_teacher_error(
     return (1 + b**2) / 2.0 + (1 + a**2) * gamma**2 / 2.0 - 2.0 * cross
 
 
-def sign_error(gamma: Any, R: Any, bias: Any = 0.0) -> NDArray[np.float64]:
+def sign_error(gamma: ArrayLike, R: ArrayLike, bias: ArrayLike = 0.0) -> NDArray[np.float64]:
     """P(sign u != sign z) for the field u = gamma v + bias; arccos(R)/pi without bias.
 
     Examples
@@ -260,6 +262,30 @@ def fresh_loss(
     return found
 
 
+def normal_margin_loss(
+    loss: Loss, fraction: float, mean: NDArray[np.float64], sd: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """E l(y, u) where y u ~ N(mean, sd^2) and a fraction of the labels y is +1, elementwise.
+
+    Examples
+    --------
+    >>> normal_margin_loss(SQUARE, 0.5, np.array([0.5]), np.array([1.0]))
+    array([0.625])
+    """
+    found = np.full(mean.shape, np.nan)
+    kinks = np.array(_kinks_of(loss))
+    for i in zip(*np.nonzero(np.isfinite(mean) & np.isfinite(sd)), strict=True):
+        total = 0.0
+        for y, share in ((1.0, fraction), (-1.0, 1.0 - fraction)):
+            at = kinks if loss.of == "margin" else 1.0 - y * kinks
+            cuts = (at - mean[i]) / sd[i] if sd[i] > 0.0 else np.empty(0)
+            v, weight = _gauss(_edges(cuts, _LARGEST_GAP)[None, :])
+            x = mean[i] + sd[i] * v[0]
+            total += share * float(weight[0] @ loss.values(x if loss.of == "margin" else y - y * x))
+        found[i] = total
+    return found
+
+
 class _FreshLoss:
     """E l(y, g(u)) of one student, teacher and loss: called with gamma, R and the bias.
 
@@ -419,7 +445,7 @@ def _smoothed(loss: Loss, width: float) -> Loss:
     tables, kinks = Tables(LINEAR, loss), np.array(_kinks_of(loss))
     base = _edges(np.empty(0), _LARGEST_GAP)
 
-    def smoothed(r: Any) -> NDArray[np.float64]:
+    def smoothed(r: ArrayLike) -> NDArray[np.float64]:
         flat = np.asarray(r, float).reshape(-1, 1)
         edges = np.concatenate(
             [np.broadcast_to(base, (flat.size, base.size)), (kinks - flat) / width], axis=1

@@ -39,7 +39,7 @@ _INSIDE = 0.995
 # Line searches end where the slope has fallen to this part.
 _FLAT = 0.5
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 
 class _Minimum(NamedTuple):
@@ -73,12 +73,13 @@ def run_minimizer(
     data, init = streams(seed, 2)
     training_set = training_set_of(settings, data_seed or data)
     X, y = training_set.X, training_set.y
+    recorder.population = training_set.population
     w, gamma = starting_point(settings, init, start)
     u = np.empty(settings.P)
 
     def record(w: Array, gamma: float) -> None:
         kernels.project(X, np.arange(settings.P), w, u)
-        recorder.record(u, y, gamma, *kernels.order_parameters(w))
+        recorder.record(u, y, gamma, *kernels.order_parameters(w), w)
 
     record(w, gamma)
     problem = _Problem(settings, X, y, recorder, stop)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from replica._core.arguments import ArgumentError, real_scalar
 from replica._core.normalizer import Normalizer
 from replica._core.status import Status
+from replica.inputs import Clusters, Inputs, Isotropic
 from replica.labels import Flip, NoiseWord, labels_are_signs
 from replica.losses import SQUARE, Loss
-from replica.students import LINEAR, SIGN, LeakyReLU, Student
+from replica.students import LINEAR, SIGN, LeakyReLU, Student, stretched
 
 from . import _kernels as kernels
-from ._fresh_errors import fresh_loss, generalization_error, sign_error
+from ._fresh_errors import fresh_loss, generalization_error, normal_margin_loss, sign_error
+from ._inputs import Population, field_variance
 from ._tables import Tables
 
 __all__ = ["NORMALIZERS", "OBSERVABLES", "Normalization", "RunRecord"]
@@ -95,6 +98,7 @@ class TrainingSettings:
     teacher: LeakyReLU | Student
     noise: NoiseWord | Flip
     loss: Loss
+    inputs: Inputs
     normalizer: Normalizer
     zeta: float
     method: Method
@@ -108,7 +112,7 @@ class TrainingSettings:
     tolerance: float
     anneal_epochs: int
     record_epochs: NDArray[np.int64]
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.floating]
 
     @property
     def epochs(self) -> int:
@@ -139,7 +143,7 @@ class RunRecord:
     values: NDArray[np.float64]
     status: Status
     epochs_done: int
-    weights: NDArray[Any] | None
+    weights: NDArray[np.floating] | None
     weight_scale: float
     orthogonality_error: float
     seconds: float
@@ -150,7 +154,7 @@ class RunRecord:
 def observe(
     settings: TrainingSettings,
     tables: Tables,
-    u: NDArray[Any],
+    u: NDArray[np.floating],
     y: NDArray[np.float64],
     gamma: float,
     parallel: float,
@@ -210,7 +214,7 @@ class _TrainingErrors(NamedTuple):
 def _training_errors(
     settings: TrainingSettings,
     tables: Tables,
-    u: NDArray[Any],
+    u: NDArray[np.floating],
     y: NDArray[np.float64],
     factor: float,
     bias: float,
@@ -225,7 +229,7 @@ def _training_errors(
 
 
 def _mean_square(
-    tables: Tables, u: NDArray[Any], y: NDArray[np.float64], factor: float, bias: float
+    tables: Tables, u: NDArray[np.floating], y: NDArray[np.float64], factor: float, bias: float
 ) -> tuple[float, float]:
     if tables.table is None:
         return kernels.squared_error(u, y, factor, bias, tables.slope)
@@ -255,6 +259,12 @@ def starting_scale(normalizer: Normalizer, gamma0: float | None, L0: float) -> f
 
 def fill_in_fresh(settings: TrainingSettings, observables: dict[str, NDArray[np.float64]]) -> None:
     """Errors and losses on fresh inputs, from the order parameters, for all records at once."""
+    if isinstance(settings.inputs, Clusters):
+        _fill_in_clusters(settings, settings.inputs, observables)
+        return
+    if not isinstance(settings.inputs, Isotropic):
+        _fill_in_structured(settings, observables)
+        return
     R, bias = observables["R"], observables["bias"]
     problem = settings.student, settings.teacher
     for name, shift in (("", bias), ("_population", np.zeros_like(bias))):
@@ -269,12 +279,55 @@ def fill_in_fresh(settings: TrainingSettings, observables: dict[str, NDArray[np.
         observables["error_rate"] = sign_error(gamma, R, bias)
 
 
+def _fill_in_structured(
+    settings: TrainingSettings, observables: dict[str, NDArray[np.float64]]
+) -> None:
+    """The same for a teacher's field of any variance: another teacher of a unit field."""
+    rho = field_variance(settings.inputs, settings.N)
+    size = math.sqrt(rho)
+    student, teacher, noise, S = settings.student, settings.teacher, settings.noise, settings.S
+    inside = teacher != LINEAR and noise != "output"
+    unit = stretched(teacher, size)
+    gamma, R = observables["gamma"], observables["R"]
+    if teacher == LINEAR and isinstance(student, LeakyReLU):
+        error = rho * generalization_error(student, LINEAR, settings.loss, gamma / size, R)
+    else:
+        error = generalization_error(student, unit, settings.loss, gamma, R)
+    observables["gen_error"] = observables["gen_error_population"] = error
+    observables["test_loss"] = fresh_loss(
+        student,
+        unit,
+        "output" if teacher == LINEAR and noise == "input" else noise,
+        S / rho if inside else S,
+        settings.loss,
+        gamma,
+        R,
+        np.zeros_like(gamma),
+    )
+    if teacher == SIGN:
+        observables["error_rate"] = sign_error(gamma, R)
+
+
+def _fill_in_clusters(
+    settings: TrainingSettings, inputs: Clusters, observables: dict[str, NDArray[np.float64]]
+) -> None:
+    """The same for two clusters: y u is normal, of mean gamma R and variance Delta gamma^2."""
+    gamma, R = observables["gamma"], observables["R"]
+    m, sd = gamma * R, math.sqrt(inputs.variance) * gamma
+    rate = ndtr(-R / math.sqrt(inputs.variance))
+    for name in ("error_rate", "gen_error", "gen_error_population"):
+        observables[name] = rate
+    observables["test_loss"] = normal_margin_loss(settings.loss, inputs.fraction, m, sd)
+
+
 class Recorder:
     """Collects the observables at the epochs asked for and decides how the run ended."""
 
     def __init__(self, settings: TrainingSettings, tick: Callable[[], object]) -> None:
         self.settings = settings
         self.tables = Tables(settings.student, settings.loss)
+        #: Of inputs that are not isotropic: what knows the fields on fresh ones.
+        self.population: Population | None = None
         self.values = np.full((settings.record_epochs.size, len(OBSERVABLES)), np.nan)
         self.status = Status.DONE
         self.start_norm = math.nan
@@ -288,9 +341,15 @@ class Recorder:
         return self._next < epochs.size and epochs[self._next] == epoch
 
     def record(
-        self, u: NDArray[Any], y: NDArray[np.float64], gamma: float, parallel: float, L: float
+        self,
+        u: NDArray[np.floating],
+        y: NDArray[np.float64],
+        gamma: float,
+        parallel: float,
+        L: float,
+        w: NDArray[np.floating] | None = None,
     ) -> None:
-        """Measure now."""
+        """Measure now; w are the weights where a population has to be asked."""
         first = math.isnan(self.start_norm)
         self.values[self._next], self.weight_scale = observe(
             self.settings, self.tables, u, y, gamma, parallel, L, 1.0 if first else self.start_norm
@@ -298,6 +357,13 @@ class Recorder:
         if first:
             self.start_norm = float(self.values[0, OBSERVABLES.index("gamma")])
             self.values[0, OBSERVABLES.index("norm_ratio")] = 1.0
+        if self.population is not None and w is not None:
+            m, q = self.population.overlaps(w)
+            row = self.values[self._next]
+            size = math.sqrt(q)
+            row[OBSERVABLES.index("gamma")] = row[OBSERVABLES.index("gamma_population")] = size
+            cosine = m / (size * math.sqrt(self.population.rho)) if size > 0.0 else 0.0
+            row[OBSERVABLES.index("R")] = cosine
         self._next += 1
 
     def tick(self) -> None:

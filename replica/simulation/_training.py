@@ -20,12 +20,15 @@ from replica._core.arguments import (
 )
 from replica._core.results import over
 from replica._core.status import Status
+from replica._core.student_values import refuse_jumps
+from replica.inputs import Clusters, Inputs, Isotropic, as_inputs
 from replica.labels import Flip, NoiseLike, NoiseWord, as_noise, check_labels
 from replica.losses import SQUARE, Loss, LossLike, as_loss
-from replica.students import LeakyReLU, Student, StudentLike, as_student, refuse_jumps
+from replica.students import LINEAR, SIGN, LeakyReLU, Student, StudentLike, as_student
 
 from ._data import claim_memory, default_threads, inputs_key, map_runs, require_memory, streams
 from ._dense import dense_memory, run_dense
+from ._inputs import field_variance
 from ._matrix_free import matrix_free_memory, run_matrix_free
 from ._minimize import minimizer_memory, run_minimizer
 from ._run_statistics import RunStatistics, warn_of_failures
@@ -123,8 +126,8 @@ class TrainingRun(RunStatistics):
     """
 
     _problem = (
-        "alpha", "S", "N", "student", "teacher", "noise", "loss", "normalizer", "zeta", "method",
-        "batch_size", "learning_rate", "schedule", "epochs", "momentum", "dropout", "gamma0", "L0",
+        "alpha", "S", "N", "student", "teacher", "noise", "loss", "inputs", "normalizer", "zeta",
+        "method", "batch_size", "learning_rate", "schedule", "epochs", "momentum", "dropout", "gamma0", "L0",
         "anneal", "tolerance", "start", "engine", "n_runs", "seed", "data_seed", "dtype",
     )  # fmt: skip
     _observables: ClassVar[tuple[str, ...]] = OBSERVABLES
@@ -136,6 +139,7 @@ class TrainingRun(RunStatistics):
     teacher: LeakyReLU | Student
     noise: NoiseWord | Flip
     loss: Loss
+    inputs: Inputs
     normalizer: Normalizer
     zeta: float
     method: Method
@@ -197,6 +201,7 @@ def simulate_training(
     teacher: StudentLike = "linear",
     noise: NoiseLike = "output",
     loss: LossLike = "square",
+    inputs: Inputs | None = None,
     normalizer: Normalizer = "none",
     zeta: float = 0.0,
     method: Method = "sgd",
@@ -247,6 +252,10 @@ def simulate_training(
     loss : str or Loss
         "square", "absolute", "huber", "epsilon-insensitive", "quantile" of y - g, or "hinge",
         "squared-hinge", "logistic", "exponential" of y g (labels that are signs); or your own.
+    inputs : Inputs, optional
+        `Isotropic()` (the default), `Spectrum`, `PowerLaw`, `RandomFeatures` (as they are, not
+        Gaussian inputs of the same covariance: N features) or `Clusters` without a bias, for a
+        linear student, whose labels are those of the clusters. Dense engine, no normalizer.
     normalizer : {"none", "wn", "pn", "bn", "bn-var", "bn-mean"}
         "none": h = w.x. "wn" and "pn": h = sqrt(N) gamma w.x/|w|; normalization by the population
         statistics of inputs N(0, I/N) is weight normalization (eq. 4), so the two are one.
@@ -357,10 +366,20 @@ def simulate_training(
     refuse_jumps(student)
     teacher = as_student(teacher, name="teacher")
     noise, loss = as_noise(noise), as_loss(loss)
+    where = as_inputs(inputs)
+    if isinstance(where, Clusters):
+        teacher = _check_clusters(where, student, teacher, noise, S)
     check_labels(loss, teacher, noise, S)
     method = cast(Method, choice("method", method, get_args(Method)))
     normalizer = cast(Normalizer, choice("normalizer", normalizer, NORMALIZERS))
     engine = cast(Engine, choice("engine", engine, get_args(Engine)))
+    if not isinstance(where, Isotropic):
+        if normalizer != "none" or engine != "dense":
+            raise ArgumentError(
+                "inputs that are not isotropic need normalizer='none' and engine='dense', "
+                f"got {normalizer!r} and {engine!r}"
+            )
+        field_variance(where, N)  # refuses what N columns cannot hold
     if alpha * N > MAX_SIZE:
         raise ArgumentError(f"alpha must give at most {MAX_SIZE:g} samples, got {alpha * N:g}")
     P = round(alpha * N)
@@ -407,6 +426,7 @@ def simulate_training(
         teacher=teacher,
         noise=noise,
         loss=loss,
+        inputs=where,
         normalizer=normalizer,
         zeta=real_scalar("zeta", zeta, low=0.0),
         method=method,
@@ -522,6 +542,27 @@ def mean_field_training(
     )
 
 
+def _check_clusters(
+    inputs: Clusters,
+    student: LeakyReLU | Student,
+    teacher: LeakyReLU | Student,
+    noise: Any,
+    S: float,
+) -> Student:
+    """Refuse what two clusters do not have; their labels are signs, as those of a sign teacher."""
+    if student != LINEAR or inputs.bias:
+        raise ArgumentError(
+            "inputs=Clusters serves the linear student without a bias, "
+            f"got {student.name!r} and {inputs!r}"
+        )
+    if teacher not in (LINEAR, SIGN) or noise != "output" or S != 0.0:
+        raise ArgumentError(
+            "inputs=Clusters has the labels of its clusters: no teacher, noise='output' and S = 0, "
+            f"got {teacher.name!r}, {noise!r} and {S!r}"
+        )
+    return SIGN
+
+
 def _schedule(schedule: Schedule | Sequence[float], epochs: int) -> NDArray[np.float64]:
     """One learning-rate factor per epoch."""
     if isinstance(schedule, str):
@@ -633,6 +674,8 @@ def _continue_from(
             raise ArgumentError(f"{name} must equal that of start, {theirs!r}, got {ours!r}")
     if start.weights.dtype != settings.dtype:
         raise ArgumentError(f"dtype must equal that of start, {start.weights.dtype}")
+    if start.inputs is not settings.inputs and start.inputs != settings.inputs:
+        raise ArgumentError(f"inputs must equal that of start, {start.inputs!r}")
     if n_runs is not None and n_runs != start.n_runs:
         raise ArgumentError(f"n_runs must equal that of start, {start.n_runs}, got {n_runs}")
     if not np.isin(start.status, (Status.CONVERGED, Status.DONE)).all():
@@ -707,6 +750,7 @@ def _collect(
         teacher=settings.teacher,
         noise=settings.noise,
         loss=settings.loss,
+        inputs=settings.inputs,
         normalizer=settings.normalizer,
         zeta=settings.zeta,
         method=settings.method,
