@@ -26,11 +26,17 @@ from ._pull import curve_of, nearest
 from ._residual_loss import FoundColumns, solve_residual_loss, write_found
 from ._teacher_loss import labels_of, teacher_point
 
-__all__ = ["best_decay", "separability_threshold", "serves", "solve_convex_loss"]
+__all__ = [
+    "best_decay",
+    "best_ridge_decay",
+    "separability_threshold",
+    "serves",
+    "solve_convex_loss",
+]
 
 # Ranges of the table of a loss of one's own, tried in turn until all fields are inside. Margins may
 # grow where the loss is small, so that the right side grows first.
-_REACHES = ((-40.0, 40.0), (-40.0, 640.0), (-640.0, 640.0), (-40.0, 1e4), (-1e4, 1e4))
+_REACHES = ((-40.0, 40.0), (-40.0, 640.0), (-640.0, 640.0), (-40.0, 1e4), (-1e4, 1e4), (-1e5, 1e5))
 # A slope so small beside the largest is rounding of zero.
 _FLAT = 1e-11
 # Where a tail is looked at, and the ratio of its log slopes x l''/|l'|: 2 for an exponential,
@@ -316,7 +322,19 @@ def _has_exponential_tail(loss: Loss) -> bool:
 # these half-widths: the derivative of the interpolation vanishes at the minimum.
 _LOOK = np.logspace(-8.0, 6.0, 43)
 _HALF_WIDTHS = (0.8, 0.2)
+# Below, E[y z]^2 is rounding of an average that vanishes.
+_NO_SIGNAL = 1e-24
 _CHEBYSHEV = np.cos(np.pi * (np.arange(15) + 0.5) / 15)
+
+
+def best_ridge_decay(S: float, teacher: LeakyReLU | Student) -> float:
+    """Return the decay of least error of the linear student, square loss, noise added to y.
+
+    To a linear student, labels are c z and noise of variance E[y^2] - c^2, c = E[y z].
+    """
+    labels = labels_of(teacher, "output", S, False)
+    signal = labels.c1**2
+    return (labels.c2 - signal) / signal if signal > _NO_SIGNAL * labels.c2 else math.inf
 
 
 def best_decay(

@@ -38,11 +38,14 @@ _XI_WEIGHTS = 0.5 * np.exp(-0.5 * _XI**2) / _ROOT_2PI
 _LOGIT = np.arange(-40.0, 40.25, 0.5)
 _LOGIT_WEIGHTS = 0.125 / np.cosh(0.5 * _LOGIT) ** 2
 _RESIDUAL = 1e-10
+# Residuals below are rounding: no reason to damp.
+_FLOOR = 1e-11
 _LAST_STEP = 1e-7
-_MOST_STEPS = 60
+_MOST_STEPS = 40
 _LONGEST = 2.0
 # Where alpha K = 1 - h is so near to 1 that h is lost in it.
 _NEAR = 0.1
+_ROUNDING = 1e-14
 _LARGEST_LOG = 300.0
 # Plain iterations before Newton's method, and how well chi is solved for in them.
 _FIRST, _ROUGH = 3, 0.05
@@ -120,6 +123,7 @@ class Sums(NamedTuple):
     W_q: float
     G_q: float
     FP: float  # 2 E[W (p - x) p]
+    FP_size: float  # the same of absolute values
 
 
 @jit
@@ -161,6 +165,7 @@ def _add_side(curve, law, chi, m, v, q, factor, nodes, sums):
         sums[11] += r_q * f * f
         sums[12] += d_q * f
         sums[13] += r * f * p
+        sums[14] += r * abs(f * p)
 
 
 @jit
@@ -172,7 +177,7 @@ def _sums(sides, law, chi, m, v, nodes, sums):
         _add_side(sides.minus, law, chi, m, v, q, 1.0, nodes, sums)
     return Sums(
         sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7], sums[8], sums[9],
-        sums[10], sums[11], sums[12], sums[13],
+        sums[10], sums[11], sums[12], sums[13], sums[14],
     )  # fmt: skip
 
 
@@ -220,10 +225,11 @@ def _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums):
         r2 = m - alpha * s.G
         r3 = 1.0 - alpha * s.W / v
         norm = max(abs(r1), abs(r2) / scale, abs(r3))
-        near = not limit and h < _NEAR and size < 1e-3
+        exact = alpha * s.FP_size < _NEAR * (v + m * m)
+        near = not limit and zeta > 0.0 and h < _NEAR and size < 1e-3 and exact
         if small and norm < _RESIDUAL:
             return Saddle(chi, m, v, h, norm, n, True)
-        if not norm < 4.0 * norm0:
+        if not norm < 4.0 * norm0 + _FLOOR:
             damping *= 0.25
             if damping < 1e-5:
                 break
@@ -243,7 +249,7 @@ def _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums):
             a12 = alpha * (s.K_m + 2.0 * m * s.K_q) * scale / e1
             a13 = alpha * v * s.K_q / e1
             r1 = math.log1p(r1)
-            if near and zeta > 0.0:
+            if near:
                 # zeta q = alpha E[F p]/chi: the same by the other two equations, and exact where
                 # alpha K is near 1
                 q = v + m * m
@@ -279,7 +285,10 @@ def _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums):
         size = max(abs(d_l), abs(d_m), abs(d_v))
         if not size < math.inf:
             break
-        small = size < _LAST_STEP and (limit or near or h > _NEAR or zeta == 0.0)
+        # What rounding leaves of 1 - alpha K moves chi by its inverse.
+        rounding = 0.0 if limit or near or h == 0.0 else _ROUNDING / h
+        small = max(abs(d_m), abs(d_v)) < _LAST_STEP and abs(d_l) < max(_LAST_STEP, rounding)
+        small = small and (near or not exact or h > _NEAR or limit or zeta == 0.0)
         damping = 1.0
         longest = max(abs(d_l), abs(d_m), abs(d_v)) / _LONGEST
         if longest > 1.0:
@@ -667,7 +676,7 @@ def solve_label_loss(
 ):
     """Fill the columns from `start` to `stop`."""
     nodes = new_nodes(sides.plus)
-    sums = np.zeros(14)
+    sums = np.zeros(15)
     for i in range(start, stop):
         law = Law(kind, S[i], flip)
         point = label_point(
