@@ -34,9 +34,19 @@ __all__ = [
     "solve_convex_loss",
 ]
 
-# Ranges of the table of a loss of one's own, tried in turn until all fields are inside. Margins may
-# grow where the loss is small, so that the right side grows first.
-_REACHES = ((-40.0, 40.0), (-40.0, 640.0), (-640.0, 640.0), (-40.0, 1e4), (-1e4, 1e4), (-1e5, 1e5))
+# Ranges of the table of a loss of one's own, tried in turn until all fields are inside. The second
+# is for functions that are no numbers on the first; all functions must be on it. Margins may grow
+# where the loss is small, so that the right side grows first.
+_REACHES = (
+    (-160.0, 160.0),
+    (-40.0, 40.0),
+    (-160.0, 640.0),
+    (-640.0, 640.0),
+    (-160.0, 1e4),
+    (-1e4, 1e4),
+    (-1e5, 1e5),
+)
+_LEAST_REACH = _REACHES[1]
 # A slope so small beside the largest is rounding of zero.
 _FLAT = 1e-11
 # Where a tail is looked at, and the ratio of its log slopes x l''/|l'|: 2 for an exponential,
@@ -164,7 +174,7 @@ def _widen(
             alpha, S, zeta = (array[again] for array in flat)
             _solve(alpha, S, zeta, loss, teacher, noise, reach, part)
         except (ArithmeticError, ArgumentError):
-            if reach == _REACHES[0]:
+            if reach == _LEAST_REACH:
                 raise
             continue  # the loss itself ends before this table does
         for column, values in zip(columns, part, strict=True):
@@ -255,7 +265,7 @@ def _least(loss: Loss) -> _Least:
     """Where the loss is least."""
     if loss in (LOGISTIC, EXPONENTIAL):
         return _Least(np.inf, np.inf, 0.0, False)
-    low, high = _REACHES[0]
+    low, high = _LEAST_REACH
     if loss.strips is None:
         table = loss.table(low, high)
         points = np.unique(np.concatenate([table.breaks, np.linspace(low, high, 4001)]))

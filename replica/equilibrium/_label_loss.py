@@ -47,8 +47,10 @@ _LONGEST = 2.0
 _NEAR = 0.1
 _ROUNDING = 1e-14
 _LARGEST_LOG = 300.0
+# A normal step ends here, to 1e-21.
+_EXTENT = 9.5
 # Plain iterations before Newton's method, and how well chi is solved for in them.
-_FIRST, _ROUGH = 3, 0.05
+_FIRST, _ROUGH = 2, 0.2
 # Continuation in log(zeta), or in log(alpha): first step, and the shortest.
 _FIRST_MOVE, _LEAST_MOVE = 2.0, 1e-4
 # A decay so much larger than the pull of all samples makes the student that of Hebb.
@@ -127,12 +129,21 @@ class Sums(NamedTuple):
 
 
 @jit
+def _step(law, m, v, q):
+    """Width of the step W in x, how many of them it extends, and below what x nothing is left."""
+    width = math.sqrt(v / q + law.S) * q / abs(m) if m != 0.0 else math.inf
+    if law.kind == NORMAL or law.S == 0.0:
+        floor = -_EXTENT * width if law.flip == 0.0 and m > 0.0 else -math.inf
+        return width, _EXTENT, floor
+    return width, math.inf, -math.inf
+
+
+@jit
 def _add_side(curve, law, chi, m, v, q, factor, nodes, sums):
     sigma = math.sqrt(q)
     tau2 = v / q
-    step = math.sqrt(tau2 + law.S)
-    width = step * q / abs(m) if m != 0.0 else math.inf
-    count = place_nodes(nodes, curve, chi, 0.0, sigma, width, False)
+    width, extent, floor = _step(law, m, v, q)
+    count = place_nodes(nodes, curve, chi, 0.0, sigma, width, extent, floor, False)
     if count < 0:
         sums[0] = math.nan
     norm = factor / (_ROOT_2PI * sigma)
@@ -504,16 +515,16 @@ def _everything(sides, law, chi, m, v, nodes):
     q = v + m * m
     sigma = math.sqrt(q)
     tau2 = v / q
-    step = math.sqrt(tau2 + law.S)
-    width = step * q / abs(m) if m != 0.0 else math.inf
+    width, extent, floor = _step(law, m, v, q)
     out = np.zeros(5)
     for side in range(1 if sides.same else 2):
         curve = sides.plus if side == 0 else sides.minus
         factor = (2.0 if sides.same else 1.0) / (_ROOT_2PI * sigma)
         # at chi = 0 the step stays where it is
         for pass_ in range(2):
-            count = place_nodes(nodes, curve, chi * pass_ if pass_ else 0.0, 0.0, sigma, width,
-                                True)  # fmt: skip
+            count = place_nodes(
+                nodes, curve, chi * pass_ if pass_ else 0.0, 0.0, sigma, width, extent, floor, True
+            )
             for i in range(count):
                 x, p = nodes.x[i], nodes.p[i]
                 g = factor * nodes.weight[i] * math.exp(-0.5 * x * x / q)
