@@ -32,6 +32,8 @@ MODULES = (
     "replica.dynamics",
     "replica.equilibrium",
     "replica.gaussian",
+    "replica.labels",
+    "replica.losses",
     "replica.plotting",
     "replica.published",
     "replica.simulation",
@@ -41,6 +43,8 @@ MODULES = (
 # Public functions that compute no physics: they run, store, draw, or look something up.
 WITHOUT_EQUATION = {
     "as_glm",
+    "as_loss",
+    "as_noise",
     "as_piecewise",
     "as_student",
     "delete_runs",
