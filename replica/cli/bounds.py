@@ -142,8 +142,8 @@ def _run_bayes(arguments: Namespace) -> None:
     table: dict[str, list[object]] = {
         "teacher": [solved.teacher.name] * solved.q.size,
         "noise": [arg.name_of(solved.noise)] * solved.q.size,
-        "S": solved.S.ravel().tolist(),
-        "alpha": solved.alpha.ravel().tolist(),
+        "S": list(solved.S.ravel()),
+        "alpha": list(solved.alpha.ravel()),
     }
     for name in shown:
         table[name] = list(getattr(solved, name).ravel())

@@ -200,7 +200,7 @@ def bayes_optimal(
     Notes
     -----
     Linear teachers, and what is as good as one (an invertible phi of z + s): closed form. Signs:
-    relative accuracy 1e-12 (1 - q and errors included), about 0.1 ms. (Leaky) ReLU with output
+    relative accuracy 1e-12 (1 - q and errors included), below a millisecond. (Leaky) ReLU with output
     noise: tens of milliseconds; any other phi with output noise: about a second, and the longer the
     smaller S > 0 is.
 
