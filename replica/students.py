@@ -351,3 +351,35 @@ def as_piecewise(
         f"{what} serves piecewise-linear {name}s only ('linear', 'relu', LeakyReLU(slope)), "
         f"got {value!r}"
     )
+
+
+class _Stretched:
+    """u -> g(c u) of another activation; equal for equal ones."""
+
+    def __init__(self, of: LeakyReLU | Student, factor: float) -> None:
+        self.of, self.factor = of, factor
+        self.__name__ = of.name
+
+    def __call__(self, u: ArrayLike) -> NDArray[np.float64]:
+        return self.of.values(self.factor * np.asarray(u))
+
+    def __hash__(self) -> int:
+        return hash((self.of, self.factor))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Stretched) and (self.of, self.factor) == (other.of, other.factor)
+
+
+def stretched(activation: LeakyReLU | Student, factor: float) -> LeakyReLU | Student:
+    """The activation u -> g(factor u), factor > 0: a field of another variance, seen as a unit one.
+
+    Examples
+    --------
+    >>> stretched(LINEAR, 2.0).values(1.5)
+    array(3.)
+    """
+    if factor == 1.0 or activation == SIGN:
+        return activation
+    return Student(
+        _Stretched(activation, factor), kinks=tuple(kink / factor for kink in activation.kinks)
+    )

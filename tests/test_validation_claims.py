@@ -280,13 +280,14 @@ for table in (finite_size.MEAN_RUNS, finite_size.DENSE_RUNS, finite_size.FREE_RU
     table["--quick"] = {48: 40, 96: 40, 192: 40, 384: 40}
 finite_size.LOADS = figure1_linear.LOADS = (0.5, 1.0, 2.0)
 finite_size.SGD_LOADS = figure1_linear.SGD_LOADS = (0.5, 2.0)
-call, count = sweeps._call, itertools.count(1)
+call, count, limit = sweeps._call, itertools.count(1), int(sys.argv[2])
 def limited(*arguments):
-    if next(count) > int(sys.argv[2]):
+    if next(count) > limit:
         threading.Event().wait()  # until the signal comes
     return call(*arguments)
 sweeps._call = limited
-sys.exit(__main__.main(["--quick", "--only", "finite_size", "--output", sys.argv[1]]))
+sys.argv[1:] = ["--quick", "--only", "finite_size", "--output", sys.argv[1]]
+__main__.run()
 """
 
 

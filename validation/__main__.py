@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -49,6 +50,17 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
+def run() -> None:
+    """Run the command and end this process."""
+    code = main()
+    if code == 130:
+        # Runs may still be in compiled code, from which Python before 3.14 cannot end them.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def run_scripts(names: Sequence[str], setup: Setup) -> int:
     """Run, print and store the scripts; 1 if a claim of the package itself fails."""
     failed = False
@@ -66,4 +78,4 @@ def run_scripts(names: Sequence[str], setup: Setup) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -40,6 +40,7 @@ _AREAS = (
     "figure",
     "dynamics",
     "simulation",
+    "predict",
 )
 
 _EPILOG = """\

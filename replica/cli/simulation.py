@@ -105,7 +105,7 @@ def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "--student",
         type=arg.student,
         default="linear",
-        help=f"{arg.STUDENTS}; on a set piecewise-linear ones only (default: linear)",
+        help=f"{arg.STUDENTS} (default: linear)",
     )
     add("--teacher", type=arg.student, help="online: the teacher's (default: the student's)")
     add("--normalizer", choices=get_args(Normalizer), default="none", help="(default: none)")

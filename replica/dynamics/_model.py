@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from replica._core.arguments import Limits, choice, integer, real_scalar
 from replica._core.jit import jit
 from replica._core.normalizer import Normalizer
-from replica._core.student_checks import refuse_jumps
+from replica._core.student_values import refuse_jumps
 from replica.students import ERF, LeakyReLU, Student, StudentLike, as_student
 
 from . import _closed_forms, _quadrature

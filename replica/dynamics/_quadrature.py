@@ -7,15 +7,11 @@ the teacher's field given uhat is cut at the teacher's jumps.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import numpy as np
-from numba.core.registry import CPUDispatcher
 from numpy.typing import NDArray
 
-from replica._core.activation_table import activation_value
-from replica._core.callables import RealFunction
-from replica._core.jit import jit
+from replica._core.student_values import quick_values
 from replica.gaussian import split_rule
 from replica.students import LeakyReLU, Student
 
@@ -26,39 +22,6 @@ __all__ = ["STEP_CUTS", "averages", "generalization_error"]
 # A kink or jump of the teacher is seen by uhat through R uhat + sqrt(1 - R^2) v, as a step of width
 # sqrt(1 - R^2); cuts in those units, beyond which it is as sharp as rounding shows.
 STEP_CUTS = np.array([-8.0, -4.0, -1.5, 0.0, 1.5, 4.0, 8.0])
-
-
-# Functions remembered: more than one problem uses, few enough to hold.
-@lru_cache(maxsize=64)
-def _takes_arrays(activation: RealFunction) -> bool:
-    points = np.linspace(-1.0, 1.0, 3)
-    try:
-        return np.shape(activation(points)) == points.shape
-    except Exception:  # written for one number
-        return False
-
-
-@jit
-def _tabulated(
-    breaks: NDArray[np.float64], series: NDArray[np.float64], u: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    flat = u.ravel()
-    out = np.empty(flat.size)
-    for i in range(flat.size):
-        out[i] = activation_value(breaks, series, flat[i])
-    return out
-
-
-def _values(student: LeakyReLU | Student, u: NDArray[np.float64]) -> NDArray[np.float64]:
-    """g(u), from the table where g is Python code that has to be called for every number."""
-    if isinstance(student, LeakyReLU) or isinstance(student.activation, CPUDispatcher):
-        return student.values(u)
-    if _takes_arrays(student.activation):
-        return student.values(u)
-    # A power of two, so that there are few tables.
-    width = 2.0 ** math.ceil(math.log2(max(16.0, float(np.abs(u).max(initial=0.0)))))
-    table = student.table(width)
-    return _tabulated(table.breaks, table.series, u).reshape(u.shape)
 
 
 def _points(
@@ -99,7 +62,7 @@ def averages(
     sine = math.sqrt(D * (2.0 - D))
     u = gamma * uhat
     slope = student.slopes(u)
-    delta = slope * (_values(teacher, (1.0 - D) * uhat + sine * v) - _values(student, u))
+    delta = slope * (quick_values(teacher, (1.0 - D) * uhat + sine * v) - quick_values(student, u))
     weighted = weight * delta
     noise = S * float(np.sum(weight * slope**2)) if S else 0.0
     P = float(np.sum(weighted * uhat))
@@ -114,4 +77,6 @@ def generalization_error(
     D = min(max(D, 0.0), 2.0)
     uhat, v, weight = _points(student, teacher, gamma, D)
     z = (1.0 - D) * uhat + math.sqrt(D * (2.0 - D)) * v
-    return float(np.sum(weight * (_values(teacher, z) - _values(student, gamma * uhat)) ** 2))
+    return float(
+        np.sum(weight * (quick_values(teacher, z) - quick_values(student, gamma * uhat)) ** 2)
+    )

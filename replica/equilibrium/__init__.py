@@ -1,6 +1,7 @@
 """The equilibrium (gamma, R) of training to the end: the replica-symmetric saddle point."""
 
 from ._bayes import BayesOptimal, bayes_optimal
+from ._clusters import ClusterEquilibrium, solve_clusters
 from ._convex_loss import separability_threshold
 from ._equilibrium import Equilibrium
 from ._free_energy import free_energy, free_energy_published
@@ -11,6 +12,7 @@ from ._solve import interpolation_threshold, solve_equilibrium
 
 __all__ = [
     "BayesOptimal",
+    "ClusterEquilibrium",
     "EarlyStopping",
     "Equilibrium",
     "PerceptronRules",
@@ -24,6 +26,7 @@ __all__ = [
     "optimal_zeta",
     "perceptron_rules",
     "separability_threshold",
+    "solve_clusters",
     "solve_equilibrium",
     "zeta_from_mean",
 ]

@@ -50,7 +50,7 @@ from ._label_information import (
     smooth_fraction,
     turning_points,
 )
-from ._proximal import Activation, prepare
+from ._proximal import PreparedActivation, prepare
 from ._ridge import Columns as Ridge
 from ._ridge import solve_ridge
 from ._teacher_average import LEGENDRE
@@ -200,9 +200,9 @@ def bayes_optimal(
     Notes
     -----
     Linear teachers, and what is as good as one (an invertible phi of z + s): closed form. Signs:
-    relative accuracy 1e-12 (1 - q and errors included), below a millisecond. (Leaky) ReLU with output
-    noise: tens of milliseconds; any other phi with output noise: about a second, and the longer the
-    smaller S > 0 is.
+    relative accuracy 1e-12 (1 - q and errors included), below a millisecond, a few with logistic
+    noise. (Leaky) ReLU with output noise: tens of milliseconds; any other phi with output noise:
+    about a second, and the longer the smaller S > 0 is.
 
     Without noise an output that is not flat gives one equation for the weights: at loads above
     1/P(phi is not flat) they are determined, and the errors exactly 0.
@@ -392,12 +392,12 @@ def _solve_signs(alpha, S, chosen, flip, logistic, columns, start, stop):
 
 
 @lru_cache(maxsize=8)
-def _prepared(phi: LeakyReLU | Student, half_width: float) -> tuple[Activation, Any]:
+def _prepared(phi: LeakyReLU | Student, half_width: float) -> tuple[PreparedActivation, Any]:
     activation = prepare(phi, half_width)
     return activation, turning_points(activation)
 
 
-def _activation(phi: LeakyReLU | Student, S: float = 0.0) -> tuple[Activation, Any]:
+def _activation(phi: LeakyReLU | Student, S: float = 0.0) -> tuple[PreparedActivation, Any]:
     """Return phi, tabulated where z + s is, and its turning points."""
     width = 32.0
     while width < 13.0 * math.sqrt(1.0 + S):

@@ -16,21 +16,25 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import LARGEST, ArgumentError, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import Status, warn_not_converged
+from replica.inputs import Inputs, Isotropic
 from replica.labels import Flip, NoiseLike, NoiseWord, as_noise, check_labels, labels_are_signs
 from replica.losses import EXPONENTIAL, LOGISTIC, SQUARE, Loss
-from replica.students import LINEAR, SIGN, LeakyReLU, Student, StudentLike, as_student
+from replica.students import LINEAR, SIGN, LeakyReLU, Student, StudentLike, as_student, stretched
 
 from ._equilibrium import Equilibrium
 from ._label_loss import LOGISTIC_LAW, NORMAL, Law, Sides, separability_load, solve_label_loss
 from ._pull import curve_of, nearest
 from ._residual_loss import FoundColumns, solve_residual_loss, write_found
+from ._structured_loss import LABELS, RESIDUALS, solve_structured_loss
 from ._teacher_loss import labels_of, teacher_point
+from ._weights import Ridge, mode_arrays
 
 __all__ = ["best_decay", "separability_threshold", "serves", "solve_convex_loss"]
 
 # Ranges of the table of a loss of one's own, tried in turn until all fields are inside. Margins may
 # grow where the loss is small, so that the right side grows first.
 _REACHES = ((-40.0, 40.0), (-40.0, 640.0), (-640.0, 640.0), (-40.0, 1e4), (-1e4, 1e4))
+_ISOTROPIC = Isotropic()
 # A slope so small beside the largest is rounding of zero.
 _FLAT = 1e-11
 # Where a tail is looked at, and the ratio of its log slopes x l''/|l'|: 2 for an exponential,
@@ -71,19 +75,23 @@ def solve_convex_loss(
     loss: Loss,
     teacher: LeakyReLU | Student,
     noise: NoiseWord | Flip,
+    inputs: Inputs = _ISOTROPIC,
 ) -> Equilibrium:
     """Equilibrium of the linear student; see `solve_equilibrium`."""
     loads, noises, decays = problem(alpha, S, zeta)
-    columns = found_columns(loads, noises, decays, loss=loss, teacher=teacher, noise=noise)
+    columns, lengths = found_columns(
+        loads, noises, decays, loss=loss, teacher=teacher, noise=noise, inputs=inputs
+    )
     warn_not_converged(columns.status)
     gamma, q, train = columns.gamma, columns.q, columns.train_loss
     with np.errstate(invalid="ignore"):
-        weight = np.where(decays == 0.0, 0.0, 0.5 * decays * q)
+        weight = np.where(decays == 0.0, 0.0, 0.5 * decays * lengths)
     energy = np.asarray(loads * train + weight)
     return Equilibrium(
         student=LINEAR,
         teacher=teacher,
         noise=noise,
+        inputs=inputs,
         theory="replica",
         loss=loss,
         alpha=loads,
@@ -125,18 +133,24 @@ def found_columns(
     loss: Loss,
     teacher: LeakyReLU | Student,
     noise: NoiseWord | Flip,
-) -> FoundColumns:
-    """Solve checked arrays of one shape."""
+    inputs: Inputs = _ISOTROPIC,
+) -> tuple[FoundColumns, NDArray[np.float64]]:
+    """Solve checked arrays of one shape; also return |w|^2/N, which on isotropic inputs is q."""
     check_labels(loss, teacher, noise, S)
+    lengths = np.full(alpha.size, np.nan)
     flat = alpha.reshape(-1), S.reshape(-1), zeta.reshape(-1)
     columns = FoundColumns.of_size(alpha.size)
     if loss.strips is not None or loss in (LOGISTIC, EXPONENTIAL):
-        _solve(flat[0], flat[1], flat[2], loss, teacher, noise, _REACHES[0], columns)
+        _solve(
+            flat[0], flat[1], flat[2], loss, teacher, noise, inputs, _REACHES[0], columns, lengths
+        )
     else:
-        _widen(flat, loss, teacher, noise, columns)
+        _widen(flat, loss, teacher, noise, inputs, columns, lengths)
     if teacher == SIGN and not labels_are_signs(teacher, noise, S):
         columns.error_rate[:] = np.arccos(np.clip(columns.R, -1.0, 1.0)) / np.pi
-    return columns.reshape(alpha.shape)
+    if isinstance(inputs, Isotropic):
+        lengths = columns.q
+    return columns.reshape(alpha.shape), lengths.reshape(alpha.shape)
 
 
 def _widen(
@@ -144,7 +158,9 @@ def _widen(
     loss: Loss,
     teacher: LeakyReLU | Student,
     noise: NoiseWord | Flip,
+    inputs: Inputs,
     columns: FoundColumns,
+    lengths: NDArray[np.float64],
 ) -> None:
     """Solve with tables as wide as the fields need."""
     columns.status[:] = int(Status.NON_FINITE)
@@ -154,15 +170,17 @@ def _widen(
         if not again.any():
             return
         part = FoundColumns.of_size(int(again.sum()))
+        length = np.full(int(again.sum()), np.nan)
         try:
             alpha, S, zeta = (array[again] for array in flat)
-            _solve(alpha, S, zeta, loss, teacher, noise, reach, part)
+            _solve(alpha, S, zeta, loss, teacher, noise, inputs, reach, part, length)
         except (ArithmeticError, ArgumentError):
             if reach == _REACHES[0]:
                 raise
             continue  # the loss itself ends before this table does
         for column, values in zip(columns, part, strict=True):
             column[again] = values
+        lengths[again] = length
 
 
 def _solve(
@@ -172,10 +190,17 @@ def _solve(
     loss: Loss,
     teacher: LeakyReLU | Student,
     noise: NoiseWord | Flip,
+    inputs: Inputs,
     reach: tuple[float, float],
     columns: FoundColumns,
+    lengths: NDArray[np.float64],
 ) -> None:
     least = _least(loss)
+    if not isinstance(inputs, Isotropic):
+        _solve_structured(
+            alpha, S, zeta, loss, least, teacher, noise, inputs, reach, columns, lengths
+        )
+        return
     if labels_are_signs(teacher, noise, S):
         kind = LOGISTIC_LAW if noise == "logistic" else NORMAL
         flip = noise.probability if isinstance(noise, Flip) else 0.0
@@ -203,7 +228,9 @@ def _solve(
         laws: tuple[NoiseWord, NoiseWord] = ("output", "logistic")
         for some, law in zip((silent, ~silent), laws, strict=True):
             part = FoundColumns.of_size(int(some.sum()))
-            _solve(alpha[some], S[some], zeta[some], loss, teacher, law, reach, part)
+            _solve(
+                alpha[some], S[some], zeta[some], loss, teacher, law, inputs, reach, part, lengths
+            )
             for column, values in zip(columns, part, strict=True):
                 column[some] = values
         return
@@ -216,6 +243,74 @@ def _solve(
                 float(alpha[i]), float(zeta[i]), curve, limit, least.value, labels
             )
             write_found(columns, i, point)
+
+    for_each_chunk(solve, alpha.size, min_chunk=2)
+
+
+def _solve_structured(
+    alpha: NDArray[np.float64],
+    S: NDArray[np.float64],
+    zeta: NDArray[np.float64],
+    loss: Loss,
+    least: _Least,
+    teacher: LeakyReLU | Student,
+    noise: NoiseWord | Flip,
+    inputs: Inputs,
+    reach: tuple[float, float],
+    columns: FoundColumns,
+    lengths: NDArray[np.float64],
+) -> None:
+    """The same on inputs of any modes."""
+    modes = mode_arrays(inputs)
+    unit = modes._replace(
+        powers=modes.powers / modes.rho,
+        explained=modes.explained / modes.rho,
+        unexplained=modes.unexplained / modes.rho,
+        rho=1.0,
+    )
+    if labels_are_signs(teacher, noise, S):
+        kind = LOGISTIC_LAW if noise == "logistic" else NORMAL
+        flip = noise.probability if isinstance(noise, Flip) else 0.0
+        sides, limit = _sides(loss, least, reach)
+        kernel = partial(
+            solve_structured_loss, LABELS, unit, alpha, S / modes.rho, zeta, sides, limit,
+            least.reached, least.value, kind, flip, loss.of == "margin", columns, lengths,
+        )  # fmt: skip
+        for_each_chunk(kernel, alpha.size, min_chunk=16)
+        return
+    curve = curve_of(loss, reach=reach)
+    limit = nearest(least.low, least.high) if least.reached else nearest(-np.inf, np.inf)
+    if teacher == LINEAR and (noise != "logistic" or loss == SQUARE or not S.any()):
+        bare = modes._replace(unexplained=0.0, rho=modes.explained)
+        sides, limits = Sides(curve, curve, True), Sides(limit, limit, True)
+        kernel = partial(
+            solve_structured_loss, RESIDUALS, bare, alpha, S + modes.unexplained, zeta, sides,
+            limits, least.reached and bool(np.isfinite(limit.breaks).all()), least.value, NORMAL,
+            0.0, False, columns, lengths,
+        )  # fmt: skip
+        for_each_chunk(kernel, alpha.size, min_chunk=16)
+        columns.gen_error[:] += modes.unexplained
+        columns.R[:] *= math.sqrt(modes.explained / modes.rho)
+        return
+    if noise == "logistic":
+        raise ArgumentError(
+            "noise 'logistic' serves teacher 'sign' on inputs that are not isotropic, "
+            f"got {teacher.name!r}"
+        )
+    assert not isinstance(noise, Flip)
+    smooth = curve.breaks.size == 0
+    unit_teacher = stretched(teacher, math.sqrt(modes.rho))
+    noises = S if noise == "output" else S / modes.rho
+
+    def solve(start: int, stop: int) -> None:
+        for i in range(start, stop):
+            labels = labels_of(unit_teacher, noise, float(noises[i]), smooth)
+            weights = Ridge(unit, float(zeta[i]))
+            point = teacher_point(
+                float(alpha[i]), float(zeta[i]), curve, limit, least.value, labels, weights
+            )
+            write_found(columns, i, point)
+            lengths[i] = weights.last_length
 
     for_each_chunk(solve, alpha.size, min_chunk=2)
 
@@ -326,12 +421,15 @@ def best_decay(
     loss: Loss,
     teacher: LeakyReLU | Student,
     noise: NoiseWord | Flip,
+    inputs: Inputs = _ISOTROPIC,
 ) -> float:
     """Return the decay of least `gen_error`; 0 or inf if there is none between; NaN if not found."""
 
     def error(zeta: NDArray[np.float64]) -> NDArray[np.float64]:
         loads, noises = np.full_like(zeta, alpha), np.full_like(zeta, S)
-        found = found_columns(loads, noises, zeta, loss=loss, teacher=teacher, noise=noise)
+        found, _ = found_columns(
+            loads, noises, zeta, loss=loss, teacher=teacher, noise=noise, inputs=inputs
+        )
         return np.where(np.isnan(found.gen_error), np.inf, found.gen_error)
 
     decays = np.concatenate([[0.0], _LOOK])

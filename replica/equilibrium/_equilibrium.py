@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replica._core.results import Result
+from replica.inputs import Inputs
 from replica.labels import Flip, NoiseWord
 from replica.losses import SQUARE, Loss
 from replica.students import LINEAR, SIGN, LeakyReLU, Student
@@ -92,6 +93,7 @@ class Equilibrium(Result):
     student: LeakyReLU | Student
     teacher: LeakyReLU | Student
     noise: NoiseWord | Flip
+    inputs: Inputs
     theory: Theory
     loss: Loss
     alpha: NDArray[np.float64]
@@ -123,7 +125,9 @@ class Equilibrium(Result):
     n_iter: NDArray[np.int64]
     status: NDArray[np.int8]
 
-    _problem = ("student", "teacher", "noise", "theory", "loss", "alpha", "S", "zeta", "beta")
+    _problem = (
+        "student", "teacher", "noise", "inputs", "theory", "loss", "alpha", "S", "zeta", "beta",
+    )  # fmt: skip
 
     @property
     def stability(self) -> str:

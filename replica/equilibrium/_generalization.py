@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from functools import partial
 from typing import Any, get_args, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica._core.arguments import LARGEST, broadcast, choice, problem, real_array
+from replica._core.arguments import LARGEST, ArgumentError, broadcast, choice, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import ConvergenceWarning, Status, warn_not_converged
-from replica._core.student_checks import error_of_overlaps
+from replica._core.student_values import error_of_overlaps
+from replica.inputs import Clusters, Inputs, Isotropic, as_inputs
 from replica.labels import NoiseLike, as_noise, check_labels
-from replica.losses import SQUARE, LossLike, as_loss
+from replica.losses import SQUARE, Loss, LossLike, as_loss
 from replica.students import LINEAR, LeakyReLU, Student, as_student
 
+from ._clusters import solve_clusters
 from ._convex_loss import best_decay, serves
 from ._equilibrium import Noise, Theory
 from ._errors import mean_square_error
 from ._piecewise import optimal_zeta_piecewise, piecewise_error, piecewise_errors
 from ._ridge import ridge_error, ridge_errors
-from ._saddle_point import WIDTHS, prepared
+from ._saddle_point import WIDTHS, forgets_length, prepared
 from ._solve import solve_equilibrium
+from ._structured import structured_errors
 from ._teacher_average import LEGENDRE, REACH
+from ._weights import mode_arrays
 
 __all__ = ["gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_mean"]
 
@@ -42,6 +47,7 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = ...,
     theory: Theory = ...,
+    inputs: Inputs | None = ...,
     loss: LossLike = ...,
     teacher: str | LeakyReLU | Student = ...,
     noise: NoiseLike = ...,
@@ -54,6 +60,7 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = ...,
     theory: Theory = ...,
+    inputs: Inputs | None = ...,
     loss: LossLike = ...,
     teacher: str | LeakyReLU | Student = ...,
     noise: NoiseLike = ...,
@@ -65,6 +72,7 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = "linear",
     theory: Theory = "replica",
+    inputs: Inputs | None = None,
     loss: LossLike = "square",
     teacher: str | LeakyReLU | Student = "linear",
     noise: NoiseLike = "output",
@@ -87,6 +95,10 @@ def gen_error(
     theory : {"replica", "published"}
         The replica-symmetric solution of the true loss (exact for the linear student), or the
         closed forms of the paper (see `solve_equilibrium`).
+    inputs : Inputs, optional
+        `Isotropic()` (the default), `Spectrum`, `PowerLaw` or `RandomFeatures`; see
+        `solve_equilibrium`. `Clusters` have labels of their own: S = 0 and no teacher, a linear
+        student, and the error is the error rate for every loss; see `solve_clusters`.
     loss, teacher, noise
         What training minimizes and how labels are made; see `solve_equilibrium`.
 
@@ -128,23 +140,36 @@ def gen_error(
     0.179662
     """
     usual = loss == "square" and teacher == "linear" and noise == "output"
-    if usual and theory == "replica":
+    if usual and theory == "replica" and inputs is None:
         number = _of_plain_numbers(alpha, S, zeta, student)
         if number == number:
             return number
     choice("theory", theory, get_args(Theory))
     activation = as_student(student)
+    where = as_inputs(inputs)
+    if isinstance(where, Clusters):
+        _check_clusters(S, activation, teacher, noise, theory)
+        rate = solve_clusters(alpha, zeta, inputs=where, loss=loss).error_rate
+        return float(rate) if rate.ndim == 0 else rate
     usual = usual or (
         as_loss(loss) == SQUARE
         and as_student(teacher, name="teacher") == LINEAR
         and as_noise(noise) in get_args(Noise)
     )
-    straight = theory == "replica" or activation == LINEAR
+    straight = theory == "replica" or (activation == LINEAR and isinstance(where, Isotropic))
     if usual and straight and isinstance(activation, LeakyReLU):
         problems = problem(alpha, S, zeta)
         error = np.empty_like(problems[0])
         flat = (array.reshape(-1) for array in (*problems, error))
-        if activation == LINEAR:
+        if not isinstance(where, Isotropic):
+            modes = mode_arrays(where)
+            for_each_chunk(
+                partial(structured_errors, modes, activation.slope, *flat), error.size, min_chunk=16
+            )
+            failed = np.isnan(error)
+            if failed.any():
+                warn_not_converged(_status(failed))
+        elif activation == LINEAR:
             for_each_chunk(partial(ridge_errors, *flat), error.size)
         else:
             for_each_chunk(partial(piecewise_errors, activation.slope, *flat), error.size)
@@ -154,9 +179,27 @@ def gen_error(
     else:
         error = solve_equilibrium(
             alpha, S, zeta, student=activation, theory=theory, loss=loss, teacher=teacher,
-            noise=noise,
+            noise=noise, inputs=where,
         ).gen_error  # fmt: skip
     return float(error) if error.ndim == 0 else error
+
+
+def _check_clusters(
+    S: ArrayLike, student: LeakyReLU | Student, teacher: Any, noise: Any, theory: str = "replica"
+) -> None:
+    """Refuse what two clusters do not have."""
+    if student != LINEAR or theory != "replica":
+        raise ArgumentError(
+            f"inputs=Clusters serves student 'linear' and theory 'replica', got {student.name!r} "
+            f"and {theory!r}"
+        )
+    if as_student(teacher, name="teacher") != LINEAR or noise != "output":
+        raise ArgumentError(
+            f"inputs=Clusters have labels of their own: no teacher and no noise, got {teacher!r} "
+            f"and {noise!r}"
+        )
+    if real_array("S", S, low=0.0).any():
+        raise ArgumentError("S must be 0 with inputs=Clusters, which have labels of their own")
 
 
 def _of_plain_numbers(alpha: Any, S: Any, zeta: Any, student: Any) -> float:
@@ -290,6 +333,7 @@ def optimal_zeta(
     S: ArrayLike,
     *,
     student: str | LeakyReLU | Student = "linear",
+    inputs: Inputs | None = None,
     loss: LossLike = "square",
     teacher: str | LeakyReLU | Student = "linear",
     noise: NoiseLike = "output",
@@ -304,6 +348,9 @@ def optimal_zeta(
         Variance of the label noise, from 0 to 1e100.
     student : str, LeakyReLU or Student
         The student's activation.
+    inputs : Inputs, optional
+        See `gen_error`. On others than isotropic ones a scan of zeta from 1e-8 to 1e3 (1 + S/rho)
+        times the mean variance, four points a decade, and Brent's method; six digits in zeta.
     loss, teacher, noise
         What training minimizes and how labels are made; see `solve_equilibrium`.
 
@@ -322,7 +369,9 @@ def optimal_zeta(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type, out of range, or the shapes do not broadcast.
+        If an argument is of the wrong type, out of range, or the shapes do not broadcast; also if
+        the student's output does not depend on the length of its weights, as that of "sign": any
+        decay would shrink them for ever, and there is no minimum to choose from.
 
     Warns
     -----
@@ -343,7 +392,15 @@ def optimal_zeta(
     0.000000000
     """
     activation = as_student(student)
+    where = as_inputs(inputs)
     alpha_, S_, _ = problem(alpha, S, 0.0)
+    if isinstance(where, Clusters):
+        _check_clusters(S_, activation, teacher, noise)
+        best = np.empty_like(alpha_)
+        for index in np.ndindex(best.shape):
+            best[index] = _optimal_zeta_of_clusters(float(alpha_[index]), where, as_loss(loss))
+        warn_not_converged(_status(np.isnan(best)))
+        return float(best) if best.ndim == 0 else best
     cost, how = as_loss(loss), as_noise(noise)
     whom = as_student(teacher, name="teacher")
     check_labels(cost, whom, how, S_)
@@ -351,28 +408,38 @@ def optimal_zeta(
         best = np.empty_like(S_)
         for index in np.ndindex(best.shape):
             best[index] = best_decay(
-                float(alpha_[index]), float(S_[index]), loss=cost, teacher=whom, noise=how
-            )
+                float(alpha_[index]), float(S_[index]), loss=cost, teacher=whom, noise=how,
+                inputs=where,
+            )  # fmt: skip
         warn_not_converged(_status(np.isnan(best)))
         return float(best) if best.ndim == 0 else best
-    if activation == whom == LINEAR:
+    isotropic = isinstance(where, Isotropic)
+    if activation == whom == LINEAR and isotropic:
         best = S_.copy()
     else:
         best = np.empty_like(S_)
-        if isinstance(activation, LeakyReLU) and whom == LINEAR:
+        if isinstance(activation, LeakyReLU) and whom == LINEAR and isotropic:
             flat = alpha_.reshape(-1), S_.reshape(-1), activation.slope, best.reshape(-1)
             for_each_chunk(partial(optimal_zeta_piecewise, *flat), best.size, min_chunk=16)
         else:
+            if forgets_length(activation):
+                raise ArgumentError(
+                    "student must have an output that depends on the length of its weights: with "
+                    f"decay there is no minimum for {activation.name!r}"
+                )
             for index in np.ndindex(best.shape):
                 best[index] = _optimal_zeta(
-                    float(alpha_[index]), float(S_[index]), activation, whom, how
+                    float(alpha_[index]), float(S_[index]), activation, whom, how, where
                 )
         warn_not_converged(_status(np.isnan(best)))
     return float(best) if best.ndim == 0 else best
 
 
-# Students without a closed form: the range of decays, and how many of them, in a first look.
+# The range of decays of a first look, and how many of them: students without a closed form, and the
+# others on inputs that are not isotropic.
 _LEAST_ZETA, _MOST_ZETA, _PER_DECADE = 1e-4, 1e2, 4
+_LEAST_QUICK, _MOST_QUICK = 1e-8, 1e3
+_PRECISION, _PRECISION_QUICK = 1e-4, 1e-8
 
 
 def _optimal_zeta(
@@ -381,28 +448,63 @@ def _optimal_zeta(
     student: LeakyReLU | Student,
     teacher: LeakyReLU | Student,
     noise: Any,
+    inputs: Inputs,
 ) -> float:
-    """The decay of least error by the general solver; NaN if no point of the scan converged."""
-    from scipy.optimize import minimize_scalar
+    """The decay of least error; NaN if no point of the scan converged."""
 
-    def error(log_zeta: Any) -> NDArray[np.float64]:
+    def error(zeta: Any) -> NDArray[np.float64]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the caller gets one for all
-            found = solve_equilibrium(
-                alpha, S, np.exp(log_zeta), student=student, teacher=teacher, noise=noise
-            ).gen_error
+            found = gen_error(
+                alpha, S, zeta, student=student, teacher=teacher, noise=noise, inputs=inputs
+            )
         return np.where(np.isnan(found), np.inf, found)
 
-    low, high = math.log(_LEAST_ZETA), math.log(_MOST_ZETA * (1.0 + S))
-    grid = np.linspace(low, high, 1 + round((high - low) / math.log(10.0) * _PER_DECADE))
-    errors = error(grid)
+    modes = inputs.modes
+    quick = isinstance(student, LeakyReLU) and teacher == LINEAR
+    unit = float(modes.weights @ modes.variances)
+    least, most = (_LEAST_QUICK, _MOST_QUICK) if quick else (_LEAST_ZETA, _MOST_ZETA)
+    limits = least * unit, most * unit * (1.0 + S / modes.rho)
+    return _least_error(error, *limits, _PRECISION_QUICK if quick else _PRECISION, quick)
+
+
+def _optimal_zeta_of_clusters(alpha: float, inputs: Clusters, loss: Loss) -> float:
+    """The decay of least error rate; inf if the limit of large decay is the best."""
+
+    def error(zeta: Any) -> NDArray[np.float64]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = solve_clusters(alpha, zeta, inputs=inputs, loss=loss).error_rate
+        return np.where(np.isnan(found), np.inf, found)
+
+    most = _MOST_QUICK * inputs.variance
+    best = _least_error(error, _LEAST_ZETA * inputs.variance, most, _PRECISION, True)
+    large = error(np.array([best, 1e3 * most])) if best > 0.5 * most else np.zeros(2)
+    return math.inf if best > 0.5 * most and large[1] <= large[0] else best
+
+
+def _least_error(
+    error: Callable[[Any], NDArray[np.float64]],
+    low: float,
+    high: float,
+    precision: float,
+    with_zero: bool,
+) -> float:
+    """The minimum of a function of zeta between two decays, or 0 if that may be and is better."""
+    from scipy.optimize import minimize_scalar
+
+    decades = math.log10(high / low)
+    grid = np.linspace(math.log(low), math.log(high), 1 + round(decades * _PER_DECADE))
+    errors = error(np.exp(grid))
     k = int(np.argmin(errors))
     if not np.isfinite(errors[k]):
         return math.nan
     if k in (0, grid.size - 1):
-        return float(np.exp(grid[k]))
-    bracket = (grid[k - 1], grid[k + 1])
+        return 0.0 if with_zero and k == 0 and error(0.0) <= errors[0] else float(np.exp(grid[k]))
     found = minimize_scalar(
-        lambda x: float(error(x)), bounds=bracket, method="bounded", options={"xatol": 1e-4}
+        lambda x: float(error(math.exp(x))),
+        bounds=(grid[k - 1], grid[k + 1]),
+        method="bounded",
+        options={"xatol": precision},
     )
     return float(np.exp(found.x if found.fun <= errors[k] else grid[k]))

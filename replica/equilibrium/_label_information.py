@@ -25,7 +25,7 @@ from scipy.special import roots_legendre
 from replica._core.activation_table import activation_at, activation_value
 from replica._core.jit import jit
 
-from ._proximal import Activation
+from ._proximal import PreparedActivation
 from ._teacher_average import EDGES, REACH, graded_edges
 
 __all__ = ["Information", "leaky_information", "output_information", "output_variance"]
@@ -279,7 +279,7 @@ def _output_edges(ends, centers, S, V):
     return np.sort(np.append(edges, around[(around > low) & (around < high)]))
 
 
-def turning_points(activation: Activation) -> NDArray[np.float64]:
+def turning_points(activation: PreparedActivation) -> NDArray[np.float64]:
     """Kinks, and the fields where phi is largest or smallest."""
     u = activation.u
     at = np.repeat(u, 2)[1:-1]

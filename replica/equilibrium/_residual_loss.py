@@ -224,7 +224,7 @@ def residual_point(alpha, S, zeta, curve, limit, least, nodes):
         h = zeta * chi
         w = here.W / s2
         fixed = S / s2 + (h / s2) * h
-        if here.W > 0.5 * s2:
+        if 0.5 * s2 < here.W:
             gap = fixed + (alpha - 1.0) - alpha * here.W_rest / s2
         else:
             gap = fixed + alpha * w - 1.0
@@ -329,7 +329,7 @@ def _without_residuals(alpha, S, curve, limit, least, nodes):
         here = pull(limit, 0.0, 0.0, s, nodes)
         h = rest + alpha * here.K_rest
         gap = (S + h * h) / s2 - rest - alpha * here.W_rest / s2
-        if 2.0 * here.W < s2:
+        if s2 > 2.0 * here.W:
             gap = (S + h * h + alpha * here.W) / s2 - 1.0
         if last:
             if abs(gap) < _RESIDUAL and h > 0.0:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import LARGEST, ArgumentError, choice, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import warn_not_converged
+from replica.inputs import Clusters, Inputs, Isotropic, as_inputs
 from replica.labels import NoiseLike, as_noise, check_labels
 from replica.losses import SQUARE, LossLike, as_loss
 from replica.students import LINEAR, RELU, LeakyReLU, Student, as_piecewise, as_student
@@ -20,6 +21,8 @@ from ._equilibrium import Equilibrium, Noise, Theory, of_square_loss
 from ._finite_temperature import solve_finite_temperature
 from ._piecewise import relu_threshold, solve_piecewise
 from ._ridge import Columns, solve_ridge
+from ._structured import solve_structured
+from ._weights import mode_arrays
 
 __all__ = ["interpolation_threshold", "solve_equilibrium"]
 
@@ -35,6 +38,7 @@ def solve_equilibrium(
     noise: NoiseLike = "output",
     loss: LossLike = "square",
     beta: ArrayLike | None = None,
+    inputs: Inputs | None = None,
 ) -> Equilibrium:
     """Solve for the equilibrium of a student trained to the end on P = alpha N noisy samples.
 
@@ -70,6 +74,10 @@ def solve_equilibrium(
     beta : array_like, optional
         Inverse temperature of the Gibbs measure exp(-beta E), > 0, broadcast with the others; the
         elements at inf of a student with a closed form keep it.
+    inputs : Inputs, optional
+        `Isotropic()` (the default), `Spectrum`, `PowerLaw` or `RandomFeatures`: alpha is the
+        number of samples over that of modes, and the teacher's field has the variance rho of the
+        inputs. See :doc:`/inputs`.
 
     Returns
     -------
@@ -111,13 +119,20 @@ def solve_equilibrium(
     ['converged', 'converged']
     """
     choice("theory", theory, get_args(Theory))
+    where = as_inputs(inputs)
+    if isinstance(where, Clusters):
+        raise ArgumentError(
+            f"{where!r} have labels of their own and no teacher: see solve_clusters"
+        )
     activation = as_student(student)
     how, cost = as_noise(noise), as_loss(loss)
     whom = as_student(teacher, name="teacher")
     check_labels(cost, whom, how, real_array("S", S, low=0.0))
     if beta is None and theory == "replica":
         if serves(cost, activation, whom, how, np.asarray(S)):
-            return solve_convex_loss(alpha, S, zeta, loss=cost, teacher=whom, noise=how)
+            return solve_convex_loss(
+                alpha, S, zeta, loss=cost, teacher=whom, noise=how, inputs=where
+            )
     elif cost != SQUARE or how not in get_args(Noise):
         raise ArgumentError(
             "a temperature, and theory 'published', know loss 'square' and noise 'output' or "
@@ -132,18 +147,30 @@ def solve_equilibrium(
             )
         inverse = np.inf if beta is None else beta
         return solve_finite_temperature(
-            alpha, S, zeta, inverse, student=activation, teacher=whom, noise=plain
+            alpha,
+            S,
+            zeta,
+            inverse,
+            student=activation,
+            teacher=whom,
+            noise=plain,
+            inputs=where,
         )
     student = activation
     if theory == "published" and student not in (LINEAR, RELU):
         raise ArgumentError(
             f"theory 'published' covers student 'linear' and 'relu' only, got {student.name!r}"
         )
+    structured = not isinstance(where, Isotropic)
+    if structured and theory != "replica":
+        raise ArgumentError(f"theory {theory!r} covers isotropic inputs only, got {where!r}")
     alpha_, S_, zeta_ = problem(alpha, S, zeta)
     columns = Columns.of_size(alpha_.size)
     flat = [array.reshape(-1) for array in (alpha_, S_, zeta_)]
     published_relu = theory == "published" and student == RELU
-    if student == LINEAR or published_relu:
+    if structured:
+        kernel = partial(solve_structured, mode_arrays(where), *flat, student.slope, columns)
+    elif student == LINEAR or published_relu:
         if published_relu:
             flat[0] = 0.5 * flat[0]
         kernel = partial(solve_ridge, *flat, columns)
@@ -167,6 +194,7 @@ def solve_equilibrium(
         student=student,
         teacher=LINEAR,
         noise=plain,
+        inputs=where,
         theory=theory,
         alpha=alpha_,
         S=S_,

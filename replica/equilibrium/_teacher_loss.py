@@ -22,6 +22,7 @@ from ._fixed_point import FixedPoint, Step, fixed_point
 from ._pull import Curve, new_nodes, pull
 from ._residual_loss import Found, failed
 from ._ridge import ridge_point
+from ._weights import Ridge, coordinates, overlaps_at
 
 __all__ = ["Labels", "labels_of", "teacher_point"]
 
@@ -134,9 +135,14 @@ class _Compiled(NamedTuple):
 
 
 def teacher_point(
-    alpha: float, zeta: float, curve: Curve, limit: Curve, least: float, labels: Labels
-) -> Found:
-    """Equilibrium at one point; `limit` is the curve of the set where the loss is `least`."""
+    alpha: float, zeta: float, curve: Curve, limit: Curve, least: float, labels: Labels,
+    weights: Ridge | None = None,
+) -> Found:  # fmt: skip
+    """Equilibrium at one point; `limit` is the curve of the set where the loss is `least`.
+
+    `weights` are those of inputs that are not isotropic, on which the teacher's field is of unit
+    variance.
+    """
     rule = _compiled(labels)
     nodes = new_nodes(curve)
     evaluations = 0
@@ -155,6 +161,11 @@ def teacher_point(
             there = [alpha * here.G, math.log(alpha * here.W)]
             if infinite:
                 return Step(np.array(there))
+            if weights is not None:
+                weights.zeta = decay
+                pull_hat = alpha * here.K / chi, alpha * here.G / chi, alpha * here.W / (chi * chi)
+                at = weights.overlaps(*pull_hat)
+                return Step(np.full(x.size, np.nan) if at is None else coordinates(at))
             new = 1.0 / (decay + alpha * here.K / chi)
             scale = new / chi
             return Step(
@@ -164,7 +175,10 @@ def teacher_point(
         return fixed_point(step, x, _TOLERANCE)
 
     low, high = limit.breaks
-    if zeta == 0.0:
+    if zeta == 0.0 and weights is not None:
+        if alpha <= weights.rank:
+            return failed(int(Status.NEEDS_DECAY), 0)
+    elif zeta == 0.0:
         if not (low > -math.inf and high < math.inf):
             return failed(int(Status.NEEDS_DECAY), 0)
         if low == high and alpha == 1.0:
@@ -190,7 +204,7 @@ def teacher_point(
             at = solve(curve, decay, at.x)
     if at is None:
         return failed(int(Status.MAX_ITERATIONS), evaluations)
-    return _found(alpha, zeta, curve, curve, least, labels, at, evaluations, nodes)
+    return _found(alpha, zeta, curve, curve, least, labels, at, evaluations, nodes, weights)
 
 
 def _coordinates(chi: float, m: float, v: float) -> NDArray[np.float64]:
@@ -217,6 +231,7 @@ def _found(
     at: FixedPoint,
     evaluations: int,
     nodes: Any,
+    weights: Ridge | None = None,
 ) -> Found:
     infinite = of is not curve
     m, v = float(at.x[-2]), math.exp(at.x[-1])
@@ -230,9 +245,15 @@ def _found(
     gamma = math.sqrt(q)
     cross, power = labels.clean
     error = (1.0 - m) ** 2 + v if labels.linear else power - 2.0 * cross * m + q
+    unequal = 1.0
+    if weights is not None:
+        weights.zeta = zeta
+        unequal = weights.inequality(alpha * here.K / chi)
+        pull_hat = alpha * here.K / chi, alpha * here.G / chi, alpha * here.W / (chi * chi)
+        weights.last_length = weights.length(overlaps_at(at.x), *pull_hat)
     nan = math.nan
     return Found(
         gamma, m / gamma, q, chi, error, here.pp, least if infinite else here.train, fresh.train,
-        nan, nan, nan, 1.0 - alpha * here.KK, at.residual, infinite, evaluations,
+        nan, nan, nan, 1.0 - alpha * here.KK * unequal, at.residual, infinite, evaluations,
         int(Status.CONVERGED),
     )  # fmt: skip

@@ -16,18 +16,26 @@ from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from replica._core.cores import n_cores
+from replica._core.student_values import quick_values
+from replica.labels import Flip, NoiseWord
+from replica.students import LINEAR, LeakyReLU, Student
+
+if TYPE_CHECKING:
+    from ._inputs import Population
 
 __all__ = [
     "TrainingSet",
     "available_memory",
     "claim_memory",
     "default_threads",
+    "draw_labels",
+    "draw_noise",
     "draw_normal",
     "inputs_key",
     "make_training_set",
@@ -45,7 +53,7 @@ DRAW_BLOCK = 1 << 14
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Samples of the noisy linear teacher.
+    """Samples of a noisy teacher.
 
     Attributes
     ----------
@@ -57,6 +65,8 @@ class TrainingSet:
 
     X: NDArray[np.floating]
     y: NDArray[np.float64]
+    #: Where inputs that are not isotropic come from, see `_inputs`.
+    population: Population | None = None
 
 
 _shared: weakref.WeakValueDictionary[Hashable, NDArray[np.floating]]
@@ -66,9 +76,15 @@ _lock = threading.Lock()
 
 
 def make_training_set(
-    P: int, N: int, S: float, seed: np.random.SeedSequence, dtype: DTypeLike = np.float64
+    P: int,
+    N: int,
+    S: float,
+    seed: np.random.SeedSequence,
+    dtype: DTypeLike = np.float64,
+    teacher: LeakyReLU | Student = LINEAR,
+    noise: NoiseWord | Flip = "output",
 ) -> TrainingSet:
-    """Draw the samples that a run with this data seed trains on: y = w*.x + s, w* = (1, ..., 1).
+    """Draw the samples that a run with this data seed trains on: the labels of z = w*.x.
 
     One seed gives the same inputs in float64 and, rounded, in float32. Those who ask for the same
     inputs, from whatever thread, share one read-only array for as long as any of them holds it; S
@@ -105,7 +121,7 @@ def make_training_set(
     >>> a.X is b.X, bool(np.allclose(a.y, a.X.sum(axis=1)))
     (True, True)
     """
-    inputs, noise = streams(seed, 2)
+    inputs, labels = streams(seed, 2)
     key = inputs_key(P, N, seed, dtype)
     with _lock:
         key_lock = _key_locks.setdefault(key, threading.Lock())
@@ -116,8 +132,36 @@ def make_training_set(
             _shared[key] = X
     with _lock:
         _key_locks.pop(key, None)
-    s = np.random.default_rng(noise).standard_normal(P)
-    return TrainingSet(X, X.sum(axis=1, dtype=np.float64) + math.sqrt(S) * s)
+    z = X.sum(axis=1, dtype=np.float64)
+    return TrainingSet(X, draw_labels(teacher, noise, S, z, np.random.default_rng(labels)))
+
+
+def draw_labels(
+    teacher: LeakyReLU | Student,
+    noise: NoiseWord | Flip,
+    S: float,
+    z: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """The labels of the teacher's fields z."""
+    s, flips = draw_noise(noise, S, z.shape, rng)
+    if noise == "output":
+        return quick_values(teacher, z) + s
+    y = quick_values(teacher, z + s)
+    return y * flips if flips.size else y
+
+
+def draw_noise(
+    noise: NoiseWord | Flip, S: float, shape: tuple[int, ...], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Noise s of variance S, and the factors +-1 that turn labels (empty if none are turned)."""
+    if noise == "logistic":
+        s = rng.logistic(0.0, math.sqrt(3.0 * S) / math.pi, shape)
+    else:
+        s = math.sqrt(S) * rng.standard_normal(shape)
+    if isinstance(noise, Flip):
+        return s, np.where(rng.random(shape) < noise.probability, -1.0, 1.0)
+    return s, np.empty((0,) * len(shape))
 
 
 def inputs_key(

@@ -20,7 +20,7 @@ from replica._core.jit import jit
 from replica._core.status import Status
 
 from . import _kernels as kernels
-from ._data import DRAW_BLOCK, draw_normal, streams
+from ._data import DRAW_BLOCK, draw_labels, draw_normal, streams
 from ._settings import DIVERGENCE_LIMIT, Recorder, RunRecord, TrainingSettings
 
 __all__ = ["matrix_free_memory", "run_matrix_free"]
@@ -210,8 +210,9 @@ def run_matrix_free(
         w = np.zeros(settings.epochs + 2)
         w[0] = settings.L0 * init_rng.standard_normal()
         w[1] = settings.L0 * math.sqrt(init_rng.chisquare(N - 1))
-        y = math.sqrt(N) * known.A[:, 0].astype(np.float64)
-        y += math.sqrt(settings.S) * rng.standard_normal(P)
+        z = math.sqrt(N) * known.A[:, 0].astype(np.float64)
+        y = draw_labels(settings.teacher, settings.noise, settings.S, z, rng)
+        tables = recorder.tables
         velocity = np.zeros_like(w)
         u, f = np.empty(P, settings.dtype), np.empty(P, settings.dtype)
         gamma, gamma_velocity = settings.gamma0, 0.0
@@ -239,10 +240,18 @@ def run_matrix_free(
             mask = _NO_MASK
             if settings.dropout:
                 mask = (drop_rng.random(P) >= settings.dropout) / (1.0 - settings.dropout)
-            b, dgamma, _ = kernels.backpropagate(
-                u, y, mask, gamma, L, N, settings.center, settings.scale,
-                settings.student.slope, settings.up_slopes[epoch], None, f,
-            )  # fmt: skip
+            while True:
+                b, dgamma, *asked = kernels.backpropagate(
+                    u, y, mask, gamma, L, N, settings.center, settings.scale,
+                    tables.slope, settings.up_slopes[epoch], tables.table, tables.loss, f,
+                )  # fmt: skip
+                if not kernels.beyond(tables.table, *asked):
+                    break
+                if not tables.widen(*asked):
+                    recorder.status = Status.DIVERGENT
+                    break
+            if recorder.status == Status.DIVERGENT:
+                break
             if normalized:
                 gamma_velocity = settings.momentum * gamma_velocity + dgamma - settings.zeta * gamma
                 gamma += settings.rates[epoch] * gamma_velocity
