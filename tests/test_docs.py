@@ -32,7 +32,9 @@ MODULES = (
     "replica.dynamics",
     "replica.equilibrium",
     "replica.gaussian",
+    "replica.labels",
     "replica.learning_curve",
+    "replica.losses",
     "replica.plotting",
     "replica.published",
     "replica.simulation",
@@ -43,6 +45,8 @@ MODULES = (
 WITHOUT_EQUATION = {
     "as_glm",
     "as_inputs",
+    "as_loss",
+    "as_noise",
     "as_piecewise",
     "as_student",
     "delete_runs",
