@@ -38,8 +38,17 @@ if TYPE_CHECKING:
         zeta_from_mean,
     )
     from .gaussian import Average, gaussian_average
-    from .inputs import Clusters, Inputs, Isotropic, PowerLaw, RandomFeatures, Spectrum
+    from .inputs import (
+        Clusters,
+        Inputs,
+        Isotropic,
+        PowerLaw,
+        RandomFeatures,
+        SampledInputs,
+        Spectrum,
+    )
     from .labels import Flip
+    from .learning_curve import LearningCurve, predict_learning_curve
     from .losses import (
         ABSOLUTE,
         EXPONENTIAL,
@@ -115,8 +124,17 @@ _PUBLIC = {
         "zeta_from_mean",
     ),
     "gaussian": ("Average", "gaussian_average"),
-    "inputs": ("Clusters", "Inputs", "Isotropic", "PowerLaw", "RandomFeatures", "Spectrum"),
+    "inputs": (
+        "Clusters",
+        "Inputs",
+        "Isotropic",
+        "PowerLaw",
+        "RandomFeatures",
+        "SampledInputs",
+        "Spectrum",
+    ),
     "labels": ("Flip",),
+    "learning_curve": ("LearningCurve", "predict_learning_curve"),
     "losses": (
         "ABSOLUTE",
         "EXPONENTIAL",
@@ -167,6 +185,7 @@ _MODULES = (
     "gaussian",
     "inputs",
     "labels",
+    "learning_curve",
     "losses",
     "plotting",
     "published",
@@ -202,11 +221,13 @@ __all__ = [
     "Inputs",
     "Isotropic",
     "LeakyReLU",
+    "LearningCurve",
     "Loss",
     "OnlineRun",
     "PowerLaw",
     "RandomFeatures",
     "Result",
+    "SampledInputs",
     "Spectrum",
     "Status",
     "StoreError",
@@ -234,6 +255,7 @@ __all__ = [
     "mean_field_training",
     "optimal_zeta",
     "plot_curve",
+    "predict_learning_curve",
     "quantile",
     "separability_threshold",
     "shrinkage",

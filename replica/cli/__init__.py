@@ -36,6 +36,7 @@ _AREAS = (
     "figure",
     "dynamics",
     "simulation",
+    "predict",
 )
 
 _EPILOG = """\
