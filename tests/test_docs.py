@@ -32,6 +32,7 @@ MODULES = (
     "replica.dynamics",
     "replica.equilibrium",
     "replica.gaussian",
+    "replica.inputs",
     "replica.labels",
     "replica.learning_curve",
     "replica.losses",

@@ -405,7 +405,9 @@ def optimal_zeta(
     cost, how = as_loss(loss), as_noise(noise)
     whom = as_student(teacher, name="teacher")
     check_labels(cost, whom, how, S_)
-    if activation == LINEAR and cost == SQUARE and how == "output" and whom != LINEAR:
+    isotropic = isinstance(where, Isotropic)
+    plain = activation == LINEAR and cost == SQUARE and how == "output" and isotropic
+    if plain and whom != LINEAR:
         best = np.array([best_ridge_decay(value, whom) for value in S_.ravel().tolist()])
         return float(best[0]) if S_.ndim == 0 else best.reshape(S_.shape)
     if serves(cost, activation, whom, how, S_):
@@ -417,7 +419,6 @@ def optimal_zeta(
             )  # fmt: skip
         warn_not_converged(_status(np.isnan(best)))
         return float(best) if best.ndim == 0 else best
-    isotropic = isinstance(where, Isotropic)
     if activation == whom == LINEAR and isotropic:
         best = S_.copy()
     else:
