@@ -171,10 +171,10 @@ def test_for_each_chunk_covers_the_range_once(size):
 def test_jit_compiles_again_without_a_word_what_an_older_version_cached(cache, monkeypatch):
     fill(cache)
 
-    def gone(self):
+    def gone(self, key):
         raise AttributeError("module has no attribute 'OldName'")
 
-    monkeypatch.setattr(caching.IndexDataCacheFile, "_load_index", gone)
+    monkeypatch.setattr(caching.IndexDataCacheFile, "load", gone)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert jit(plus_one)(1.0) == 2.0
