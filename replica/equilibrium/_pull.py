@@ -45,8 +45,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _FEW_NODES, _FEW_WEIGHTS = np.polynomial.legendre.leggauss(8)
 # Where logistic and exponential losses bend.
 _BENDS = np.array(
-    [-36.0, -26.0, -18.0, -12.0, -8.0, -5.0, -3.0, -1.5, 0.0, 1.5, 3.0, 5.0, 8.0, 12.0, 18.0, 26.0]
-    + [36.0]
+    [sign * bend for bend in (36.0, 26.0, 18.0, 12.0, 8.0, 5.0, 3.0, 1.5, 0.0) for sign in (-1, 1)]
 )
 # Thin intervals are summed by a rule, since differences of closed forms would cancel; and tails
 # from here on, where the pull is zero elsewhere.
@@ -92,7 +91,7 @@ def curve_of(
         return Curve(STRIPS, breaks, table, 0.0, 1.0, _NONE, _NO_TABLE, _NONE, flat)
     kinds = {LOGISTIC: LOGISTIC_CURVE, EXPONENTIAL: EXPONENTIAL_CURVE}
     if loss in kinds:
-        bends = np.sort((_BENDS - shift) * sign)
+        bends = np.unique((_BENDS - shift) * sign)
         kind = kinds[loss]
         return Curve(kind, _NONE, _NO_ROWS, shift, sign, _NONE, _NO_TABLE, bends, False)
     low, high = sorted(shift + sign * x for x in reach)
@@ -187,11 +186,11 @@ def _edge(v: float) -> _Edge:
 
 
 @jit
-def _moments(left: _Edge, right: _Edge) -> tuple[float, float, float, float]:
-    """Moments 0 to 3 of a standard normal variable between two edges."""
+def _moments(left: _Edge, right: _Edge) -> tuple[float, float, float]:
+    """Moments 0 to 2 of a standard normal variable between two edges."""
     low, high = left.v, right.v
     if high - low < _THIN:
-        m0 = m1 = m2 = m3 = 0.0
+        m0 = m1 = m2 = 0.0
         half = 0.5 * (high - low)
         middle = 0.5 * (high + low)
         for k in range(_FEW_NODES.size):
@@ -200,8 +199,7 @@ def _moments(left: _Edge, right: _Edge) -> tuple[float, float, float, float]:
             m0 += w
             m1 += w * x
             m2 += w * x * x
-            m3 += w * x * x * x
-        return m0, m1, m2, m3
+        return m0, m1, m2
     if low > 0.0:
         m0 = 0.5 * (left.beyond - right.beyond)
     elif high < 0.0:
@@ -210,10 +208,7 @@ def _moments(left: _Edge, right: _Edge) -> tuple[float, float, float, float]:
         m0 = 1.0 - 0.5 * (left.beyond + right.beyond)
     l1 = low * left.density if left.density > 0.0 else 0.0
     h1 = high * right.density if right.density > 0.0 else 0.0
-    m1 = left.density - right.density
-    l2 = low * l1 if l1 != 0.0 else 0.0
-    h2 = high * h1 if h1 != 0.0 else 0.0
-    return m0, m1, m0 + l1 - h1, 2.0 * m1 + l2 - h2
+    return m0, left.density - right.density, m0 + l1 - h1
 
 
 class Pull(NamedTuple):
@@ -248,9 +243,9 @@ def _linear_piece(total, left, right, offset, share, rest, c0, c1, c2, mean, tau
     C = rest * mean - offset
     D = rest * tau
     if tail and (a > _TAIL or b < -_TAIL) and b - a >= _THIN:
-        m0, m1, m2, m3, w0, w1 = _tail_moments(a, b, A, B)
+        m0, m1, m2, w0, w1 = _tail_moments(a, b, A, B)
     else:
-        m0, m1, m2, m3 = _moments(left, right)
+        m0, m1, m2 = _moments(left, right)
         w0 = A * A * m0 + 2.0 * A * B * m1 + B * B * m2
         w1 = A * m1 + B * m2
     p1 = C * m0 + D * m1
@@ -278,7 +273,7 @@ def _tail_moments(a, b, A, B):
     flip = 1.0
     if b < 0.0:
         a, b, flip = -b, -a, -1.0
-    m0 = m1 = m2 = m3 = w0 = w1 = 0.0
+    m0 = m1 = m2 = w0 = w1 = 0.0
     stop = min(b, a + 40.0 / a)
     left = a
     while left < stop:
@@ -292,11 +287,10 @@ def _tail_moments(a, b, A, B):
             m0 += w
             m1 += w * v
             m2 += w * v * v
-            m3 += w * v * v * v
             w0 += w * at * at
             w1 += w * at * v
         left = right
-    return m0, m1, m2, m3, w0, w1
+    return m0, m1, m2, w0, w1
 
 
 @jit
@@ -339,8 +333,7 @@ def _of_nearest(curve, mean, tau):
     total = _ZERO
     total = _linear_piece(total, first, left, -low, 1.0, 0.0, 0.0, 0.0, 0.0, mean, tau, flat)
     total = _linear_piece(total, left, right, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, mean, tau, flat)
-    total = _linear_piece(total, right, last, -high, 1.0, 0.0, 0.0, 0.0, 0.0, mean, tau, flat)
-    return total
+    return _linear_piece(total, right, last, -high, 1.0, 0.0, 0.0, 0.0, 0.0, mean, tau, flat)
 
 
 class Nodes(NamedTuple):
@@ -442,7 +435,8 @@ def _merge(edges, n, value, low, high):
 def place_nodes(nodes, curve, chi, mean, tau, width, extent, floor, everywhere):
     """Fill the nodes for x ~ N(mean, tau^2) times a step at x = 0 of that width; return how many.
 
-    The step ends `extent` widths from 0, and nothing is left below `floor`. Without `everywhere`, stretches without a pull are left out. -1 if p leaves a table.
+    The step ends `extent` widths from 0, and nothing is left below `floor`. Without `everywhere`,
+    stretches without a pull are left out. -1 if p leaves a table.
     """
     low, high = max(mean - REACH * tau, floor), mean + REACH * tau
     edges = nodes.edges

@@ -195,7 +195,7 @@ def residual_point(alpha, S, zeta, curve, limit, least, nodes):
                 inf, 0.0, inf, inf, inf, low * low, least, inf, nan, nan, nan, 0.0, 0.0, True, 0,
                 _DIVERGENT,
             )  # fmt: skip
-        if S == 0.0 and low == high == 0.0 and alpha >= 1.0:
+        if S == 0.0 and low == 0.0 and high == 0.0 and alpha >= 1.0:
             return _teacher_found(alpha, curve, least)
         point = _without_residuals(alpha, S, curve, limit, least, nodes)
         if point.status == _CONVERGED:
@@ -224,7 +224,7 @@ def residual_point(alpha, S, zeta, curve, limit, least, nodes):
         h = zeta * chi
         w = here.W / s2
         fixed = S / s2 + (h / s2) * h
-        if here.W > 0.5 * s2:
+        if 0.5 * s2 < here.W:
             gap = fixed + (alpha - 1.0) - alpha * here.W_rest / s2
         else:
             gap = fixed + alpha * w - 1.0
@@ -330,7 +330,7 @@ def _without_residuals(alpha, S, curve, limit, least, nodes):
         here = pull(limit, 0.0, 0.0, s, nodes)
         h = rest + alpha * here.K_rest
         gap = (S + h * h) / s2 - rest - alpha * here.W_rest / s2
-        if 2.0 * here.W < s2:
+        if s2 > 2.0 * here.W:
             gap = (S + h * h + alpha * here.W) / s2 - 1.0
         if last:
             if abs(gap) < _RESIDUAL and h > 0.0:
