@@ -32,6 +32,8 @@ MODULES = (
     "replica.dynamics",
     "replica.equilibrium",
     "replica.gaussian",
+    "replica.labels",
+    "replica.losses",
     "replica.plotting",
     "replica.published",
     "replica.simulation",
@@ -41,10 +43,13 @@ MODULES = (
 # Public functions that compute no physics: they run, store, draw, or look something up.
 WITHOUT_EQUATION = {
     "as_glm",
+    "as_loss",
+    "as_noise",
     "as_piecewise",
     "as_student",
     "delete_runs",
     "draw_curve",
+    "epsilon_insensitive",
     "finish_axes",
     "line_style",
     "load_runs",
@@ -52,6 +57,8 @@ WITHOUT_EQUATION = {
     "plot_curve",
     "save_figure",
     "sweep",
+    "huber",
+    "quantile",
 }
 # Of numpydoc's checks all but these: sections that are optional here (SA01, ES01, EX01); shared
 # options that a docstring takes over from another, "as for `gamma_decay`", in one entry (PR03,

@@ -340,8 +340,8 @@ def optimal_zeta(
     0.25
     >>> print(f"{optimal_zeta(2.0, 0.25, student='relu'):.5f}")
     0.19803
-    >>> print(f"{optimal_zeta(2.0, 0.0, teacher='sign') + 1 - math.pi / 2:.9f}")
-    0.000000000
+    >>> print(f"{optimal_zeta(2.0, 0.0, teacher='sign'):.12f}")  # pi/2 - 1
+    0.570796326795
     """
     activation = as_student(student)
     alpha_, S_, _ = problem(alpha, S, 0.0)
