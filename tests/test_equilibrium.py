@@ -113,7 +113,7 @@ def test_solve_equilibrium_is_frozen_and_readable():
     assert len(text.splitlines()) == 34
     many = repr(replica.solve_equilibrium([0.5, 1.0], 0.25, student="linear"))
     assert "shape (2,), 0.75 .. inf" in many
-    assert len(repr(replica.solve_equilibrium([], 0.25)).splitlines()) == 28
+    assert len(repr(replica.solve_equilibrium([], 0.25)).splitlines()) == 34
 
 
 def test_status_of_a_point_that_fails_is_reported_and_its_values_are_nan(monkeypatch):

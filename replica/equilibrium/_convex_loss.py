@@ -451,7 +451,7 @@ def best_decay(
     noise: NoiseWord | Flip,
     inputs: Inputs = _ISOTROPIC,
 ) -> float:
-    """Return the decay of least `gen_error`; 0 or inf if there is none between; NaN if not found."""
+    """Return the decay of least `gen_error`, 0 or inf at an end, NaN if not found."""
 
     def error(zeta: NDArray[np.float64]) -> NDArray[np.float64]:
         loads, noises = np.full_like(zeta, alpha), np.full_like(zeta, S)

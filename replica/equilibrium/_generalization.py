@@ -359,8 +359,9 @@ def optimal_zeta(
     float or ndarray
         Of the broadcast shape. Linear student and teacher, square loss: S exactly; any other
         teacher with noise added to its output: E[y^2]/E[y z]^2 - 1, pi/2 - 1 for clean signs.
-        Linear student and another loss, or signs: where the derivative vanishes, to about nine digits; inf if
-        the limit of large decay is the best, for a loss of margins. Else the minimizer of the replica curve,
+        Linear student and another loss, or signs: where the derivative vanishes, to about nine
+        digits; inf if the limit of large decay is the best, for a loss of margins. Else the
+        minimizer of the replica curve,
         found by a scan of log zeta from 1e-14 to 1e3 (1 + S) and golden section; since the curve
         is flat at its minimum, expect seven digits in zeta. 0 if no decay is best. Students without
         a closed form: a scan from 1e-4 to 1e2 (1 + S), four points a decade, and Brent's method,
@@ -389,8 +390,8 @@ def optimal_zeta(
     0.25
     >>> print(f"{optimal_zeta(2.0, 0.25, student='relu'):.5f}")
     0.19803
-    >>> print(f"{optimal_zeta(2.0, 0.0, teacher='sign') + 1 - math.pi / 2:.9f}")
-    0.000000000
+    >>> print(f"{optimal_zeta(2.0, 0.0, teacher='sign'):.12f}")  # pi/2 - 1
+    0.570796326795
     """
     activation = as_student(student)
     where = as_inputs(inputs)

@@ -584,7 +584,6 @@ def label_point(alpha, zeta, sides, limit, reached, least, law, of_margin, squar
     not `reached`, or the empty interval (1, 0) if then nothing is known.
     """
     nan, inf = math.nan, math.inf
-    plus, minus = _slope_at_zero(sides)
     in_limit = True
     for side in (limit.plus, limit.minus):
         in_limit = in_limit and side.breaks[0] <= 0.0 <= side.breaks[1]

@@ -45,8 +45,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _FEW_NODES, _FEW_WEIGHTS = np.polynomial.legendre.leggauss(8)
 # Where logistic and exponential losses bend.
 _BENDS = np.array(
-    [-36.0, -26.0, -18.0, -12.0, -8.0, -5.0, -3.0, -1.5, 0.0, 1.5, 3.0, 5.0, 8.0, 12.0, 18.0, 26.0]
-    + [36.0]
+    [sign * bend for bend in (36.0, 26.0, 18.0, 12.0, 8.0, 5.0, 3.0, 1.5, 0.0) for sign in (-1, 1)]
 )
 # Thin intervals are summed by a rule, since differences of closed forms would cancel; and tails
 # from here on, where the pull is zero elsewhere.
@@ -54,6 +53,10 @@ _THIN = 0.5
 _TAIL = 4.0
 _ROOT_2PI = math.sqrt(2.0 * math.pi)
 _MOST_STEPS = 200
+# Below, in standard deviations of the field, chi is small.
+_SMALL = 1e-2
+# Fields so near to each other see a smooth loss as a parabola, to the square of this.
+_NARROW = 1e-7
 # The slope of a table on one side of a kink is read so near to it.
 _BESIDE = 1e-13
 
@@ -92,7 +95,7 @@ def curve_of(
         return Curve(STRIPS, breaks, table, 0.0, 1.0, _NONE, _NO_TABLE, _NONE, flat)
     kinds = {LOGISTIC: LOGISTIC_CURVE, EXPONENTIAL: EXPONENTIAL_CURVE}
     if loss in kinds:
-        bends = np.sort((_BENDS - shift) * sign)
+        bends = np.unique((_BENDS - shift) * sign)
         kind = kinds[loss]
         return Curve(kind, _NONE, _NO_ROWS, shift, sign, _NONE, _NO_TABLE, bends, False)
     low, high = sorted(shift + sign * x for x in reach)
@@ -187,11 +190,11 @@ def _edge(v: float) -> _Edge:
 
 
 @jit
-def _moments(left: _Edge, right: _Edge) -> tuple[float, float, float, float]:
-    """Moments 0 to 3 of a standard normal variable between two edges."""
+def _moments(left: _Edge, right: _Edge) -> tuple[float, float, float]:
+    """Moments 0 to 2 of a standard normal variable between two edges."""
     low, high = left.v, right.v
     if high - low < _THIN:
-        m0 = m1 = m2 = m3 = 0.0
+        m0 = m1 = m2 = 0.0
         half = 0.5 * (high - low)
         middle = 0.5 * (high + low)
         for k in range(_FEW_NODES.size):
@@ -200,8 +203,7 @@ def _moments(left: _Edge, right: _Edge) -> tuple[float, float, float, float]:
             m0 += w
             m1 += w * x
             m2 += w * x * x
-            m3 += w * x * x * x
-        return m0, m1, m2, m3
+        return m0, m1, m2
     if low > 0.0:
         m0 = 0.5 * (left.beyond - right.beyond)
     elif high < 0.0:
@@ -210,10 +212,7 @@ def _moments(left: _Edge, right: _Edge) -> tuple[float, float, float, float]:
         m0 = 1.0 - 0.5 * (left.beyond + right.beyond)
     l1 = low * left.density if left.density > 0.0 else 0.0
     h1 = high * right.density if right.density > 0.0 else 0.0
-    m1 = left.density - right.density
-    l2 = low * l1 if l1 != 0.0 else 0.0
-    h2 = high * h1 if h1 != 0.0 else 0.0
-    return m0, m1, m0 + l1 - h1, 2.0 * m1 + l2 - h2
+    return m0, left.density - right.density, m0 + l1 - h1
 
 
 class Pull(NamedTuple):
@@ -231,9 +230,10 @@ class Pull(NamedTuple):
     train: float  # E[l(p)]
     test: float  # E[l(x)]
     pp: float  # E[p^2]
+    Pv: float  # E[P v], which is tau K
 
 
-_ZERO = Pull(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+_ZERO = Pull(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @jit
@@ -248,9 +248,9 @@ def _linear_piece(total, left, right, offset, share, rest, c0, c1, c2, mean, tau
     C = rest * mean - offset
     D = rest * tau
     if tail and (a > _TAIL or b < -_TAIL) and b - a >= _THIN:
-        m0, m1, m2, m3, w0, w1 = _tail_moments(a, b, A, B)
+        m0, m1, m2, w0, w1 = _tail_moments(a, b, A, B)
     else:
-        m0, m1, m2, m3 = _moments(left, right)
+        m0, m1, m2 = _moments(left, right)
         w0 = A * A * m0 + 2.0 * A * B * m1 + B * B * m2
         w1 = A * m1 + B * m2
     p1 = C * m0 + D * m1
@@ -269,6 +269,7 @@ def _linear_piece(total, left, right, offset, share, rest, c0, c1, c2, mean, tau
         total.train + c0 * m0 + c1 * p1 + c2 * pp,
         total.test,
         total.pp + pp,
+        total.Pv + w1,
     )
 
 
@@ -278,7 +279,7 @@ def _tail_moments(a, b, A, B):
     flip = 1.0
     if b < 0.0:
         a, b, flip = -b, -a, -1.0
-    m0 = m1 = m2 = m3 = w0 = w1 = 0.0
+    m0 = m1 = m2 = w0 = w1 = 0.0
     stop = min(b, a + 40.0 / a)
     left = a
     while left < stop:
@@ -292,11 +293,17 @@ def _tail_moments(a, b, A, B):
             m0 += w
             m1 += w * v
             m2 += w * v * v
-            m3 += w * v * v * v
             w0 += w * at * at
             w1 += w * at * v
         left = right
-    return m0, m1, m2, m3, w0, w1
+    return m0, m1, m2, w0, w1
+
+
+@jit
+def _with_K(p, K):
+    return Pull(
+        K, p.K_rest, p.W, p.W_rest, p.P, p.KPv, p.KPP, p.Kvv, p.KK, p.train, p.test, p.pp, p.Pv
+    )
 
 
 @jit
@@ -327,6 +334,8 @@ def _of_strips(curve, chi, mean, tau):
                 total = _linear_piece(
                     total, right, left, -edge, 1.0, 0.0, value, 0.0, 0.0, mean, tau, curve.flat
                 )
+    if chi < _SMALL * tau:  # strips as thin as chi at a kink are lost in rounding
+        return _with_K(total, total.Pv / tau)
     return total
 
 
@@ -339,8 +348,7 @@ def _of_nearest(curve, mean, tau):
     total = _ZERO
     total = _linear_piece(total, first, left, -low, 1.0, 0.0, 0.0, 0.0, 0.0, mean, tau, flat)
     total = _linear_piece(total, left, right, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, mean, tau, flat)
-    total = _linear_piece(total, right, last, -high, 1.0, 0.0, 0.0, 0.0, 0.0, mean, tau, flat)
-    return total
+    return _linear_piece(total, right, last, -high, 1.0, 0.0, 0.0, 0.0, 0.0, mean, tau, flat)
 
 
 class Nodes(NamedTuple):
@@ -442,7 +450,8 @@ def _merge(edges, n, value, low, high):
 def place_nodes(nodes, curve, chi, mean, tau, width, extent, floor, everywhere):
     """Fill the nodes for x ~ N(mean, tau^2) times a step at x = 0 of that width; return how many.
 
-    The step ends `extent` widths from 0, and nothing is left below `floor`. Without `everywhere`, stretches without a pull are left out. -1 if p leaves a table.
+    The step ends `extent` widths from 0, and nothing is left below `floor`. Without `everywhere`,
+    stretches without a pull are left out. -1 if p leaves a table.
     """
     low, high = max(mean - REACH * tau, floor), mean + REACH * tau
     edges = nodes.edges
@@ -495,6 +504,13 @@ def place_nodes(nodes, curve, chi, mean, tau, width, extent, floor, everywhere):
                     count = _stretch(nodes, count, n, last, end, edge, 0.0, 1.0, low, high)
                 last = max(last, end)
         return count
+    if tau < _NARROW and curve.breaks.size == 0:
+        # The step is linear over the fields, which x = p + chi l'(p) would lose in rounding.
+        p = prox(curve, chi, mean, -math.inf, math.inf)
+        curvature = value_slope_curvature(curve, p)[2]
+        rest = 1.0 / (1.0 + chi * curvature)
+        share = chi * curvature * rest
+        return _stretch(nodes, 0, n, low, high, p - rest * mean, rest, share, low, high)
     table_low, table_high = -math.inf, math.inf
     if curve.kind == TABLE:
         table_low, table_high = curve.bends[0], curve.bends[-1]
@@ -577,7 +593,7 @@ def _by_rule(curve, chi, mean, tau, nodes):
         pp += w * p * p
     if count < 0:
         K = math.nan
-    return Pull(K, K_rest, W, W_rest, P, KPv, KPP, Kvv, KK, train, 0.0, pp)
+    return Pull(K, K_rest, W, W_rest, P, KPv, KPP, Kvv, KK, train, 0.0, pp, tau * K)
 
 
 @jit

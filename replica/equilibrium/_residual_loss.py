@@ -195,7 +195,7 @@ def residual_point(alpha, S, zeta, curve, limit, least, nodes):
                 inf, 0.0, inf, inf, inf, low * low, least, inf, nan, nan, nan, 0.0, 0.0, True, 0,
                 _DIVERGENT,
             )  # fmt: skip
-        if S == 0.0 and low == high == 0.0 and alpha >= 1.0:
+        if S == 0.0 and low == 0.0 and high == 0.0 and alpha >= 1.0:
             return _teacher_found(alpha, curve, least)
         point = _without_residuals(alpha, S, curve, limit, least, nodes)
         if point.status == _CONVERGED:
