@@ -228,7 +228,10 @@ def _solve(
         laws: tuple[NoiseWord, NoiseWord] = ("output", "logistic")
         for some, law in zip((silent, ~silent), laws, strict=True):
             part = FoundColumns.of_size(int(some.sum()))
-            _solve(alpha[some], S[some], zeta[some], loss, teacher, law, reach, part)
+            length = lengths[some]
+            _solve(
+                alpha[some], S[some], zeta[some], loss, teacher, law, inputs, reach, part, length
+            )
             for column, values in zip(columns, part, strict=True):
                 column[some] = values
         return
