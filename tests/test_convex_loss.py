@@ -293,6 +293,10 @@ def test_optimal_decay_is_a_minimum(loss, labels):
 
 
 def test_optimal_decay_where_it_is_known():
+    best = optimal_zeta(1.3, 0.2, teacher="erf")
+    errors = solve_equilibrium(1.3, 0.2, best * np.array([0.9, 1.0, 1.1]), teacher="erf").gen_error
+    assert errors[1] < min(errors[0], errors[2])
+    assert best == pytest.approx((np.arcsin(0.5) * 2 / math.pi + 0.2) * math.pi - 1, rel=1e-10)
     assert optimal_zeta(2.0, 0.3, loss=huber(1e6)) == pytest.approx(0.3, rel=1e-10)
     assert optimal_zeta(1.5, 0.0, loss="absolute") == 0.0
     assert optimal_zeta(0.05, 2.0, loss="hinge", **SIGNS) > 1.0

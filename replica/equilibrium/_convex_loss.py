@@ -29,11 +29,27 @@ from ._structured_loss import LABELS, RESIDUALS, solve_structured_loss
 from ._teacher_loss import labels_of, teacher_point
 from ._weights import Ridge, mode_arrays
 
-__all__ = ["best_decay", "separability_threshold", "serves", "solve_convex_loss"]
+__all__ = [
+    "best_decay",
+    "best_ridge_decay",
+    "separability_threshold",
+    "serves",
+    "solve_convex_loss",
+]
 
-# Ranges of the table of a loss of one's own, tried in turn until all fields are inside. Margins may
-# grow where the loss is small, so that the right side grows first.
-_REACHES = ((-40.0, 40.0), (-40.0, 640.0), (-640.0, 640.0), (-40.0, 1e4), (-1e4, 1e4))
+# Ranges of the table of a loss of one's own, tried in turn until all fields are inside. The second
+# is for functions that are no numbers on the first; all functions must be on it. Margins may grow
+# where the loss is small, so that the right side grows first.
+_REACHES = (
+    (-160.0, 160.0),
+    (-40.0, 40.0),
+    (-160.0, 640.0),
+    (-640.0, 640.0),
+    (-160.0, 1e4),
+    (-1e4, 1e4),
+    (-1e5, 1e5),
+)
+_LEAST_REACH = _REACHES[1]
 _ISOTROPIC = Isotropic()
 # A slope so small beside the largest is rounding of zero.
 _FLAT = 1e-11
@@ -175,7 +191,7 @@ def _widen(
             alpha, S, zeta = (array[again] for array in flat)
             _solve(alpha, S, zeta, loss, teacher, noise, inputs, reach, part, length)
         except (ArithmeticError, ArgumentError):
-            if reach == _REACHES[0]:
+            if reach == _LEAST_REACH:
                 raise
             continue  # the loss itself ends before this table does
         for column, values in zip(columns, part, strict=True):
@@ -345,7 +361,7 @@ def _least(loss: Loss) -> _Least:
     """Where the loss is least."""
     if loss in (LOGISTIC, EXPONENTIAL):
         return _Least(np.inf, np.inf, 0.0, False)
-    low, high = _REACHES[0]
+    low, high = _LEAST_REACH
     if loss.strips is None:
         table = loss.table(low, high)
         points = np.unique(np.concatenate([table.breaks, np.linspace(low, high, 4001)]))
@@ -412,7 +428,19 @@ def _has_exponential_tail(loss: Loss) -> bool:
 # these half-widths: the derivative of the interpolation vanishes at the minimum.
 _LOOK = np.logspace(-8.0, 6.0, 43)
 _HALF_WIDTHS = (0.8, 0.2)
+# Below, E[y z]^2 is rounding of an average that vanishes.
+_NO_SIGNAL = 1e-24
 _CHEBYSHEV = np.cos(np.pi * (np.arange(15) + 0.5) / 15)
+
+
+def best_ridge_decay(S: float, teacher: LeakyReLU | Student) -> float:
+    """Return the decay of least error of the linear student, square loss, noise added to y.
+
+    To a linear student, labels are c z and noise of variance E[y^2] - c^2, c = E[y z].
+    """
+    labels = labels_of(teacher, "output", S, False)
+    signal = labels.c1**2
+    return (labels.c2 - signal) / signal if signal > _NO_SIGNAL * labels.c2 else math.inf
 
 
 def best_decay(
@@ -424,7 +452,7 @@ def best_decay(
     noise: NoiseWord | Flip,
     inputs: Inputs = _ISOTROPIC,
 ) -> float:
-    """Return the decay of least `gen_error`; 0 or inf if there is none between; NaN if not found."""
+    """Return the decay of least `gen_error`, 0 or inf at an end, NaN if not found."""
 
     def error(zeta: NDArray[np.float64]) -> NDArray[np.float64]:
         loads, noises = np.full_like(zeta, alpha), np.full_like(zeta, S)

@@ -20,7 +20,7 @@ from replica.losses import SQUARE, Loss, LossLike, as_loss
 from replica.students import LINEAR, LeakyReLU, Student, as_student, error_of_overlaps
 
 from ._clusters import solve_clusters
-from ._convex_loss import best_decay, serves
+from ._convex_loss import best_decay, best_ridge_decay, serves
 from ._equilibrium import Noise, Theory
 from ._errors import mean_square_error
 from ._piecewise import optimal_zeta_piecewise, piecewise_error, piecewise_errors
@@ -134,7 +134,7 @@ def gen_error(
     >>> gen_error([0.5, 1.0, 2.0], 0.25, 1 / 64, student="relu").round(6)
     array([0.891687, 0.821235, 0.841794])
     >>> round(gen_error(2.0, 0.25, 0.1, loss="huber:0.5"), 6)
-    0.302906
+    0.195704
     >>> round(gen_error(2.0, 0.0, 0.1, loss="logistic", teacher="sign"), 6)
     0.179662
     """
@@ -356,9 +356,11 @@ def optimal_zeta(
     Returns
     -------
     float or ndarray
-        Of the broadcast shape. Linear student and teacher, square loss: S exactly. Linear student
-        and another loss or teacher: where the derivative vanishes, to about nine digits; inf if
-        the limit of large decay is the best, for a loss of margins. Else the minimizer of the replica curve,
+        Of the broadcast shape. Linear student and teacher, square loss: S exactly; any other
+        teacher with noise added to its output: E[y^2]/E[y z]^2 - 1, pi/2 - 1 for clean signs.
+        Linear student and another loss, or signs: where the derivative vanishes, to about nine
+        digits; inf if the limit of large decay is the best, for a loss of margins. Else the
+        minimizer of the replica curve,
         found by a scan of log zeta from 1e-14 to 1e3 (1 + S) and golden section; since the curve
         is flat at its minimum, expect seven digits in zeta. 0 if no decay is best. Students without
         a closed form: a scan from 1e-4 to 1e2 (1 + S), four points a decade, and Brent's method,
@@ -401,6 +403,11 @@ def optimal_zeta(
     cost, how = as_loss(loss), as_noise(noise)
     whom = as_student(teacher, name="teacher")
     check_labels(cost, whom, how, S_)
+    isotropic = isinstance(where, Isotropic)
+    ridge = activation == LINEAR and cost == SQUARE and how == "output"
+    if ridge and whom != LINEAR and isotropic:
+        best = np.array([best_ridge_decay(value, whom) for value in S_.ravel().tolist()])
+        return float(best[0]) if S_.ndim == 0 else best.reshape(S_.shape)
     if serves(cost, activation, whom, how, S_):
         best = np.empty_like(S_)
         for index in np.ndindex(best.shape):
@@ -410,7 +417,6 @@ def optimal_zeta(
             )  # fmt: skip
         warn_not_converged(_status(np.isnan(best)))
         return float(best) if best.ndim == 0 else best
-    isotropic = isinstance(where, Isotropic)
     if activation == whom == LINEAR and isotropic:
         best = S_.copy()
     else:

@@ -38,14 +38,19 @@ _XI_WEIGHTS = 0.5 * np.exp(-0.5 * _XI**2) / _ROOT_2PI
 _LOGIT = np.arange(-40.0, 40.25, 0.5)
 _LOGIT_WEIGHTS = 0.125 / np.cosh(0.5 * _LOGIT) ** 2
 _RESIDUAL = 1e-10
+# Residuals below are rounding: no reason to damp.
+_FLOOR = 1e-11
 _LAST_STEP = 1e-7
-_MOST_STEPS = 60
+_MOST_STEPS = 40
 _LONGEST = 2.0
 # Where alpha K = 1 - h is so near to 1 that h is lost in it.
 _NEAR = 0.1
+_ROUNDING = 1e-14
 _LARGEST_LOG = 300.0
+# A normal step ends here, to 1e-21.
+_EXTENT = 9.5
 # Plain iterations before Newton's method, and how well chi is solved for in them.
-_FIRST, _ROUGH = 3, 0.05
+_FIRST, _ROUGH = 2, 0.2
 # Continuation in log(zeta), or in log(alpha): first step, and the shortest.
 _FIRST_MOVE, _LEAST_MOVE = 2.0, 1e-4
 # A decay so much larger than the pull of all samples makes the student that of Hebb.
@@ -120,15 +125,25 @@ class Sums(NamedTuple):
     W_q: float
     G_q: float
     FP: float  # 2 E[W (p - x) p]
+    FP_size: float  # the same of absolute values
+
+
+@jit
+def _step(law, m, v, q):
+    """Width of the step W in x, how many of them it extends, and below what x nothing is left."""
+    width = math.sqrt(v / q + law.S) * q / abs(m) if m != 0.0 else math.inf
+    if law.kind == NORMAL or law.S == 0.0:
+        floor = -_EXTENT * width if law.flip == 0.0 and m > 0.0 else -math.inf
+        return width, _EXTENT, floor
+    return width, math.inf, -math.inf
 
 
 @jit
 def _add_side(curve, law, chi, m, v, q, factor, nodes, sums):
     sigma = math.sqrt(q)
     tau2 = v / q
-    step = math.sqrt(tau2 + law.S)
-    width = step * q / abs(m) if m != 0.0 else math.inf
-    count = place_nodes(nodes, curve, chi, 0.0, sigma, width, False)
+    width, extent, floor = _step(law, m, v, q)
+    count = place_nodes(nodes, curve, chi, 0.0, sigma, width, extent, floor, False)
     if count < 0:
         sums[0] = math.nan
     norm = factor / (_ROOT_2PI * sigma)
@@ -161,6 +176,7 @@ def _add_side(curve, law, chi, m, v, q, factor, nodes, sums):
         sums[11] += r_q * f * f
         sums[12] += d_q * f
         sums[13] += r * f * p
+        sums[14] += r * abs(f * p)
 
 
 @jit
@@ -172,7 +188,7 @@ def _sums(sides, law, chi, m, v, nodes, sums):
         _add_side(sides.minus, law, chi, m, v, q, 1.0, nodes, sums)
     return Sums(
         sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7], sums[8], sums[9],
-        sums[10], sums[11], sums[12], sums[13],
+        sums[10], sums[11], sums[12], sums[13], sums[14],
     )  # fmt: skip
 
 
@@ -220,10 +236,11 @@ def _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums):
         r2 = m - alpha * s.G
         r3 = 1.0 - alpha * s.W / v
         norm = max(abs(r1), abs(r2) / scale, abs(r3))
-        near = not limit and h < _NEAR and size < 1e-3
+        exact = alpha * s.FP_size < _NEAR * (v + m * m)
+        near = not limit and zeta > 0.0 and h < _NEAR and size < 1e-3 and exact
         if small and norm < _RESIDUAL:
             return Saddle(chi, m, v, h, norm, n, True)
-        if not norm < 4.0 * norm0:
+        if not norm < 4.0 * norm0 + _FLOOR:
             damping *= 0.25
             if damping < 1e-5:
                 break
@@ -243,7 +260,7 @@ def _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums):
             a12 = alpha * (s.K_m + 2.0 * m * s.K_q) * scale / e1
             a13 = alpha * v * s.K_q / e1
             r1 = math.log1p(r1)
-            if near and zeta > 0.0:
+            if near:
                 # zeta q = alpha E[F p]/chi: the same by the other two equations, and exact where
                 # alpha K is near 1
                 q = v + m * m
@@ -279,7 +296,10 @@ def _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums):
         size = max(abs(d_l), abs(d_m), abs(d_v))
         if not size < math.inf:
             break
-        small = size < _LAST_STEP and (limit or near or h > _NEAR or zeta == 0.0)
+        # What rounding leaves of 1 - alpha K moves chi by its inverse.
+        rounding = 0.0 if limit or near or h == 0.0 else _ROUNDING / h
+        small = max(abs(d_m), abs(d_v)) < _LAST_STEP and abs(d_l) < max(_LAST_STEP, rounding)
+        small = small and (near or not exact or h > _NEAR or limit or zeta == 0.0)
         damping = 1.0
         longest = max(abs(d_l), abs(d_m), abs(d_v)) / _LONGEST
         if longest > 1.0:
@@ -495,16 +515,16 @@ def _everything(sides, law, chi, m, v, nodes):
     q = v + m * m
     sigma = math.sqrt(q)
     tau2 = v / q
-    step = math.sqrt(tau2 + law.S)
-    width = step * q / abs(m) if m != 0.0 else math.inf
+    width, extent, floor = _step(law, m, v, q)
     out = np.zeros(5)
     for side in range(1 if sides.same else 2):
         curve = sides.plus if side == 0 else sides.minus
         factor = (2.0 if sides.same else 1.0) / (_ROOT_2PI * sigma)
         # at chi = 0 the step stays where it is
         for pass_ in range(2):
-            count = place_nodes(nodes, curve, chi * pass_ if pass_ else 0.0, 0.0, sigma, width,
-                                True)  # fmt: skip
+            count = place_nodes(
+                nodes, curve, chi * pass_ if pass_ else 0.0, 0.0, sigma, width, extent, floor, True
+            )
             for i in range(count):
                 x, p = nodes.x[i], nodes.p[i]
                 g = factor * nodes.weight[i] * math.exp(-0.5 * x * x / q)
@@ -564,7 +584,6 @@ def label_point(alpha, zeta, sides, limit, reached, least, law, of_margin, squar
     not `reached`, or the empty interval (1, 0) if then nothing is known.
     """
     nan, inf = math.nan, math.inf
-    plus, minus = _slope_at_zero(sides)
     in_limit = True
     for side in (limit.plus, limit.minus):
         in_limit = in_limit and side.breaks[0] <= 0.0 <= side.breaks[1]
@@ -667,7 +686,7 @@ def solve_label_loss(
 ):
     """Fill the columns from `start` to `stop`."""
     nodes = new_nodes(sides.plus)
-    sums = np.zeros(14)
+    sums = np.zeros(15)
     for i in range(start, stop):
         law = Law(kind, S[i], flip)
         point = label_point(

@@ -45,8 +45,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _FEW_NODES, _FEW_WEIGHTS = np.polynomial.legendre.leggauss(8)
 # Where logistic and exponential losses bend.
 _BENDS = np.array(
-    [-36.0, -26.0, -18.0, -12.0, -8.0, -5.0, -3.0, -1.5, 0.0, 1.5, 3.0, 5.0, 8.0, 12.0, 18.0, 26.0]
-    + [36.0]
+    [sign * bend for bend in (36.0, 26.0, 18.0, 12.0, 8.0, 5.0, 3.0, 1.5, 0.0) for sign in (-1, 1)]
 )
 # Thin intervals are summed by a rule, since differences of closed forms would cancel; and tails
 # from here on, where the pull is zero elsewhere.
@@ -92,7 +91,7 @@ def curve_of(
         return Curve(STRIPS, breaks, table, 0.0, 1.0, _NONE, _NO_TABLE, _NONE, flat)
     kinds = {LOGISTIC: LOGISTIC_CURVE, EXPONENTIAL: EXPONENTIAL_CURVE}
     if loss in kinds:
-        bends = np.sort((_BENDS - shift) * sign)
+        bends = np.unique((_BENDS - shift) * sign)
         kind = kinds[loss]
         return Curve(kind, _NONE, _NO_ROWS, shift, sign, _NONE, _NO_TABLE, bends, False)
     low, high = sorted(shift + sign * x for x in reach)
@@ -187,11 +186,11 @@ def _edge(v: float) -> _Edge:
 
 
 @jit
-def _moments(left: _Edge, right: _Edge) -> tuple[float, float, float, float]:
-    """Moments 0 to 3 of a standard normal variable between two edges."""
+def _moments(left: _Edge, right: _Edge) -> tuple[float, float, float]:
+    """Moments 0 to 2 of a standard normal variable between two edges."""
     low, high = left.v, right.v
     if high - low < _THIN:
-        m0 = m1 = m2 = m3 = 0.0
+        m0 = m1 = m2 = 0.0
         half = 0.5 * (high - low)
         middle = 0.5 * (high + low)
         for k in range(_FEW_NODES.size):
@@ -200,8 +199,7 @@ def _moments(left: _Edge, right: _Edge) -> tuple[float, float, float, float]:
             m0 += w
             m1 += w * x
             m2 += w * x * x
-            m3 += w * x * x * x
-        return m0, m1, m2, m3
+        return m0, m1, m2
     if low > 0.0:
         m0 = 0.5 * (left.beyond - right.beyond)
     elif high < 0.0:
@@ -210,10 +208,7 @@ def _moments(left: _Edge, right: _Edge) -> tuple[float, float, float, float]:
         m0 = 1.0 - 0.5 * (left.beyond + right.beyond)
     l1 = low * left.density if left.density > 0.0 else 0.0
     h1 = high * right.density if right.density > 0.0 else 0.0
-    m1 = left.density - right.density
-    l2 = low * l1 if l1 != 0.0 else 0.0
-    h2 = high * h1 if h1 != 0.0 else 0.0
-    return m0, m1, m0 + l1 - h1, 2.0 * m1 + l2 - h2
+    return m0, left.density - right.density, m0 + l1 - h1
 
 
 class Pull(NamedTuple):
@@ -248,9 +243,9 @@ def _linear_piece(total, left, right, offset, share, rest, c0, c1, c2, mean, tau
     C = rest * mean - offset
     D = rest * tau
     if tail and (a > _TAIL or b < -_TAIL) and b - a >= _THIN:
-        m0, m1, m2, m3, w0, w1 = _tail_moments(a, b, A, B)
+        m0, m1, m2, w0, w1 = _tail_moments(a, b, A, B)
     else:
-        m0, m1, m2, m3 = _moments(left, right)
+        m0, m1, m2 = _moments(left, right)
         w0 = A * A * m0 + 2.0 * A * B * m1 + B * B * m2
         w1 = A * m1 + B * m2
     p1 = C * m0 + D * m1
@@ -278,7 +273,7 @@ def _tail_moments(a, b, A, B):
     flip = 1.0
     if b < 0.0:
         a, b, flip = -b, -a, -1.0
-    m0 = m1 = m2 = m3 = w0 = w1 = 0.0
+    m0 = m1 = m2 = w0 = w1 = 0.0
     stop = min(b, a + 40.0 / a)
     left = a
     while left < stop:
@@ -292,11 +287,10 @@ def _tail_moments(a, b, A, B):
             m0 += w
             m1 += w * v
             m2 += w * v * v
-            m3 += w * v * v * v
             w0 += w * at * at
             w1 += w * at * v
         left = right
-    return m0, m1, m2, m3, w0, w1
+    return m0, m1, m2, w0, w1
 
 
 @jit
@@ -339,8 +333,7 @@ def _of_nearest(curve, mean, tau):
     total = _ZERO
     total = _linear_piece(total, first, left, -low, 1.0, 0.0, 0.0, 0.0, 0.0, mean, tau, flat)
     total = _linear_piece(total, left, right, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, mean, tau, flat)
-    total = _linear_piece(total, right, last, -high, 1.0, 0.0, 0.0, 0.0, 0.0, mean, tau, flat)
-    return total
+    return _linear_piece(total, right, last, -high, 1.0, 0.0, 0.0, 0.0, 0.0, mean, tau, flat)
 
 
 class Nodes(NamedTuple):
@@ -379,10 +372,25 @@ def _add_linear(nodes, count, left, right, offset, rest, share):
 
 
 @jit
+def _of_piece(curve, piece, x):
+    """l' and l'' at x, of the piece of the table that holds it."""
+    breaks, series = curve.table_breaks, curve.table
+    left, right = breaks[piece], breaks[piece + 1]
+    t = (2.0 * (curve.shift + curve.sign * x) - left - right) / (right - left)
+    b1 = b2 = c1 = c2 = 0.0
+    for n in range(series.shape[2] - 1, 0, -1):
+        b1, b2 = series[1, piece, n] + 2.0 * t * b1 - b2, b1
+        c1, c2 = series[2, piece, n] + 2.0 * t * c1 - c2, c1
+    slope = series[1, piece, 0] + t * b1 - b2
+    return curve.sign * slope, max(series[2, piece, 0] + t * c1 - c2, 0.0)
+
+
+@jit
 def _add_smooth(nodes, count, curve, chi, start, stop):
     """Nodes along p from start to stop, on which the curve is smooth."""
     bends = curve.bends
     at = np.searchsorted(bends, start, side="right")
+    piece = -1
     left = start
     while left < stop:
         right = stop
@@ -390,9 +398,15 @@ def _add_smooth(nodes, count, curve, chi, start, stop):
             right = bends[at]
             at += 1
         half = 0.5 * (right - left)
+        if curve.kind == TABLE:
+            r = curve.shift + curve.sign * (left + half)
+            piece = np.searchsorted(curve.table_breaks, r, side="right") - 1
         for k in range(_NODES.size):
             p = left + half * (1.0 + _NODES[k])
-            _, slope, curvature = value_slope_curvature(curve, p)
+            if piece >= 0:
+                slope, curvature = _of_piece(curve, piece, p)
+            else:
+                _, slope, curvature = value_slope_curvature(curve, p)
             stretch = 1.0 + chi * curvature
             nodes.x[count] = p + chi * slope
             nodes.p[count] = p
@@ -418,12 +432,13 @@ def _merge(edges, n, value, low, high):
 
 
 @jit
-def place_nodes(nodes, curve, chi, mean, tau, width, everywhere):
+def place_nodes(nodes, curve, chi, mean, tau, width, extent, floor, everywhere):
     """Fill the nodes for x ~ N(mean, tau^2) times a step at x = 0 of that width; return how many.
 
-    Without `everywhere`, stretches without a pull are left out. -1 if p leaves a table.
+    The step ends `extent` widths from 0, and nothing is left below `floor`. Without `everywhere`,
+    stretches without a pull are left out. -1 if p leaves a table.
     """
-    low, high = mean - REACH * tau, mean + REACH * tau
+    low, high = max(mean - REACH * tau, floor), mean + REACH * tau
     edges = nodes.edges
     n = 0
     for k in range(_PANELS + 1):
@@ -431,9 +446,9 @@ def place_nodes(nodes, curve, chi, mean, tau, width, everywhere):
         n += 1
     if width < tau:
         for factor in (2.0, 4.0, 6.5, 9.0, 13.0, 19.0, 28.0, 40.0):
-            step = factor * width
-            n = _merge(edges, n, step, low, high)
-            n = _merge(edges, n, -step, low, high)
+            if factor <= extent:
+                n = _merge(edges, n, factor * width, low, high)
+                n = _merge(edges, n, -factor * width, low, high)
         n = _merge(edges, n, 0.0, low, high)
     count = 0
     if curve.kind == STRIPS or curve.kind == NEAREST:
@@ -535,7 +550,7 @@ def _stretch(nodes, count, n, start, stop, offset, rest, share, low, high):
 @jit
 def _by_rule(curve, chi, mean, tau, nodes):
     """The averages of a curve without closed moments; NaN if p leaves a table."""
-    count = place_nodes(nodes, curve, chi, mean, tau, math.inf, True)
+    count = place_nodes(nodes, curve, chi, mean, tau, math.inf, 0.0, -math.inf, True)
     K = K_rest = W = W_rest = P = KPv = KPP = Kvv = KK = train = pp = 0.0
     for i in range(count):
         v = (nodes.x[i] - mean) / tau

@@ -195,7 +195,7 @@ def residual_point(alpha, S, zeta, curve, limit, least, nodes):
                 inf, 0.0, inf, inf, inf, low * low, least, inf, nan, nan, nan, 0.0, 0.0, True, 0,
                 _DIVERGENT,
             )  # fmt: skip
-        if S == 0.0 and low == high == 0.0 and alpha >= 1.0:
+        if S == 0.0 and low == 0.0 and high == 0.0 and alpha >= 1.0:
             return _teacher_found(alpha, curve, least)
         point = _without_residuals(alpha, S, curve, limit, least, nodes)
         if point.status == _CONVERGED:
@@ -254,8 +254,9 @@ def residual_point(alpha, S, zeta, curve, limit, least, nodes):
                 continue
         elif abs(step) < _LAST_STEP:
             last = True
-        if abs(new - log_s2) < 1.0:
-            log_chi += chi_in_s2 * (new - log_s2)
+        move = chi_in_s2 * (new - log_s2)
+        if abs(move) < 1.0:
+            log_chi += move
         log_s2 = new
         if S == 0.0 and high - math.log(min(zeta * zeta, 1.0)) < _MET:
             return _teacher_found(alpha, curve, least)

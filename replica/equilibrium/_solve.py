@@ -50,7 +50,8 @@ def solve_equilibrium(
         Variance of the label noise, from 0 to 1e100.
     zeta : array_like
         Weight decay, from 0 to 1e100, in the sum convention: the energy is
-        sum_j l(y_j, g(W.x_j)) + zeta |W|^2/2, l = (y - g)^2/2 for the square loss. 0 means exactly 0, the limit of vanishing decay.
+        sum_j l(y_j, g(W.x_j)) + zeta |W|^2/2, l = (y - g)^2/2 for the square loss. 0 means exactly
+        0, the limit of vanishing decay.
         See `zeta_from_mean` for a loss that is averaged over samples.
     student : {"linear", "relu"}, LeakyReLU, Student or the name of one
         The student's activation. Linear, ReLU and leaky ReLU have closed forms; any other goes to
