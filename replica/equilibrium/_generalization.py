@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import LARGEST, ArgumentError, broadcast, choice, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import ConvergenceWarning, Status, warn_not_converged
-from replica.inputs import Clusters, Inputs, Isotropic, as_inputs
+from replica.inputs import Clusters, Inputs, InputsLike, Isotropic, as_inputs
 from replica.labels import NoiseLike, as_noise, check_labels
 from replica.losses import SQUARE, Loss, LossLike, as_loss
 from replica.students import LINEAR, LeakyReLU, Student, as_student, error_of_overlaps
@@ -46,7 +46,7 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = ...,
     theory: Theory = ...,
-    inputs: Inputs | None = ...,
+    inputs: InputsLike = ...,
     loss: LossLike = ...,
     teacher: str | LeakyReLU | Student = ...,
     noise: NoiseLike = ...,
@@ -59,7 +59,7 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = ...,
     theory: Theory = ...,
-    inputs: Inputs | None = ...,
+    inputs: InputsLike = ...,
     loss: LossLike = ...,
     teacher: str | LeakyReLU | Student = ...,
     noise: NoiseLike = ...,
@@ -71,7 +71,7 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = "linear",
     theory: Theory = "replica",
-    inputs: Inputs | None = None,
+    inputs: InputsLike = None,
     loss: LossLike = "square",
     teacher: str | LeakyReLU | Student = "linear",
     noise: NoiseLike = "output",
@@ -94,7 +94,7 @@ def gen_error(
     theory : {"replica", "published"}
         The replica-symmetric solution of the true loss (exact for the linear student), or the
         closed forms of the paper (see `solve_equilibrium`).
-    inputs : Inputs, optional
+    inputs : Inputs or str, optional
         `Isotropic()` (the default), `Spectrum`, `PowerLaw` or `RandomFeatures`; see
         `solve_equilibrium`. `Clusters` have labels of their own: S = 0 and no teacher, a linear
         student, and the error is the error rate for every loss; see `solve_clusters`.
@@ -332,7 +332,7 @@ def optimal_zeta(
     S: ArrayLike,
     *,
     student: str | LeakyReLU | Student = "linear",
-    inputs: Inputs | None = None,
+    inputs: InputsLike = None,
     loss: LossLike = "square",
     teacher: str | LeakyReLU | Student = "linear",
     noise: NoiseLike = "output",
@@ -347,7 +347,7 @@ def optimal_zeta(
         Variance of the label noise, from 0 to 1e100.
     student : str, LeakyReLU or Student
         The student's activation.
-    inputs : Inputs, optional
+    inputs : Inputs or str, optional
         See `gen_error`. On others than isotropic ones a scan of zeta from 1e-8 to 1e3 (1 + S/rho)
         times the mean variance, four points a decade, and Brent's method; six digits in zeta.
     loss, teacher, noise
