@@ -1,8 +1,8 @@
 """What `solve_equilibrium` returns: shapes, identities, status, and what it refuses."""
 
 import math
-from dataclasses import fields
 import warnings
+from dataclasses import fields
 
 import numpy as np
 import pytest
