@@ -302,6 +302,44 @@ def test_optimal_decay_where_it_is_known():
     assert optimal_zeta(0.05, 2.0, loss="hinge", **SIGNS) > 1.0
 
 
+@pytest.mark.parametrize("loss", ["hinge", "logistic", "exponential"])
+def test_a_handful_of_samples_is_hebb_with_the_pull_of_one(loss):
+    """One sample at a time: u = prox(0), so that R = E|z| sqrt(alpha) at any decay."""
+    found = solve_equilibrium(1e-12, 0.0, [0.1, 2.0], loss=loss, teacher="sign")
+    assert pytest.approx(math.sqrt(2 / math.pi * 1e-12), rel=1e-9) == found.R
+    for chi, length in zip(found.chi, found.gamma / math.sqrt(1e-12), strict=True):
+        value = {
+            "hinge": lambda u, c: max(0.0, 1 - u) + u * u / (2 * c),
+            "logistic": lambda u, c: math.log1p(math.exp(-u)) + u * u / (2 * c),
+            "exponential": lambda u, c: math.exp(-u) + u * u / (2 * c),
+        }[loss]
+        best = minimize_scalar(value, args=(chi,), bounds=(0, 5), method="bounded").x
+        assert length == pytest.approx(best, abs=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["epsilon-insensitive", "quantile:0.9"])
+def test_large_decay_keeps_the_digits_of_residual_losses(loss):
+    """The pull of every sample is that at w = 0: R is a ratio of averages over y."""
+    found = solve_equilibrium(2.0, 0.3, [1e9, 1e30], loss=loss)
+    s = math.sqrt(1.3)
+    if loss == "quantile:0.9":
+        along, square = math.sqrt(2 / math.pi) / s / 2, (0.81 + 0.01) / 2
+    else:
+        along = 2 * math.exp(-0.01 / 2.6) / math.sqrt(2 * math.pi) / s
+        square = 2 * ndtr(-0.1 / s)
+    hebb = along * 2 / math.sqrt((along * 2) ** 2 + 2 * square)
+    assert pytest.approx(hebb, rel=1e-8) == found.R
+    assert found.R[1] == pytest.approx(hebb, rel=1e-13)
+
+
+def test_small_loads_of_general_teachers():
+    found = solve_equilibrium(1e-12, 0.1, 0.5, loss="huber", teacher="erf")
+    ridge = solve_equilibrium(1e-12, 0.1, 0.5, loss=huber(1e6), teacher="erf")
+    assert pytest.approx(1e-6 / math.sqrt(math.pi * (1 / 3 + 0.1)), rel=0.05) == found.R
+    # E[y z] = 1/sqrt(pi), E[y^2] = 1/3 + S
+    assert pytest.approx(1e-6 / math.sqrt(math.pi * (1 / 3 + 0.1)), rel=1e-7) == ridge.R
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     loss=st.sampled_from([*RESIDUAL, *MARGIN]),

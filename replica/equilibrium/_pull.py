@@ -53,6 +53,10 @@ _THIN = 0.5
 _TAIL = 4.0
 _ROOT_2PI = math.sqrt(2.0 * math.pi)
 _MOST_STEPS = 200
+# Below, in standard deviations of the field, chi is small.
+_SMALL = 1e-2
+# Fields so near to each other see a smooth loss as a parabola, to the square of this.
+_NARROW = 1e-7
 # The slope of a table on one side of a kink is read so near to it.
 _BESIDE = 1e-13
 
@@ -226,9 +230,10 @@ class Pull(NamedTuple):
     train: float  # E[l(p)]
     test: float  # E[l(x)]
     pp: float  # E[p^2]
+    Pv: float  # E[P v], which is tau K
 
 
-_ZERO = Pull(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+_ZERO = Pull(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @jit
@@ -264,6 +269,7 @@ def _linear_piece(total, left, right, offset, share, rest, c0, c1, c2, mean, tau
         total.train + c0 * m0 + c1 * p1 + c2 * pp,
         total.test,
         total.pp + pp,
+        total.Pv + w1,
     )
 
 
@@ -294,6 +300,13 @@ def _tail_moments(a, b, A, B):
 
 
 @jit
+def _with_K(p, K):
+    return Pull(
+        K, p.K_rest, p.W, p.W_rest, p.P, p.KPv, p.KPP, p.Kvv, p.KK, p.train, p.test, p.pp, p.Pv
+    )
+
+
+@jit
 def _of_strips(curve, chi, mean, tau):
     total = _ZERO
     n = curve.breaks.size
@@ -321,6 +334,8 @@ def _of_strips(curve, chi, mean, tau):
                 total = _linear_piece(
                     total, right, left, -edge, 1.0, 0.0, value, 0.0, 0.0, mean, tau, curve.flat
                 )
+    if chi < _SMALL * tau:  # strips as thin as chi at a kink are lost in rounding
+        return _with_K(total, total.Pv / tau)
     return total
 
 
@@ -489,6 +504,13 @@ def place_nodes(nodes, curve, chi, mean, tau, width, extent, floor, everywhere):
                     count = _stretch(nodes, count, n, last, end, edge, 0.0, 1.0, low, high)
                 last = max(last, end)
         return count
+    if tau < _NARROW and curve.breaks.size == 0:
+        # The step is linear over the fields, which x = p + chi l'(p) would lose in rounding.
+        p = prox(curve, chi, mean, -math.inf, math.inf)
+        curvature = value_slope_curvature(curve, p)[2]
+        rest = 1.0 / (1.0 + chi * curvature)
+        share = chi * curvature * rest
+        return _stretch(nodes, 0, n, low, high, p - rest * mean, rest, share, low, high)
     table_low, table_high = -math.inf, math.inf
     if curve.kind == TABLE:
         table_low, table_high = curve.bends[0], curve.bends[-1]
@@ -571,7 +593,7 @@ def _by_rule(curve, chi, mean, tau, nodes):
         pp += w * p * p
     if count < 0:
         K = math.nan
-    return Pull(K, K_rest, W, W_rest, P, KPv, KPP, Kvv, KK, train, 0.0, pp)
+    return Pull(K, K_rest, W, W_rest, P, KPv, KPP, Kvv, KK, train, 0.0, pp, tau * K)
 
 
 @jit

@@ -146,6 +146,8 @@ def teacher_point(
     rule = _compiled(labels)
     nodes = new_nodes(curve)
     evaluations = 0
+    # m in units of its size, so that a small one is found to as many digits
+    unit = abs(_start(alpha, max(zeta, 1e-3), labels)[1]) or 1.0
 
     def solve(of: Curve, decay: float, x: NDArray[np.float64]) -> FixedPoint | None:
         infinite = of is limit
@@ -154,18 +156,22 @@ def teacher_point(
             nonlocal evaluations
             evaluations += 1
             chi = math.inf if infinite else math.exp(x[0])
-            m, v = float(x[-2]), math.exp(x[-1])
+            m, v = unit * float(x[-2]), math.exp(x[-1])
             here = _averages(of, 0.0 if infinite else chi, m, v, rule, nodes)
             if not (here.K > 0.0 and here.W > 0.0):
                 return Step(np.full(x.size, np.nan))
-            there = [alpha * here.G, math.log(alpha * here.W)]
+            there = [alpha * here.G / unit, math.log(alpha * here.W)]
             if infinite:
                 return Step(np.array(there))
             if weights is not None:
                 weights.zeta = decay
                 pull_hat = alpha * here.K / chi, alpha * here.G / chi, alpha * here.W / (chi * chi)
                 at = weights.overlaps(*pull_hat)
-                return Step(np.full(x.size, np.nan) if at is None else coordinates(at))
+                if at is None:
+                    return Step(np.full(x.size, np.nan))
+                new_x = coordinates(at)
+                new_x[1] /= unit
+                return Step(new_x)
             new = 1.0 / (decay + alpha * here.K / chi)
             scale = new / chi
             return Step(
@@ -189,26 +195,28 @@ def teacher_point(
             )  # fmt: skip
         if low < high or alpha < 1.0:
             _, m, v = _start(min(alpha, 0.9), 1e-3, labels)
-            at = solve(limit, 0.0, np.array([m, math.log(v)]))
+            at = solve(limit, 0.0, np.array([m / unit, math.log(v)]))
             if at is not None:
-                found = _found(alpha, zeta, curve, limit, least, labels, at, evaluations, nodes)
+                found = _found(
+                    alpha, zeta, curve, limit, least, labels, at, unit, evaluations, nodes
+                )
                 if found.status == int(Status.CONVERGED):
                     return found
-    at = solve(curve, zeta, _coordinates(*_start(alpha, max(zeta, 1e-3), labels)))
+    at = solve(curve, zeta, _coordinates(*_start(alpha, max(zeta, 1e-3), labels), unit))
     if at is None:
         # along decreasing decay, from where one sample hardly matters
         decay = max(_LARGE * (1.0 + alpha), zeta)
-        at = solve(curve, decay, _coordinates(*_start(alpha, decay, labels)))
+        at = solve(curve, decay, _coordinates(*_start(alpha, decay, labels), unit))
         while at is not None and decay > zeta:
             decay = max(decay / _RATIO, zeta) if decay > 1e-9 else zeta
             at = solve(curve, decay, at.x)
     if at is None:
         return failed(int(Status.MAX_ITERATIONS), evaluations)
-    return _found(alpha, zeta, curve, curve, least, labels, at, evaluations, nodes, weights)
+    return _found(alpha, zeta, curve, curve, least, labels, at, unit, evaluations, nodes, weights)
 
 
-def _coordinates(chi: float, m: float, v: float) -> NDArray[np.float64]:
-    return np.array([math.log(chi), m, math.log(v)])
+def _coordinates(chi: float, m: float, v: float, unit: float) -> NDArray[np.float64]:
+    return np.array([math.log(chi), m / unit, math.log(v)])
 
 
 def _start(alpha: float, zeta: float, labels: Labels) -> tuple[float, float, float]:
@@ -218,7 +226,7 @@ def _start(alpha: float, zeta: float, labels: Labels) -> tuple[float, float, flo
     share = ridge.chi / (1.0 + ridge.chi)
     m = alpha * share * c1
     h = c1 * (1.0 - alpha * share)
-    return ridge.chi, m, max(alpha * share**2 * (spread + h * h) / ridge.replicon, 1e-12)
+    return ridge.chi, m, max(alpha * share**2 * (spread + h * h) / ridge.replicon, 1e-290)
 
 
 def _found(
@@ -229,12 +237,13 @@ def _found(
     least: float,
     labels: Labels,
     at: FixedPoint,
+    unit: float,
     evaluations: int,
     nodes: Any,
     weights: Ridge | None = None,
 ) -> Found:
     infinite = of is not curve
-    m, v = float(at.x[-2]), math.exp(at.x[-1])
+    m, v = unit * float(at.x[-2]), math.exp(at.x[-1])
     chi = math.inf if infinite else math.exp(at.x[0])
     rule = _compiled(labels)
     here = _averages(of, 0.0 if infinite else chi, m, v, rule, nodes)
