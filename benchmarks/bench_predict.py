@@ -2,17 +2,20 @@
 
 Run: python benchmarks/bench_predict.py [rows columns], by default 60000 784. The comparisons are
 what a notebook would do: `scipy.optimize.brentq` on the equation of each load, and one fit by
-scikit-learn's way (products of columns, Cholesky) for each of the subsets that the check fits. On
-a machine that others use too, set OPENBLAS_NUM_THREADS=1: threads of linear algebra that wait for
-a processor are slower than one.
+scikit-learn's way (products of columns, Cholesky) for each of the subsets that the check fits.
+Linear algebra has one thread: where others use the machine too, threads that wait for a processor
+are slower than one.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import time
 from collections.abc import Callable
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy is loaded
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve

@@ -338,8 +338,8 @@ def predict_learning_curve(
     are estimated from ridge fits of all samples, whose degrees of freedom and residuals give
     them without the bias that the eigenvalues of a sample covariance and a fitted teacher have. For
     the error rate the outputs at that kappa are those of a fit of all other samples, one for each
-    sample, and what fewer training samples add to their scatter is taken for Gaussian; beyond
-    ``n_samples`` it takes nothing away, and the rate stays at what it is there or above.
+    sample. What fewer training samples add to their scatter is taken for Gaussian; more of them
+    than there are draw the outputs of each class together.
     Exact for Gaussian data and many dimensions; heavy tails spoil it at small decay near as many
     samples as dimensions.
 
@@ -566,18 +566,27 @@ def _best(spectrum: SampleSpectrum, n: NDArray[np.int64]) -> tuple[Any, ...]:
 
 
 def _rates(samples: Samples, spectrum: SampleSpectrum, decay: Floats, error: Floats) -> Floats:
-    """Fraction of wrong signs: scores of all samples, and Gaussian scatter of fewer samples."""
+    """Fraction of wrong signs: scores of all samples, and the scatter of fewer or more samples."""
     from scipy.special import ndtr
 
-    flat = decay.reshape(-1)
-    rows = np.array([samples.shape[0]])
-    spread = np.sqrt(np.maximum(error.reshape(-1) - _error(spectrum, rows, flat), 0.0))
+    flat, error = decay.reshape(-1), error.reshape(-1)
+    own = _error(spectrum, np.array([samples.shape[0]]), flat)
+    spread = np.sqrt(np.maximum(error - own, 0.0))
     # without scatter the sign decides, with infinite scatter a coin
     spread = np.maximum(spread, 1e-300)
+    # mean scores of the classes, and of the scatter about them what more samples leave
+    mean = float(samples.y.mean())
+    missing = spectrum.at(flat).unlearned / spectrum.variance
+    between = missing**2 * spectrum.variance
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left = np.sqrt((error - between) / (own - between))
+    left = np.where(left < 1.0, left, 1.0)  # also NaN, where nothing is left
     missed = np.zeros(flat.size)
     for part, scores in blind_scores(samples, spectrum, flat):
-        missed += ndtr(-samples.y[part, None] * scores / spread).sum(axis=0)
-    return (missed / rows).reshape(decay.shape)
+        y = samples.y[part, None]
+        middle = mean + (y - mean) * (1.0 - missing)
+        missed += ndtr(-y * (middle + left * (scores - middle)) / spread).sum(axis=0)
+    return (missed / samples.shape[0]).reshape(decay.shape)
 
 
 def _noise_error(spectrum: SampleSpectrum) -> float:

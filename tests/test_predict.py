@@ -190,6 +190,31 @@ def test_inputs_from_samples_give_the_same_curve_to_every_solver():
         Inputs.from_samples(*draw(90))
 
 
+def test_error_rate_of_two_clusters():
+    """Fewer and more samples than the 240 given, unequal classes, against fits of fresh data."""
+    rng = np.random.default_rng(11)
+    center = np.full(30, 1.2 / math.sqrt(30.0))
+
+    def clusters(rows):
+        y = np.where(rng.random(rows) < 0.3, 1.0, -1.0)
+        return y[:, None] * center + rng.standard_normal((rows, 30)), y
+
+    sizes = np.array([40, 120, 1000])
+    fresh, labels = clusters(20_000)
+    true = np.empty(3)
+    for k, size in enumerate(sizes):
+        fits = [Ridge(alpha=5.0).fit(*clusters(size)) for _ in range(20)]
+        true[k] = np.mean([np.mean(np.sign(fit.predict(fresh)) != labels) for fit in fits])
+    curves = [
+        predict_learning_curve(*clusters(240), n=sizes, zeta=5.0, n_splits=0) for _ in range(12)
+    ]
+    found = np.array([curve.error_rate[1] for curve in curves])
+    error = found.std(axis=0, ddof=1) / math.sqrt(12.0)
+    assert (error <= 0.01).all()
+    assert (np.abs(found.mean(axis=0) - true) <= 3.0 * error + 0.005).all()
+    assert (np.diff(true) <= -0.01).all()  # the three differ by more than is allowed
+
+
 # --- the fits ---------------------------------------------------------------------------------
 
 
