@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._core.arguments import ArgumentError, ArgumentTypeError, integer, real_array, real_scalar
+from ._core.student_values import quick_values
 from ._core.suggest import suggestion
 from ._sample_spectrum import as_samples, sample_spectrum, source_modes
-from .students import LeakyReLU, Student, StudentLike, as_student, quick_values
+from .students import LeakyReLU, Student, StudentLike, as_student
 
 __all__ = ["Clusters", "Inputs", "InputsLike", "Isotropic", "Modes", "PowerLaw", "RandomFeatures"]
 __all__ += ["SampledInputs", "Spectrum", "as_inputs", "hermite_coefficients"]

@@ -33,7 +33,9 @@ MODULES = (
     "replica.equilibrium",
     "replica.gaussian",
     "replica.inputs",
+    "replica.labels",
     "replica.learning_curve",
+    "replica.losses",
     "replica.plotting",
     "replica.published",
     "replica.simulation",
@@ -44,6 +46,8 @@ MODULES = (
 WITHOUT_EQUATION = {
     "as_glm",
     "as_inputs",
+    "as_loss",
+    "as_noise",
     "as_piecewise",
     "as_student",
     "delete_runs",

@@ -22,17 +22,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from threading import Event, Thread
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from replica._core.suggest import suggestion
 
 from ._arguments import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 __all__ = ["build_parser", "main"]
 
 # The areas in the order of `replica --help`; a new one is one more name here.
 _AREAS = (
     "curves",
+    "bounds",
     "figure",
     "dynamics",
     "simulation",
@@ -56,11 +60,21 @@ _FIRST_SIGN, _NEXT_SIGN = 30.0, 2.0
 _NEGATIVE = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Makes room for the longest command, which argparse counts without its indentation."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        for command in self._iter_indented_subactions(action):
+            length = len(self._format_action_invocation(command)) + self._current_indent
+            self._action_max_length = max(self._action_max_length, length)
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are exceptions, and whose options are never abbreviated."""
 
     def __init__(self, **options) -> None:
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("formatter_class", _Help)
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
@@ -88,7 +102,7 @@ class _Parser(argparse.ArgumentParser):
             checked.append(word)
         return checked
 
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
+    def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
             choices = [str(choice) for choice in action.choices]
             raise argparse.ArgumentError(
@@ -97,7 +111,7 @@ class _Parser(argparse.ArgumentParser):
                 f"{suggestion(str(value), choices)}",
             )
 
-    def _print_message(self, message: str, file: Any = None) -> None:
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         if message:  # unlike argparse, which keeps quiet when it cannot be written
             (file or sys.stderr).write(message)
 

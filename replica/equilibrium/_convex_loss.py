@@ -521,6 +521,8 @@ def separability_threshold(
     weights. Candes and Sur (2020): 1/alpha_c = min_t E[max(0, t y z + Z)^2] with Z ~ N(0, 1)
     independent of the teacher's field z and the label y.
 
+    Theory: :eq:`eq-separability` in :doc:`/classification`.
+
     Examples
     --------
     >>> separability_threshold(0.0)

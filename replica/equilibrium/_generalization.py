@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import LARGEST, ArgumentError, broadcast, choice, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import ConvergenceWarning, Status, warn_not_converged
+from replica._core.student_values import error_of_overlaps
 from replica.inputs import Clusters, Inputs, InputsLike, Isotropic, as_inputs
 from replica.labels import NoiseLike, as_noise, check_labels
 from replica.losses import SQUARE, Loss, LossLike, as_loss
-from replica.students import LINEAR, LeakyReLU, Student, as_student, error_of_overlaps
+from replica.students import LINEAR, LeakyReLU, Student, as_student
 
 from ._clusters import solve_clusters
 from ._convex_loss import best_decay, best_ridge_decay, serves
@@ -25,7 +26,7 @@ from ._equilibrium import Noise, Theory
 from ._errors import mean_square_error
 from ._piecewise import optimal_zeta_piecewise, piecewise_error, piecewise_errors
 from ._ridge import ridge_error, ridge_errors
-from ._saddle_point import WIDTHS, prepared
+from ._saddle_point import WIDTHS, forgets_length, prepared
 from ._solve import solve_equilibrium
 from ._structured import structured_errors
 from ._teacher_average import LEGENDRE, REACH
@@ -370,7 +371,9 @@ def optimal_zeta(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type, out of range, or the shapes do not broadcast.
+        If an argument is of the wrong type, out of range, or the shapes do not broadcast; also if
+        the student's output does not depend on the length of its weights, as that of "sign": any
+        decay would shrink them for ever, and there is no minimum to choose from.
 
     Warns
     -----
@@ -425,6 +428,11 @@ def optimal_zeta(
             flat = alpha_.reshape(-1), S_.reshape(-1), activation.slope, best.reshape(-1)
             for_each_chunk(partial(optimal_zeta_piecewise, *flat), best.size, min_chunk=16)
         else:
+            if forgets_length(activation):
+                raise ArgumentError(
+                    "student must have an output that depends on the length of its weights: with "
+                    f"decay there is no minimum for {activation.name!r}"
+                )
             for index in np.ndindex(best.shape):
                 best[index] = _optimal_zeta(
                     float(alpha_[index]), float(S_[index]), activation, whom, how, where

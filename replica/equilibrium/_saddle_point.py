@@ -26,12 +26,12 @@ from ._equilibrium import Equilibrium, Noise, of_square_loss
 from ._errors import mean_square_error
 from ._fixed_point import FixedPoint, Step, fixed_point
 from ._piecewise import UNIQUE_SLOPE, UNIQUE_ZETA, piecewise_point
-from ._proximal import Activation, prepare
+from ._proximal import PreparedActivation, prepare
 from ._ridge import ridge_point
-from ._teacher_average import LEGENDRE, Teacher, prepare_teacher
+from ._teacher_average import LEGENDRE, REACH, ROUGH, Rule, Teacher, prepare_teacher
 from ._weights import IsotropicRidge, Ridge, coordinates, linear_start, overlaps_at, ridge_of
 
-__all__ = ["WIDTHS", "Averages", "Point", "prepared", "solve_all", "teacher_law"]
+__all__ = ["WIDTHS", "Averages", "Point", "forgets_length", "prepared", "solve_all", "teacher_law"]
 
 _TOLERANCE = 1e-10
 # Where the coarsest rule hands over to the next.
@@ -46,18 +46,21 @@ _SAME = 0.01
 # Half-widths of the tables of an activation, tried in turn until all fields are inside.
 WIDTHS = (40.0, 160.0, 640.0, 2560.0, 10240.0)
 # Without decay, chi may have no fixed point. It has none if every one of so many steps, some of
-# them as long as ln(chi) + 1, would raise it by so much; and a search that has not halved its
-# residual for so long is in a valley without a bottom.
+# them as long as ln(chi) + 1, would raise it by so much: by half an e-fold together.
 _GROWTH_STEPS = 25
 _GROWTH = 0.02
+# So many of these steps are plain iterations; Newton's method takes the rest, and leaps.
 _SLOW_STEPS = 18
+# A search that has not halved its residual for so long is in a valley without a bottom.
 _PATIENCE = 30
+# Fields of all sizes that every table has.
+_LENGTHS = np.array([1e-6, 1e-3, 0.1, 0.37, 0.83, 1.0, 1.7, 3.1, 10.0, 39.0])
 # ln(gamma^2 - m^2) below which f is rounding if there is nothing but the teacher to be found.
 _MET = math.log(1e-7)
 
 # A channel: the averages over one sample at (chi, m, q) by a quadrature rule. The first five are
 # F, g0, g1, the loss and the replicon integral; see `SampleAverages` and `GibbsAverages`.
-Averages = Callable[[Activation, Teacher, float, float, float, Any], Any]
+Averages = Callable[[PreparedActivation, Teacher, float, float, float, Rule], Any]
 
 
 @dataclass
@@ -84,15 +87,17 @@ class Point:
         if self.last[0] == (chi, m, q, level):
             return self.last[1]
         law = self.law()
+        # Without decay the growth of chi is judged, which needs the whole law.
+        rule = ROUGH if level == 0 and self.zeta > 0.0 else LEGENDRE[level]
         while True:
             self.n_evaluations += 1
-            values = self.averages(self.table(), law, chi, m, q, LEGENDRE[level])
+            values = self.averages(self.table(), law, chi, m, q, rule)
             if np.isfinite(values[:4]).all() or self.width == len(WIDTHS) - 1:
                 self.last = (chi, m, q, level), values
                 return values
             self.width += 1
 
-    def table(self) -> Activation:
+    def table(self) -> PreparedActivation:
         """Return the activation on the present range."""
         return prepared(self.student, WIDTHS[self.width])
 
@@ -268,6 +273,8 @@ def _on_threads(points: list[Point], rows: list[Any], solve: Callable[[Point], A
 
 def _solve_cold(point: Point) -> dict[str, float] | None:
     """Solve from scratch; of several saddle points found, the one with the lowest energy."""
+    if math.isinf(point.beta) and forgets_length(point.student):
+        return None  # with decay the weights shrink for ever, without it nothing says how long
     starts = [_linear_start(point)]
     if point.cold is not None:
         if math.isinf(point.beta):
@@ -302,6 +309,14 @@ def _solve_cold(point: Point) -> dict[str, float] | None:
         return None
     key = "energy" if math.isinf(point.beta) else "free_energy"
     return min(rows, key=lambda row: row[key])
+
+
+def forgets_length(student: LeakyReLU | Student) -> bool:
+    """Whether the output is the same for all lengths of the weights, a constant on either side."""
+    if isinstance(student, LeakyReLU):
+        return False
+    output = student.values(np.outer([-1.0, 1.0], _LENGTHS))
+    return bool((output == output[:, :1]).all())
 
 
 def _closed_form(point: Point, slope: float) -> dict[str, float] | None:
@@ -357,7 +372,9 @@ def _linear_start(point: Point) -> NDArray[np.float64]:
     return np.array([math.log(chi), m, math.log(k * (S + (1 - m) ** 2) / (1 - k) + 1e-6)])
 
 
-def _continue(points: list[Point], rows: list[Any], parameters: NDArray[np.float64]) -> None:
+def _continue(
+    points: list[Point], rows: list[dict[str, Any] | None], parameters: NDArray[np.float64]
+) -> None:
     """Solve what failed from scratch with the nearest solved problems as starts.
 
     "Nearest" is decided by the parameters, so the order of the problems does not matter.
@@ -374,7 +391,9 @@ def _continue(points: list[Point], rows: list[Any], parameters: NDArray[np.float
         for i in todo:
             distance = np.abs(place[solved] - place[i]).sum(axis=1)
             near = solved[int(np.lexsort((*parameters[solved].T, distance))[0])]
-            progress[i] = _polish(points[i], _start_from(rows[near], points[i].weights.rho), None)
+            start = rows[near]
+            assert start is not None
+            progress[i] = _polish(points[i], _start_from(start, points[i].weights.rho), None)
         for i, row in progress.items():
             rows[i] = row
         if all(row is None for row in progress.values()):
@@ -479,8 +498,7 @@ def _describe(
         entropy = beta * energy - beta_f
     rule = LEGENDRE[2]
     law = point.law()
-    # Two fields of 8.5 standard deviations each, at right angles.
-    reach = 12.1 * math.sqrt(q)
+    reach = REACH * math.sqrt(2 * q)  # two fields at right angles
     width = next((w for w in WIDTHS if w > reach), WIDTHS[-1])
     if isinstance(point.student, LeakyReLU):  # two straight lines, as long as anybody likes
         width = max(width, reach)

@@ -108,6 +108,7 @@ def solve_equilibrium(
     interpolating weights of least norm.
 
     Theory: :eq:`eq-ridge`, :eq:`eq-saddle-point` and :eq:`eq-cone-moments` in :doc:`/theory`;
+    :eq:`eq-residual-loss` and :eq:`eq-label-loss` in :doc:`/classification`;
     :eq:`eq-gibbs-saddle-point` in :doc:`/finite_temperature`.
 
     Examples

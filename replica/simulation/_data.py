@@ -12,18 +12,22 @@ import multiprocessing
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from replica._core.cores import n_cores
+from replica._core.student_values import quick_values
 from replica.labels import Flip, NoiseWord
-from replica.students import LINEAR, LeakyReLU, Student, quick_values
+from replica.students import LINEAR, LeakyReLU, Student
+
+if TYPE_CHECKING:
+    from ._inputs import Population
 
 __all__ = [
     "TrainingSet",
@@ -41,22 +45,34 @@ __all__ = [
 ]
 
 
+Ended = TypeVar("Ended")  # what a run hands back
+
 # Random numbers are drawn in blocks of this many, which stay in the cache.
 DRAW_BLOCK = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Inputs X of shape (P, N) with entries N(0, 1/N) and labels y of shape (P,)."""
+    """Samples of a noisy teacher.
 
-    X: NDArray[Any]
+    Attributes
+    ----------
+    X : ndarray, shape (P, N)
+        Inputs with entries N(0, 1/N); read-only.
+    y : ndarray, shape (P,)
+        Labels.
+    population : Population or None
+        Where inputs that are not isotropic come from.
+    """
+
+    X: NDArray[np.floating]
     y: NDArray[np.float64]
-    #: Where inputs that are not isotropic come from, see `_inputs`.
-    population: Any = None
+    population: Population | None = None
 
 
-_shared: weakref.WeakValueDictionary[tuple[Any, ...], NDArray[Any]] = weakref.WeakValueDictionary()
-_key_locks: dict[tuple[Any, ...], threading.Lock] = {}
+_shared: weakref.WeakValueDictionary[Hashable, NDArray[np.floating]]
+_shared = weakref.WeakValueDictionary()
+_key_locks: dict[Hashable, threading.Lock] = {}
 _lock = threading.Lock()
 
 
@@ -65,16 +81,42 @@ def make_training_set(
     N: int,
     S: float,
     seed: np.random.SeedSequence,
-    dtype: Any = np.float64,
+    dtype: DTypeLike = np.float64,
     teacher: LeakyReLU | Student = LINEAR,
     noise: NoiseWord | Flip = "output",
 ) -> TrainingSet:
-    """Draw inputs and the labels of w*.x; the inputs exist once per (seed, P, N, dtype).
+    """Draw the samples that a run with this data seed trains on: the labels of z = w*.x.
 
-    One seed gives the same inputs in float64 and, rounded, in float32.
+    One seed gives the same inputs in float64 and, rounded, in float32. Those who ask for the same
+    inputs, from whatever thread, share one read-only array for as long as any of them holds it; S
+    may differ between them.
 
-    Runs that ask for the same inputs, from whatever thread, share one read-only array for as long
-    as any of them holds it; S may differ between them.
+    Parameters
+    ----------
+    P, N : int
+        Number of samples and of inputs.
+    S : float
+        Variance of the noise s.
+    seed : numpy.random.SeedSequence
+        Of the data, as ``run.data_seeds[i]`` of a `TrainingRun`.
+    dtype : dtype, optional
+        Precision of the inputs.
+    teacher : LeakyReLU or Student, optional
+        The teacher's activation phi.
+    noise : {"output", "input", "logistic"} or Flip, optional
+        Labels y = phi(z) + s, y = phi(z + s), ...; see `simulate_training`.
+
+    Returns
+    -------
+    TrainingSet
+
+    See Also
+    --------
+    simulate_training : Trains on such a set; its results name the seeds.
+
+    Notes
+    -----
+    Theory: :eq:`eq-training-energy` in :doc:`/simulation`.
 
     Examples
     --------
@@ -127,19 +169,23 @@ def draw_noise(
     return s, np.empty((0,) * len(shape))
 
 
-def inputs_key(P: int, N: int, seed: np.random.SeedSequence, dtype: Any) -> tuple[Any, ...]:
+def inputs_key(
+    P: int, N: int, seed: np.random.SeedSequence, dtype: DTypeLike
+) -> tuple[Hashable, ...]:
     """What the inputs of a training set depend on."""
     return (str(seed.entropy), seed.spawn_key, P, N, np.dtype(dtype).str)
 
 
-def _draw_inputs(P: int, N: int, seed: np.random.SeedSequence, dtype: Any) -> NDArray[Any]:
+def _draw_inputs(
+    P: int, N: int, seed: np.random.SeedSequence, dtype: DTypeLike
+) -> NDArray[np.floating]:
     X = np.empty((P, N), dtype)
     draw_normal(np.random.default_rng(seed), X.reshape(-1), 1.0 / math.sqrt(N))
     X.setflags(write=False)
     return X
 
 
-def draw_normal(rng: np.random.Generator, out: NDArray[Any], scale: float) -> None:
+def draw_normal(rng: np.random.Generator, out: NDArray[np.floating], scale: float) -> None:
     """Fill the vector `out` with numbers N(0, scale^2), drawn in float64 whatever its dtype.
 
     NumPy draws other numbers in float32; rounded ones make the two precisions comparable.
@@ -189,12 +235,14 @@ def require_memory(n_bytes: float, what: str, advice: str) -> None:
 
 
 _memory = threading.Condition()
-_claims: dict[Any, tuple[float, int]] = {}  # what is held: (bytes, number of runs that hold it)
+_claims: dict[
+    Hashable, tuple[float, int]
+] = {}  # what is held: (bytes, number of runs that hold it)
 _capacity: int | None = None  # available memory when there were no claims
 
 
 @contextlib.contextmanager
-def claim_memory(key: Any, n_bytes: float, stop: threading.Event) -> Iterator[None]:
+def claim_memory(key: Hashable, n_bytes: float, stop: threading.Event) -> Iterator[None]:
     """Wait until `n_bytes` fit beside what the other runs of this process hold, and hold them.
 
     Without this, runs that start together in the threads of a sweep would each find the same
@@ -233,8 +281,8 @@ def default_threads() -> int:
 
 
 def map_runs(
-    run: Callable[[int], Any], n_runs: int, workers: int, stop: threading.Event
-) -> list[Any]:
+    run: Callable[[int], Ended], n_runs: int, workers: int, stop: threading.Event
+) -> list[Ended]:
     """``[run(0), ..., run(n_runs - 1)]`` on a thread pool; an exception stops the other runs."""
     if workers <= 1:
         return [run(i) for i in range(n_runs)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from ._settings import DIVERGENCE_LIMIT, Recorder, RunRecord, TrainingSettings
 
 __all__ = ["dense_memory", "run_dense", "starting_point", "training_set_of"]
 
-_NO_MASK = np.empty(0)
+_NO_MASK = np.empty(0)  # no dropout: the kernels read nothing
 
 
 def dense_memory(settings: TrainingSettings) -> int:
@@ -59,8 +58,8 @@ def training_set_of(settings: TrainingSettings, seed: np.random.SeedSequence) ->
 def starting_point(
     settings: TrainingSettings,
     seed: np.random.SeedSequence,
-    start: tuple[NDArray[Any], float] | None,
-) -> tuple[NDArray[Any], float]:
+    start: tuple[NDArray[np.floating], float] | None,
+) -> tuple[NDArray[np.floating], float]:
     """(w, gamma) of `start`; without it, w ~ N(0, L0^2) and gamma0."""
     if start is None:
         w = np.random.default_rng(seed).standard_normal(settings.N) * settings.L0
@@ -74,7 +73,7 @@ def run_dense(
     settings: TrainingSettings,
     seed: np.random.SeedSequence,
     data_seed: np.random.SeedSequence | None,
-    start: tuple[NDArray[Any], float] | None,
+    start: tuple[NDArray[np.floating], float] | None,
     recorder: Recorder,
     stop: threading.Event,
 ) -> RunRecord:

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from replica._core.arguments import ArgumentError
+from replica._core.student_values import quick_values
 from replica.inputs import Clusters, Inputs, RandomFeatures, hermite_coefficients
 from replica.labels import Flip, NoiseWord
-from replica.students import LeakyReLU, Student, quick_values
+from replica.students import LeakyReLU, Student
 
 from ._data import TrainingSet, draw_labels, streams
 

@@ -39,7 +39,7 @@ _INSIDE = 0.995
 # Line searches end where the slope has fallen to this part.
 _FLAT = 0.5
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 
 class _Minimum(NamedTuple):
@@ -218,7 +218,10 @@ def _in_row_space(
     With X X^T = L L^T they are L^T beta for w = X^T beta, which keeps lengths and makes L the data.
     """
     X = problem.X
-    L = cholesky(X @ X.T, lower=True, overwrite_a=True, check_finite=False)
+    try:
+        L = cholesky((X @ X.T).T, lower=True, overwrite_a=True, check_finite=False)
+    except LinAlgError:  # samples that depend on each other, as of inputs of low rank
+        return solve(problem, w)
 
     def back(v: Array) -> Array:
         return X.T @ solve_triangular(L, v, trans=1, lower=True, check_finite=False)
@@ -255,7 +258,10 @@ def _newton(problem: _Problem, w: Array) -> _Minimum:
         curvatures = tables.losses(y, u, 2)
         # Without decay a little of the largest curvature keeps the system regular.
         shift = zeta or 1e-12 * float(np.max(curvatures, initial=1e-300)) * X.shape[0] / X.shape[1]
-        step = _factorize(X, curvatures, shift)(gradient)
+        try:
+            step = _factorize(X, curvatures, shift)(gradient)
+        except LinAlgError:
+            break
         d = X @ step
         t = _line_search(lambda t, u=u, d=d: float(d @ slopes(u - t * d)), zeta, w, step)
         if not t:
@@ -374,10 +380,12 @@ def _interior_point(problem: _Problem, w: Array) -> _Minimum:
 def _factorize(X: Array, curvatures: Array, zeta: float) -> Callable[[Array], Array]:
     """The solver of (zeta + X^T D X) step = gradient."""
     rows = np.flatnonzero(curvatures > 0.0)
-    scaled = (X if rows.size == len(X) else X[rows]) * np.sqrt(curvatures[rows])[:, None]
+    scaled = X[rows]
+    scaled *= np.sqrt(curvatures[rows])[:, None]
     hessian = scaled.T @ scaled
     hessian[np.diag_indices_from(hessian)] += zeta
-    factor = cho_factor(hessian, overwrite_a=True, check_finite=False)
+    # The transpose is in the order of LAPACK: no copy.
+    factor = cho_factor(hessian.T, overwrite_a=True, check_finite=False)
     return lambda gradient: cho_solve(factor, gradient)
 
 

@@ -20,9 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import ArgumentError, choice, integer, real_array, real_scalar
 from replica._core.results import over
 from replica._core.status import Status
+from replica._core.student_values import refuse_jumps
 from replica.labels import Flip, NoiseLike, NoiseWord, as_noise, check_labels
 from replica.losses import SQUARE, Loss, LossLike, as_loss
-from replica.students import SIGN, LeakyReLU, Student, StudentLike, as_student, refuse_jumps
+from replica.students import SIGN, LeakyReLU, Student, StudentLike, as_student
 
 from . import _kernels as kernels
 from ._data import default_threads, draw_labels, draw_noise, map_runs, require_memory, streams
@@ -155,7 +156,8 @@ def simulate_online(
     zeta : float, optional
         Decay per sample: over dt = 1 gamma (without normalizer: w) shrinks by 1 - eta zeta.
     batch_size : int, optional
-        Samples per step, at least 2 with batch statistics.
+        Samples per step, at least 2 with batch statistics. Below 4 ("bn") or 3 ("bn-var") updates
+        have an infinite variance: runs then scatter at any N, and no theory answers.
     learning_rate : float, optional
         eta > 0, of the sum over the batch of the losses, (1/2) (y - g(u))^2 by default.
     gamma0, R0, L0 : float, optional

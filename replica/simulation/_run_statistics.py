@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,13 +42,13 @@ class RunStatistics(Result):
             return np.full(len(kept), np.nan)
         return kept.std(axis=1, ddof=1) / math.sqrt(kept.shape[1])
 
-    def final(self) -> dict[str, Any]:
+    def final(self) -> dict[str, float | str]:
         """One flat record of the last state: means and standard errors, for tables and sweeps.
 
         Its ``"status"`` is "done" if any run came to an end and else that of the first;
         ``"n_divergent"`` counts the divergent ones.
         """
-        record: dict[str, Any] = {}
+        record: dict[str, float | str] = {}
         for name in self._observables:
             record[name] = float(self.mean(name)[-1])
             record[f"{name}_se"] = float(self.standard_error(name)[-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from replica.students import LINEAR, SIGN, LeakyReLU, Student, stretched
 
 from . import _kernels as kernels
 from ._fresh_errors import fresh_loss, generalization_error, normal_margin_loss, sign_error
-from ._inputs import field_variance
+from ._inputs import Population, field_variance
 from ._tables import Tables
 
 __all__ = ["NORMALIZERS", "OBSERVABLES", "Normalization", "RunRecord"]
@@ -112,7 +112,7 @@ class TrainingSettings:
     tolerance: float
     anneal_epochs: int
     record_epochs: NDArray[np.int64]
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.floating]
 
     @property
     def epochs(self) -> int:
@@ -143,7 +143,7 @@ class RunRecord:
     values: NDArray[np.float64]
     status: Status
     epochs_done: int
-    weights: NDArray[Any] | None
+    weights: NDArray[np.floating] | None
     weight_scale: float
     orthogonality_error: float
     seconds: float
@@ -154,7 +154,7 @@ class RunRecord:
 def observe(
     settings: TrainingSettings,
     tables: Tables,
-    u: NDArray[Any],
+    u: NDArray[np.floating],
     y: NDArray[np.float64],
     gamma: float,
     parallel: float,
@@ -214,7 +214,7 @@ class _TrainingErrors(NamedTuple):
 def _training_errors(
     settings: TrainingSettings,
     tables: Tables,
-    u: NDArray[Any],
+    u: NDArray[np.floating],
     y: NDArray[np.float64],
     factor: float,
     bias: float,
@@ -229,7 +229,7 @@ def _training_errors(
 
 
 def _mean_square(
-    tables: Tables, u: NDArray[Any], y: NDArray[np.float64], factor: float, bias: float
+    tables: Tables, u: NDArray[np.floating], y: NDArray[np.float64], factor: float, bias: float
 ) -> tuple[float, float]:
     if tables.table is None:
         return kernels.squared_error(u, y, factor, bias, tables.slope)
@@ -327,7 +327,7 @@ class Recorder:
         self.settings = settings
         self.tables = Tables(settings.student, settings.loss)
         #: Of inputs that are not isotropic: what knows the fields on fresh ones.
-        self.population: Any = None
+        self.population: Population | None = None
         self.values = np.full((settings.record_epochs.size, len(OBSERVABLES)), np.nan)
         self.status = Status.DONE
         self.start_norm = math.nan
@@ -342,12 +342,12 @@ class Recorder:
 
     def record(
         self,
-        u: NDArray[Any],
+        u: NDArray[np.floating],
         y: NDArray[np.float64],
         gamma: float,
         parallel: float,
         L: float,
-        w: NDArray[Any] | None = None,
+        w: NDArray[np.floating] | None = None,
     ) -> None:
         """Measure now; w are the weights where a population has to be asked."""
         first = math.isnan(self.start_norm)

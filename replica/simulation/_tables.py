@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from replica._core.activation_table import ActivationTable
 from replica._core.arguments import LARGEST, ArgumentError
+from replica._core.student_values import quick_values
 from replica.losses import EXPONENTIAL, LOGISTIC, SQUARE, Loss
-from replica.students import LeakyReLU, Student, quick_values
+from replica.students import LeakyReLU, Student
 
 from . import _kernels as kernels
 
@@ -130,7 +131,7 @@ class Tables:
         return self._loss.of == "margin"
 
     def losses(
-        self, y: NDArray[np.float64], outputs: NDArray[np.float64], order: int = 0
+        self, y: NDArray[np.floating], outputs: NDArray[np.floating], order: int = 0
     ) -> NDArray[np.float64]:
         """l(y, u) at the outputs u, or a derivative with respect to u; NaN where it overflows."""
         loss = self._loss

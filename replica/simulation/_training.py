@@ -20,10 +20,11 @@ from replica._core.arguments import (
 )
 from replica._core.results import over
 from replica._core.status import Status
+from replica._core.student_values import refuse_jumps
 from replica.inputs import Clusters, Inputs, InputsLike, Isotropic, as_inputs
 from replica.labels import Flip, NoiseLike, NoiseWord, as_noise, check_labels
 from replica.losses import SQUARE, Loss, LossLike, as_loss
-from replica.students import LINEAR, SIGN, LeakyReLU, Student, StudentLike, as_student, refuse_jumps
+from replica.students import LINEAR, SIGN, LeakyReLU, Student, StudentLike, as_student
 
 from ._data import claim_memory, default_threads, inputs_key, map_runs, require_memory, streams
 from ._dense import dense_memory, run_dense
@@ -128,8 +129,8 @@ class TrainingRun(RunStatistics):
     _problem = (
         "alpha", "S", "N", "student", "teacher", "noise", "loss", "inputs", "normalizer", "zeta",
         "method", "batch_size", "learning_rate", "schedule", "epochs", "momentum", "dropout",
-        "gamma0", "L0",
-        "anneal", "tolerance", "start", "engine", "n_runs", "seed", "data_seed", "dtype",
+        "gamma0", "L0", "anneal", "tolerance", "start", "engine", "n_runs", "seed", "data_seed",
+        "dtype",
     )  # fmt: skip
     _observables: ClassVar[tuple[str, ...]] = OBSERVABLES
 
