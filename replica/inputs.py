@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._core.arguments import ArgumentError, ArgumentTypeError, integer, real_array, real_scalar
 from ._core.student_values import quick_values
+from ._core.suggest import suggestion
 from ._sample_spectrum import as_samples, sample_spectrum, source_modes
 from .students import LeakyReLU, Student, StudentLike, as_student
 
@@ -420,7 +421,7 @@ class Clusters(Inputs):
 
 
 #: What `as_inputs` takes.
-InputsLike: TypeAlias = Inputs | None
+InputsLike: TypeAlias = Inputs | str | None
 
 
 class SampledInputs(Inputs):
@@ -452,12 +453,14 @@ class SampledInputs(Inputs):
 
 
 def as_inputs(value: Any, name: str = "inputs") -> Inputs:
-    """Return the inputs meant by `value`: themselves, or `Isotropic()` for None.
+    """Return the inputs meant by `value`.
 
     Parameters
     ----------
-    value : Inputs or None
-        What a user gave.
+    value : Inputs, str or None
+        Inputs themselves; None or "isotropic"; or a kind and its numbers with colons between:
+        "power:exponent", "power:exponent:teacher_exponent:size", "features:activation:ratio",
+        "clusters:variance", "clusters:variance:fraction".
     name : str
         What error messages call `value`.
 
@@ -467,23 +470,45 @@ def as_inputs(value: Any, name: str = "inputs") -> Inputs:
 
     Raises
     ------
-    TypeError
-        If `value` is neither.
+    TypeError, ValueError
+        If `value` is none of these, or a number is out of range.
 
     Examples
     --------
     >>> as_inputs(None)
     Isotropic()
+    >>> as_inputs("power:1.2").name, as_inputs("features:relu:2").name
+    ('power(1.2, 1.2, 1000)', 'features(relu, 2)')
     """
     if value is None:
         return Isotropic()
     if isinstance(value, Inputs):
         return value
-    raise ArgumentTypeError(
+    allowed = (
         f"{name} must be Isotropic(), Spectrum(variances), PowerLaw(exponent), "
-        f"RandomFeatures(activation, ratio), Clusters(variance), Inputs.from_samples(X, y) or "
-        f"None, got {value!r}"
+        f"RandomFeatures(activation, ratio), Clusters(variance), Inputs.from_samples(X, y), None, "
+        f"or a name as 'isotropic', 'power:1.2', 'features:relu:2' or 'clusters:0.3', got {value!r}"
     )
+    if not isinstance(value, str):
+        raise ArgumentTypeError(allowed)
+    kind, *rest = value.split(":")
+    try:
+        if kind == "features" and len(rest) == 2:
+            return RandomFeatures(rest[0], float(rest[1]))
+        numbers = [float(number) for number in rest]
+        if kind == "isotropic" and not numbers:
+            return Isotropic()
+        if kind == "power" and len(numbers) in (1, 2):
+            return PowerLaw(numbers[0], numbers[-1])
+        if kind == "power" and len(numbers) == 3 and numbers[2].is_integer():
+            return PowerLaw(numbers[0], numbers[1], int(numbers[2]))
+        if kind == "clusters" and len(numbers) in (1, 2):
+            return Clusters(numbers[0], numbers[1] if len(numbers) == 2 else 0.5)
+    except ArgumentError:
+        raise
+    except ValueError:
+        pass
+    raise ArgumentError(allowed + suggestion(kind, ("isotropic", "power", "features", "clusters")))
 
 
 def hermite_coefficients(activation: LeakyReLU | Student, count: int) -> NDArray[np.float64]:

@@ -131,7 +131,23 @@ def test_inputs_refuse_what_makes_no_sense(make, message):
 def test_as_inputs_names_what_it_takes():
     assert as_inputs(None) == Isotropic()
     with pytest.raises(TypeError, match="inputs must be Isotropic"):
-        gen_error(1.0, 0.1, inputs="power")
+        gen_error(1.0, 0.1, inputs=1.2)
+    with pytest.raises(ArgumentError, match="did you mean power"):
+        gen_error(1.0, 0.1, inputs="powr:1.2")
+    with pytest.raises(ArgumentError, match="or a name as"):
+        as_inputs("power:one")
+    with pytest.raises(ArgumentError, match=r"variance must lie in \(0"):
+        as_inputs("clusters:-1")
+
+
+def test_as_inputs_reads_names():
+    assert as_inputs("isotropic") == Isotropic()
+    assert as_inputs("power:1.2:2:50") == PowerLaw(1.2, 2.0, 50)
+    assert as_inputs("features:erf:0.5") == RandomFeatures("erf", 0.5)
+    assert as_inputs("clusters:0.3:0.2") == Clusters(0.3, 0.2)
+    assert gen_error(1.0, 0.1, 0.1, inputs="power:1") == gen_error(
+        1.0, 0.1, 0.1, inputs=PowerLaw(1.0)
+    )
 
 
 def test_stretched_is_the_activation_of_a_longer_field():

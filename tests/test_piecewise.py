@@ -101,7 +101,7 @@ def test_saddle_derivatives_match_finite_differences(a, point):
     chi, m, v, S = point
 
     def saddle(log_chi, m, log_v):
-        return np.array(piecewise._saddle(math.exp(log_chi), m, 1 - m, math.exp(log_v), S, a))
+        return np.array(piecewise.cone_saddle(math.exp(log_chi), m, 1 - m, math.exp(log_v), S, a))
 
     x = np.array([math.log(chi), m, math.log(v)])
     steps = 1e-5 * np.eye(3)
@@ -144,7 +144,7 @@ def brute_force_averages(chi, m, v, S, a, n=2000):
 @pytest.mark.parametrize("S", [0.0, 0.25, 4.0])
 def test_saddle_sums_match_the_minimization_over_branches(a, S):
     chi, m, v = 3.0, 0.7, 0.4
-    X, _, _, Z, W = piecewise._saddle(chi, m, 1 - m, v, S, a)[:5]
+    X, _, _, Z, W = piecewise.cone_saddle(chi, m, 1 - m, v, S, a)[:5]
     g0, g1 = -X / chi, Z / chi
     fy, fomega, f2 = brute_force_averages(chi, m, v, S, a, n=200_000)
     assert fy == pytest.approx(m * g0 + (1 + S) * g1, abs=2e-4)
@@ -326,7 +326,7 @@ def test_solve_equilibrium_converges_at_the_threshold_to_the_last_digit():
 )
 @pytest.mark.parametrize("chi", [2.0, 1e3 * (1 + 1e-9), 1e5])
 def test_the_two_forms_of_a_difference_agree(chi, m, v, S, a):
-    _, _, _, _, W, W_rest, *_ = piecewise._saddle(chi, m, 1 - m, v, S, a)
+    _, _, _, _, W, W_rest, *_ = piecewise.cone_saddle(chi, m, 1 - m, v, S, a)
     assert W_rest == pytest.approx(v - W, abs=1e-14 * (v + W + 1 + S))
 
 

@@ -201,6 +201,7 @@ def _point(alpha: float, zeta: float, inputs: Clusters, loss: Loss) -> dict[str,
         found = _largest_margin(alpha, inputs, loss, square)
         if found is not None:
             return found
+    found = None
     for reach in _REACHES:
         curves = [_margin_curve(loss, y, reach) for y in (1.0, -1.0)]
         found = _solve(alpha, zeta, inputs, curves, square)

@@ -244,8 +244,9 @@ def _solve(
         laws: tuple[NoiseWord, NoiseWord] = ("output", "logistic")
         for some, law in zip((silent, ~silent), laws, strict=True):
             part = FoundColumns.of_size(int(some.sum()))
+            length = lengths[some]
             _solve(
-                alpha[some], S[some], zeta[some], loss, teacher, law, inputs, reach, part, lengths
+                alpha[some], S[some], zeta[some], loss, teacher, law, inputs, reach, part, length
             )
             for column, values in zip(columns, part, strict=True):
                 column[some] = values

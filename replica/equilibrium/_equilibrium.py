@@ -33,15 +33,18 @@ class Equilibrium(Result):
     student, teacher : LeakyReLU or Student
     noise : {"output", "input", "logistic"} or Flip
         How the noise enters the labels; see `replica.labels.as_noise`.
+    inputs : Inputs
     theory : {"replica", "published"}
     loss : Loss
     alpha, S, zeta, beta : ndarray
         Load, noise variance, weight decay (sum convention), inverse temperature (inf: zero).
     gamma, R : ndarray
         gamma^2 is the overlap of two students trained alike, gamma R that with the teacher. At
-        zero temperature gamma is the length of the weights, sqrt(|W|^2/N), and R a cosine.
+        zero temperature gamma is the length of the weights, sqrt(|W|^2/N), and R a cosine. On
+        inputs that are not isotropic gamma is the standard deviation of the student's field, R the
+        correlation of the two fields.
     q : ndarray
-        Self-overlap |W|^2/N; gamma^2 at zero temperature.
+        Self-overlap |W|^2/N, or the variance of the field; gamma^2 at zero temperature.
     chi : ndarray
         Susceptibility beta (q - gamma^2); inf at zeta = 0 below the interpolation threshold.
     gen_error : ndarray
@@ -65,7 +68,7 @@ class Equilibrium(Result):
     margin : ndarray
         Least y u/gamma of separable data at zeta = 0 (the maximal margin); NaN else.
     energy, free_energy, entropy : ndarray
-        Per weight: alpha train_loss + zeta q/2; f of eq. 19; beta (energy - free_energy),
+        Per weight: alpha train_loss + zeta |W|^2/(2 N); f of eq. 19; beta (energy - free_energy),
         relative to a Gaussian of unit variance (-inf at zero temperature).
     dead_fraction : ndarray
         Fraction of the samples with y > 0 and student field u < 0.

@@ -15,7 +15,7 @@ from replica._core.arguments import LARGEST, ArgumentError, broadcast, choice, p
 from replica._core.jit import for_each_chunk
 from replica._core.status import ConvergenceWarning, Status, warn_not_converged
 from replica._core.student_values import error_of_overlaps
-from replica.inputs import Clusters, Inputs, Isotropic, as_inputs
+from replica.inputs import Clusters, Inputs, InputsLike, Isotropic, as_inputs
 from replica.labels import NoiseLike, as_noise, check_labels
 from replica.losses import SQUARE, Loss, LossLike, as_loss
 from replica.students import LINEAR, LeakyReLU, Student, as_student
@@ -47,7 +47,7 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = ...,
     theory: Theory = ...,
-    inputs: Inputs | None = ...,
+    inputs: InputsLike = ...,
     loss: LossLike = ...,
     teacher: str | LeakyReLU | Student = ...,
     noise: NoiseLike = ...,
@@ -60,7 +60,7 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = ...,
     theory: Theory = ...,
-    inputs: Inputs | None = ...,
+    inputs: InputsLike = ...,
     loss: LossLike = ...,
     teacher: str | LeakyReLU | Student = ...,
     noise: NoiseLike = ...,
@@ -72,7 +72,7 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = "linear",
     theory: Theory = "replica",
-    inputs: Inputs | None = None,
+    inputs: InputsLike = None,
     loss: LossLike = "square",
     teacher: str | LeakyReLU | Student = "linear",
     noise: NoiseLike = "output",
@@ -95,7 +95,7 @@ def gen_error(
     theory : {"replica", "published"}
         The replica-symmetric solution of the true loss (exact for the linear student), or the
         closed forms of the paper (see `solve_equilibrium`).
-    inputs : Inputs, optional
+    inputs : Inputs or str, optional
         `Isotropic()` (the default), `Spectrum`, `PowerLaw` or `RandomFeatures`; see
         `solve_equilibrium`. `Clusters` have labels of their own: S = 0 and no teacher, a linear
         student, and the error is the error rate for every loss; see `solve_clusters`.
@@ -333,7 +333,7 @@ def optimal_zeta(
     S: ArrayLike,
     *,
     student: str | LeakyReLU | Student = "linear",
-    inputs: Inputs | None = None,
+    inputs: InputsLike = None,
     loss: LossLike = "square",
     teacher: str | LeakyReLU | Student = "linear",
     noise: NoiseLike = "output",
@@ -348,7 +348,7 @@ def optimal_zeta(
         Variance of the label noise, from 0 to 1e100.
     student : str, LeakyReLU or Student
         The student's activation.
-    inputs : Inputs, optional
+    inputs : Inputs or str, optional
         See `gen_error`. On others than isotropic ones a scan of zeta from 1e-8 to 1e3 (1 + S/rho)
         times the mean variance, four points a decade, and Brent's method; six digits in zeta.
     loss, teacher, noise
@@ -407,8 +407,8 @@ def optimal_zeta(
     whom = as_student(teacher, name="teacher")
     check_labels(cost, whom, how, S_)
     isotropic = isinstance(where, Isotropic)
-    plain = activation == LINEAR and cost == SQUARE and how == "output" and isotropic
-    if plain and whom != LINEAR:
+    ridge = activation == LINEAR and cost == SQUARE and how == "output"
+    if ridge and whom != LINEAR and isotropic:
         best = np.array([best_ridge_decay(value, whom) for value in S_.ravel().tolist()])
         return float(best[0]) if S_.ndim == 0 else best.reshape(S_.shape)
     if serves(cost, activation, whom, how, S_):

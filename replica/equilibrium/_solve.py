@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import LARGEST, ArgumentError, choice, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import warn_not_converged
-from replica.inputs import Clusters, Inputs, Isotropic, as_inputs
+from replica.inputs import Clusters, InputsLike, Isotropic, as_inputs
 from replica.labels import NoiseLike, as_noise, check_labels
 from replica.losses import SQUARE, LossLike, as_loss
 from replica.students import LINEAR, RELU, LeakyReLU, Student, as_piecewise, as_student
@@ -38,7 +38,7 @@ def solve_equilibrium(
     noise: NoiseLike = "output",
     loss: LossLike = "square",
     beta: ArrayLike | None = None,
-    inputs: Inputs | None = None,
+    inputs: InputsLike = None,
 ) -> Equilibrium:
     """Solve for the equilibrium of a student trained to the end on P = alpha N noisy samples.
 
@@ -75,7 +75,7 @@ def solve_equilibrium(
     beta : array_like, optional
         Inverse temperature of the Gibbs measure exp(-beta E), > 0, broadcast with the others; the
         elements at inf of a student with a closed form keep it.
-    inputs : Inputs, optional
+    inputs : Inputs or str, optional
         `Isotropic()` (the default), `Spectrum`, `PowerLaw` or `RandomFeatures`: alpha is the
         number of samples over that of modes, and the teacher's field has the variance rho of the
         inputs. See :doc:`/inputs`.

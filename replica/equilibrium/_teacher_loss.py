@@ -167,7 +167,9 @@ def teacher_point(
                 weights.zeta = decay
                 pull_hat = alpha * here.K / chi, alpha * here.G / chi, alpha * here.W / (chi * chi)
                 at = weights.overlaps(*pull_hat)
-                return Step(np.full(x.size, np.nan) if at is None else _coordinates(at.chi, at.m, at.rest, unit))
+                if at is None:
+                    return Step(np.full(x.size, np.nan))
+                return Step(_coordinates(at.chi, at.m, at.rest, unit))
             new = 1.0 / (decay + alpha * here.K / chi)
             scale = new / chi
             return Step(

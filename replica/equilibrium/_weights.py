@@ -269,9 +269,8 @@ class Ridge:
 
     def spread(self, V_hat: float, beta: float) -> float:
         """Return the mean variance of a weight at temperature 1/beta."""
-        return (
-            self._still() + self.modes.weight @ (1.0 / (self.zeta + V_hat * self.modes.s))
-        ) / beta
+        moving = float(self.modes.weight @ (1.0 / (self.zeta + V_hat * self.modes.s)))
+        return (self._still() + moving) / beta
 
     def inequality(self, V_hat: float) -> float:
         """Return <r^2>/<r>^2 of the responses r = s/(zeta + V_hat s)."""
@@ -289,7 +288,7 @@ class Ridge:
     ) -> float:
         """Return the part of -beta f that is not alpha ln Z, relative to unit Gaussian weights."""
         stiffness = self.zeta + V_hat * self.modes.s
-        logs = self.modes.weight @ np.log(beta * stiffness)
+        logs = float(self.modes.weight @ np.log(beta * stiffness))
         if self.modes.still > 0.0:
             logs += self.modes.still * math.log(beta * self.zeta) if self.zeta > 0.0 else -math.inf
         chi, m, _, _ = overlaps

@@ -144,7 +144,8 @@ class FeaturePopulation(Population):
     @property
     def covariance(self) -> Array:
         """Of the features, shape (N, N); made when it is first asked for."""
-        if self._covariance is None:
+        found = self._covariance
+        if found is None:
             gram = self.F @ self.F.T
             off = gram - np.diag(np.diag(gram))
             coefficients = hermite_coefficients(self.features.student, _MOST_POWERS)
@@ -157,8 +158,8 @@ class FeaturePopulation(Population):
                 if largest ** (k + 1) < _NEGLIGIBLE:
                     break
             np.fill_diagonal(total, self.features.kappa1**2 + self.features.kappa_star**2)
-            self._covariance = total
-        return self._covariance
+            self._covariance = found = total
+        return found
 
     def overlaps(self, w: NDArray[Any]) -> FieldOverlaps:
         """Return m, which is exact, and q = w.C w/N."""

@@ -79,7 +79,8 @@ def run_minimizer(
 
     def record(w: Array, gamma: float) -> None:
         kernels.project(X, np.arange(settings.P), w, u)
-        recorder.record(u, y, gamma, *kernels.order_parameters(w), w)
+        parallel, L = kernels.order_parameters(w)
+        recorder.record(u, y, gamma, parallel, L, w)
 
     record(w, gamma)
     problem = _Problem(settings, X, y, recorder, stop)

@@ -21,7 +21,7 @@ from replica._core.arguments import (
 from replica._core.results import over
 from replica._core.status import Status
 from replica._core.student_values import refuse_jumps
-from replica.inputs import Clusters, Inputs, Isotropic, as_inputs
+from replica.inputs import Clusters, Inputs, InputsLike, Isotropic, as_inputs
 from replica.labels import Flip, NoiseLike, NoiseWord, as_noise, check_labels
 from replica.losses import SQUARE, Loss, LossLike, as_loss
 from replica.students import LINEAR, SIGN, LeakyReLU, Student, StudentLike, as_student
@@ -75,7 +75,8 @@ class TrainingRun(RunStatistics):
     epoch : ndarray
         Epochs at which the observables were measured; 0 is the initial state.
     gamma, R, L : ndarray
-        |W|/sqrt(N) of the effective weights W, their overlap W.w*/(|W||w*|) with the teacher, and
+        |W|/sqrt(N) of the effective weights W (on inputs that are not isotropic the standard
+        deviation of the field), their overlap W.w*/(|W||w*|) with the teacher, and
         |w|/sqrt(N) of the trained weights w.
     bias : ndarray
         Offset of the field left by the training-set mean ("bn", "bn-mean"; else 0).
@@ -117,9 +118,9 @@ class TrainingRun(RunStatistics):
         Wall time of each run.
     data_seeds : tuple
         What the training set of each run was drawn from, for `start`.
-    alpha, S, N, student, teacher, noise, loss, normalizer, zeta, method, batch_size, learning_rate
+    alpha, S, N, student, teacher, noise, loss, inputs, normalizer, zeta, method, batch_size
         The arguments of `simulate_training`, with their defaults filled in.
-    schedule, epochs, momentum, dropout, gamma0, L0, anneal, tolerance, start, engine
+    learning_rate, schedule, epochs, momentum, dropout, gamma0, L0, anneal, tolerance, start, engine
         The same, too.
     seed, data_seed, dtype
         The same; `n_runs` is a property, and `epoch` stands for its `record`.
@@ -202,7 +203,7 @@ def simulate_training(
     teacher: StudentLike = "linear",
     noise: NoiseLike = "output",
     loss: LossLike = "square",
-    inputs: Inputs | None = None,
+    inputs: InputsLike = None,
     normalizer: Normalizer = "none",
     zeta: float = 0.0,
     method: Method = "sgd",
@@ -253,7 +254,7 @@ def simulate_training(
     loss : str or Loss
         "square", "absolute", "huber", "epsilon-insensitive", "quantile" of y - g, or "hinge",
         "squared-hinge", "logistic", "exponential" of y g (labels that are signs); or your own.
-    inputs : Inputs, optional
+    inputs : Inputs or str, optional
         `Isotropic()` (the default), `Spectrum`, `PowerLaw`, `RandomFeatures` (as they are, not
         Gaussian inputs of the same covariance: N features) or `Clusters` without a bias, for a
         linear student, whose labels are those of the clusters. Dense engine, no normalizer.
