@@ -19,7 +19,7 @@ import numpy as np
 import replica
 from replica.plotting import ERROR_LABEL, draw_curve, finish_axes
 
-S, samples_per_input = 0.2, 2.0
+S, samples_per_input = 0.05, 2.0
 width = np.concatenate([np.geomspace(0.1, 0.98, 40), [1.0], np.geomspace(1.02, 20.0, 50)])  # p/n
 
 
@@ -42,8 +42,8 @@ draw_curve(ax, width, no_decay, index=0, marker="none", label="no decay")
 draw_curve(ax, width, decayed, index=1, marker="none", label="best decay")
 ax.axhline(many, color="0.4", linestyle=":", linewidth=1)
 ax.axhline(least, color="0.4", linestyle="--", linewidth=1)
-ax.set(xscale="log", ylim=(0.0, 2.5))
-finish_axes(ax, xlabel="features per sample  $p/n$", ylabel=ERROR_LABEL, title="n = 2d, S = 0.2")
+ax.set(xscale="log", yscale="log", ylim=(0.03, 3.0))
+finish_axes(ax, xlabel="features per sample  $p/n$", ylabel=ERROR_LABEL, title=f"n = 2d, S = {S}")
 plt.show()
 
 # %%

@@ -8,8 +8,8 @@ fall like :math:`k^{-a}` and the share of direction k in the teacher's output li
 
 What to see: the error falls with a power of the number of samples. What has not been learned yet
 leaves :math:`n^{-(b-1)}`, what has been learned is only known up to :math:`n^{-2a}`, and the
-slower of the two is seen (dotted): the more the teacher lies in the large directions, the faster,
-up to :math:`2a`. With noise (dashed) the curves flatten.
+slower of the two is seen (thin lines above): the more the teacher lies in the large directions,
+the faster, up to :math:`2a`. With noise the curves flatten.
 """
 
 import matplotlib.pyplot as plt
@@ -26,7 +26,7 @@ for i, b in enumerate([2.0, 3.0, 8.0]):
     error = replica.gen_error(n / size, 0.0, 0.0, inputs=inputs)
     draw_curve(ax, n, error, index=i, marker="none", label=f"b = {b:g}")
     exponent = min(b - 1, 2 * a)
-    ax.plot(n, error[-1] * (n / n[-1]) ** -exponent, color="0.4", linestyle=":", linewidth=1)
+    ax.plot(n, 2.5 * error[-1] * (n / n[-1]) ** -exponent, color="0.6", linewidth=1)
     slope = -np.polyfit(np.log(n[20:]), np.log(error[20:]), 1)[0]
     print(f"b = {b:g}: exponent {slope:.3f}, expected {exponent:g}")
     assert abs(slope - exponent) < 0.02 * exponent

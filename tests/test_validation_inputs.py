@@ -18,7 +18,7 @@ from validation._runs import Setup
 @pytest.fixture(scope="module")
 def setup(tmp_path_factory):
     """Small; the runs are shared by the tests of this file."""
-    return Setup(tmp_path_factory.mktemp("inputs"), N=128, n_runs=16, sizes=(32, 64))
+    return Setup(tmp_path_factory.mktemp("inputs"), N=512, n_runs=6, sizes=(64, 128))
 
 
 def features_with(factor: float) -> Spectrum:

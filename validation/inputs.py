@@ -53,7 +53,7 @@ PEAK_RUNS = 12
 
 # Exponents of the variances and of the teacher's power, with that of the tail of the error.
 TAILS = {(2.0, 3.0): 2.0, (2.0, 8.0): 4.0, (2.0, 2.0): 1.0}
-TAIL_RUNS = 4000  # over the number of samples
+TAIL_RUNS = 8000  # over the number of samples
 
 
 @cache
@@ -107,10 +107,11 @@ def around_peak(*, p: int, n: int, d: int, n_runs: int, seed: int) -> dict[str, 
 
 def loaded(setup: Setup, alpha: float) -> Setup:
     """Few large runs at the small load, smaller and more at the large one, for as much work."""
+    n_runs = setup.n_runs * (2 if setup.option == "--full" else 1)
     if alpha < 1.0:
-        return replace(setup, n_runs=max(2, 2 * setup.n_runs // 3))
+        return replace(setup, n_runs=n_runs)
     N = max(setup.N // 8, min(setup.N // 2, 256))
-    return replace(setup, N=N, sizes=(N // 4, N // 2), n_runs=setup.n_runs * setup.N // N // 2)
+    return replace(setup, N=N, sizes=(N // 4, N // 2), n_runs=n_runs * setup.N // N)
 
 
 def where(setup: Setup, alpha: float, word: str) -> str:
