@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         solve_output_penalty,
     )
     from .equilibrium import (
+        BrokenSymmetry,
         EarlyStopping,
         Equilibrium,
         early_stopping,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         gen_error_from_overlaps,
         interpolation_threshold,
         optimal_zeta,
+        solve_broken_symmetry,
         solve_equilibrium,
         zeta_from_mean,
     )
@@ -81,6 +83,7 @@ _PUBLIC = {
         "solve_output_penalty",
     ),
     "equilibrium": (
+        "BrokenSymmetry",
         "EarlyStopping",
         "Equilibrium",
         "early_stopping",
@@ -90,6 +93,7 @@ _PUBLIC = {
         "gen_error_from_overlaps",
         "interpolation_threshold",
         "optimal_zeta",
+        "solve_broken_symmetry",
         "solve_equilibrium",
         "zeta_from_mean",
     ),
@@ -147,6 +151,7 @@ __all__ = [
     "ArgumentError",
     "ArgumentTypeError",
     "Average",
+    "BrokenSymmetry",
     "ConvergenceWarning",
     "CorruptStoreError",
     "EarlyStopping",
@@ -180,6 +185,7 @@ __all__ = [
     "shrinkage",
     "simulate_online",
     "simulate_training",
+    "solve_broken_symmetry",
     "solve_equilibrium",
     "solve_output_penalty",
     "sweep",

@@ -5,8 +5,10 @@ from ._free_energy import free_energy, free_energy_published
 from ._generalization import gen_error, gen_error_from_overlaps, optimal_zeta, zeta_from_mean
 from ._ridge import EarlyStopping, early_stopping
 from ._solve import interpolation_threshold, solve_equilibrium
+from ._symmetry_breaking import BrokenSymmetry, solve_broken_symmetry
 
 __all__ = [
+    "BrokenSymmetry",
     "EarlyStopping",
     "Equilibrium",
     "early_stopping",
@@ -16,6 +18,7 @@ __all__ = [
     "gen_error_from_overlaps",
     "interpolation_threshold",
     "optimal_zeta",
+    "solve_broken_symmetry",
     "solve_equilibrium",
     "zeta_from_mean",
 ]
