@@ -87,6 +87,9 @@ CALLS = {
     "gen_error, 50 points, linear": "g(loads, 0.25, 0.1)",
     "gen_error, 50 points, ReLU": "g(loads, 0.25, 0.1, student='relu')",
     "erf student": "s(1.5, 0.1, 0.1, student='erf')",
+    "erf student, 20 loads one by one": (
+        "[g(a, 0.1, 0.1, student='erf') for a in np.linspace(0.5, 5.0, 20).tolist()]"
+    ),
     "erf student, erf teacher with noise": "s(1.5, 0.1, 0.1, student='erf', teacher='erf')",
     "linear student, sign teacher with noise": (
         "s(1.5, 0.1, 0.1, student='linear', teacher='sign')"

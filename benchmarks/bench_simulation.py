@@ -63,7 +63,7 @@ def make_epoch(X: np.ndarray, y: np.ndarray, scale: int) -> Callable[[], object]
     order = rng.permutation(P)
     return lambda: kernels.train_epoch(
         X, y, order, M, w, d, state, np.empty(0), u, batch_y, c,
-        scale == kernels.SCALE_BATCH, scale, 0.0, 0.0, None, 0.01, 0.0, 0.0, 1e6,
+        scale == kernels.SCALE_BATCH, scale, 0.0, 0.0, None, loss, 0.01, 0.0, 0.0, 1e6,
     )  # fmt: skip
 
 

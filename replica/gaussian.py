@@ -31,7 +31,8 @@ __all__ += ["mean_3d", "sector_moments", "split_rule"]
 Array = NDArray[np.float64]
 Line = float | Callable[..., Any]  # a kink, or where it is given the preceding components
 
-# Edges of the pieces of the standard normal law; beyond 13 its mass is 1e-38.
+# Edges of the pieces of the standard normal law; beyond 13 its mass is 1e-38. The solvers have
+# pieces of their own (`EDGES` of the equilibrium): there f is at most linear, here it may grow.
 _EDGES = np.array([-13, -11, -8, -5, -3, -1.5, 0, 1.5, 3, 5, 8, 11, 13], dtype=np.float64)
 # Fewer pieces per axis in several dimensions; beyond 9 the mass is 2e-19.
 _EDGES_ND = np.array([-9, -5, -2.5, 0, 2.5, 5, 9], dtype=np.float64)

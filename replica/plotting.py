@@ -25,10 +25,13 @@ from ._core.style import (
     new_axes,
     save_figure,
 )
-from .students import LeakyReLU, Student, StudentLike, as_student
+from .labels import Flip, NoiseLike, as_noise
+from .losses import SQUARE, LossLike, as_loss
+from .students import LINEAR, LeakyReLU, Student, StudentLike, as_student
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
 
 __all__ = [
     "ERROR_LABEL",
@@ -49,10 +52,13 @@ def plot_curve(
     *,
     student: StudentLike | Sequence[StudentLike] = "linear",
     theory: Literal["replica", "published"] = "replica",
+    loss: LossLike = "square",
+    teacher: StudentLike = "linear",
+    noise: NoiseLike = "output",
     quantity: str = "gen_error",
     ax: Axes | None = None,
     label: str | None = None,
-    **line: Any,
+    **line: object,
 ) -> Axes:
     """Plot the generalization error, or another quantity, over the load.
 
@@ -73,6 +79,8 @@ def plot_curve(
         See `replica.gen_error`.
     theory : {"replica", "published"}
         See `replica.gen_error`.
+    loss, teacher, noise
+        What training minimizes and how labels are made; see `replica.solve_equilibrium`.
     quantity : str
         The field of `replica.Equilibrium` that is drawn, numbers or truth values.
     ax : matplotlib.axes.Axes, optional
@@ -110,8 +118,8 @@ def plot_curve(
     loads = real_array("alpha", alpha)
     if loads.ndim != 1:
         raise ArgumentError(f"alpha must be one-dimensional, got shape {loads.shape}")
-    several = isinstance(student, list | tuple)
-    students = [as_student(s) for s in cast(Any, student if several else [student])]
+    listed = student if isinstance(student, list | tuple) else [student]
+    students = [as_student(s) for s in cast("Sequence[StudentLike]", listed)]
     noises, decays = (np.atleast_1d(real_array(n, v)) for n, v in (("S", S), ("zeta", zeta)))
     if noises.ndim > 1 or decays.ndim > 1:
         raise ArgumentError("S and zeta must be numbers or one-dimensional")
@@ -125,15 +133,22 @@ def plot_curve(
     line = check_line("plot_curve", line, signature(plot_curve).parameters)
 
     # Everything is computed before anything is drawn: bad input leaves `ax` as it was.
-    values = [_values(quantity, loads, s, z, g, theory) for g, s, z in curves]
+    cost, whom, how = as_loss(loss), as_student(teacher, name="teacher"), as_noise(noise)
+    options = {"theory": theory, "loss": cost, "teacher": whom, "noise": how}
+    values = [_values(quantity, loads, s, z, {"student": g, **options}) for g, s, z in curves]
     origin = "published theory" if theory == "published" else ""
     suffix = f" ({origin})" if origin else ""
-    named = [(f"{g.name} student{suffix}", f"S = {s:.6g}", f"ζ = {z:.6g}") for g, s, z in curves]
+    setting = f", {cost.name} loss" if cost != SQUARE else ""
+    setting += f", {whom.name} teacher" if whom != LINEAR else ""
+    setting += f", {how.name}" if isinstance(how, Flip) else ""
+    named = [
+        (f"{g.name} student{setting}{suffix}", f"S = {s:.6g}", f"ζ = {z:.6g}") for g, s, z in curves
+    ]
     axes, title = ax, None
     shared: list[str] = []
     if axes is None:
         _, axes = new_axes()
-        if _is_logarithmic(loads):
+        if is_logarithmic(loads):
             axes.set_xscale("log")
         # The title says what all curves have in common, the legend the rest.
         shared = [part for part in named[0] if all(part in parts for parts in named)]
@@ -159,14 +174,13 @@ def _values(
     loads: NDArray[np.float64],
     S: float,
     zeta: float,
-    student: LeakyReLU | Student,
-    theory: Literal["replica", "published"],
+    options: dict[str, Any],
 ) -> NDArray[np.float64]:
     from .equilibrium import gen_error, solve_equilibrium
 
     if quantity == "gen_error":  # by itself several times as fast
-        return np.asarray(gen_error(loads, S, zeta, student=student, theory=theory))
-    fields = solve_equilibrium(loads, S, zeta, student=student, theory=theory).to_dict()
+        return np.asarray(gen_error(loads, S, zeta, **options))
+    fields = solve_equilibrium(loads, S, zeta, **options).to_dict()
     drawable = {
         name: value
         for name, value in fields.items()
@@ -185,7 +199,7 @@ def _draw_family(
     drawn: list[NDArray[np.float64]],
     named: list[tuple[str, str, str]],
     name: Callable[[Iterable[str]], str],
-    line: dict[str, Any],
+    line: dict[str, object],
 ) -> None:
     """Draw many curves: colors for the parameter with the most values, patterns for the rest."""
     from matplotlib import colormaps, rc_context
@@ -195,7 +209,7 @@ def _draw_family(
     from ._core.legend_band import STYLE
 
     students = [g.slope if isinstance(g, LeakyReLU) else None for g, _, _ in curves]
-    values: list[Any] = [students, *list(zip(*curves, strict=True))[1:]]
+    values: list[Sequence[float | None]] = [students, *list(zip(*curves, strict=True))[1:]]
     numbers = (2, 1) if None in students else (2, 1, 0)  # what has no slope has no color
     which = max(numbers, key=lambda i: len(set(values[i])))
     label = ("slope of the student", "noise variance  $S$", r"decay  $\zeta$")[which]
@@ -212,13 +226,16 @@ def _draw_family(
             style = line_style(index, **style)
             ax.plot([], [], **style)
         for parts, kind, value, curve in zip(named, rest, values[which], drawn, strict=True):
-            style = {"color": scale.to_rgba(value), "label": "_" + ", ".join(parts)} | line
+            style = {
+                "color": scale.to_rgba(np.array(value, float)),
+                "label": "_" + ", ".join(parts),
+            } | line
             draw_curve(ax, loads, curve, index=kinds.index(kind), **style)
         bar = ax.figure.colorbar(scale, ax=ax, label=label, aspect=30)
         bar.outline.set_visible(False)  # type: ignore[operator]
 
 
-def _norm(values: NDArray[np.float64]) -> Any:
+def _norm(values: NDArray[np.float64]) -> Normalize:
     """Return how `values` become colors: by their logarithms if they are so distributed."""
     from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 
@@ -230,7 +247,7 @@ def _norm(values: NDArray[np.float64]) -> Any:
     return SymLogNorm(float(positive[0]), vmin=0.0, vmax=top, base=10)
 
 
-def _is_logarithmic(grid: NDArray[np.float64]) -> bool:
+def is_logarithmic(grid: NDArray[np.float64]) -> bool:
     """Whether the points are evenly spaced in the logarithm, as a reader would plot them."""
     if grid.size < 3:
         return False

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-from numba.core.registry import CPUDispatcher
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erf, expit
 
-from ._core.activation_table import ActivationTable, activation_value, first_breaks, tabulate
+from ._core.activation_table import ActivationTable, first_breaks, tabulate
 from ._core.arguments import ArgumentError, ArgumentTypeError, real_array, real_scalar
-from ._core.callables import evaluate, refuse_random
-from ._core.jit import jit
+from ._core.callables import RealFunction, evaluate, refuse_random
 from ._core.suggest import suggestion
 
 __all__ = ["ERF", "LINEAR", "QUADRATIC", "RELU", "SIGN", "SOFTPLUS", "TANH"]
 __all__ += ["LeakyReLU", "Student", "StudentLike", "as_piecewise", "as_student"]
-
-# Within 2e-9 around a kink a continuous activation changes by less.
-_JUMP = 1e-6
 
 # Tables and bare functions kept: more than one problem uses, few enough to hold.
 _KEPT = 64
@@ -133,8 +127,8 @@ class Student:
     (Student(tanh), np.float64(1.0))
     """
 
-    activation: Callable[..., Any]
-    derivative: Callable[..., Any] | None = None
+    activation: RealFunction
+    derivative: RealFunction | None = None
     kinks: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -204,7 +198,7 @@ class Student:
         return _tabulate_once(self.activation, self.derivative, self.kinks, float(half_width))
 
 
-def _name_of(function: Callable[..., Any]) -> str:
+def _name_of(function: RealFunction) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
@@ -213,35 +207,35 @@ def _constant(student: LeakyReLU | Student) -> str | None:
     return next((name.upper() for name, known in _BY_NAME.items() if known == student), None)
 
 
-def _as_list(kinks: Any) -> Any:
+def _as_list(kinks: object) -> object:
     return list(kinks) if isinstance(kinks, Iterable) and not isinstance(kinks, str) else kinks
 
 
-def _erf(u: Any) -> Any:
+def _erf(u: float) -> float:
     return erf(u / np.sqrt(2))
 
 
-def _softplus(u: Any) -> Any:
+def _softplus(u: float) -> float:
     return np.logaddexp(0.0, u)
 
 
-def _quadratic(u: Any) -> Any:
+def _quadratic(u: float) -> float:
     return u * u
 
 
-def _erf_slope(u: Any) -> Any:
+def _erf_slope(u: float) -> float:
     return np.sqrt(2 / np.pi) * np.exp(-0.5 * u * u)
 
 
-def _tanh_slope(u: Any) -> Any:
+def _tanh_slope(u: float) -> float:
     return 1.0 / np.cosh(np.clip(u, -350.0, 350.0)) ** 2  # beyond, 0 to rounding
 
 
-def _softplus_slope(u: Any) -> Any:
+def _softplus_slope(u: float) -> float:
     return expit(u)
 
 
-def _double(u: Any) -> Any:
+def _double(u: float) -> float:
     return 2.0 * u
 
 
@@ -268,7 +262,7 @@ _BY_NAME: dict[str, LeakyReLU | Student] = {
 }
 
 #: What `as_student` takes.
-StudentLike: TypeAlias = str | LeakyReLU | Student | Callable[..., Any]
+StudentLike: TypeAlias = str | LeakyReLU | Student | RealFunction
 
 _student_of = lru_cache(maxsize=_KEPT)(Student)
 
@@ -359,57 +353,33 @@ def as_piecewise(
     )
 
 
-@lru_cache(maxsize=_KEPT)
-def _takes_arrays(activation: Callable[..., Any]) -> bool:
-    points = np.linspace(-1.0, 1.0, 3)
-    try:
-        return np.shape(activation(points)) == points.shape
-    except Exception:  # written for one number
-        return False
+class _Stretched:
+    """u -> g(c u) of another activation; equal for equal ones."""
+
+    def __init__(self, of: LeakyReLU | Student, factor: float) -> None:
+        self.of, self.factor = of, factor
+        self.__name__ = of.name
+
+    def __call__(self, u: ArrayLike) -> NDArray[np.float64]:
+        return self.of.values(self.factor * np.asarray(u))
+
+    def __hash__(self) -> int:
+        return hash((self.of, self.factor))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Stretched) and (self.of, self.factor) == (other.of, other.factor)
 
 
-@jit
-def _tabulated(breaks: Any, series: Any, u: Any) -> Any:
-    flat = u.ravel()
-    out = np.empty(flat.size)
-    for i in range(flat.size):
-        out[i] = activation_value(breaks, series, flat[i])
-    return out
+def stretched(activation: LeakyReLU | Student, factor: float) -> LeakyReLU | Student:
+    """The activation u -> g(factor u), factor > 0: a field of another variance, seen as a unit one.
 
-
-def quick_values(activation: LeakyReLU | Student, u: NDArray[np.float64]) -> NDArray[np.float64]:
-    """g(u), from the table where g is Python code that has to be called for every number."""
-    if isinstance(activation, LeakyReLU) or isinstance(activation.activation, CPUDispatcher):
-        return activation.values(u)
-    if _takes_arrays(activation.activation):
-        return activation.values(u)
-    # A power of two, so that there are few tables.
-    width = 2.0 ** math.ceil(math.log2(max(16.0, float(np.abs(u).max(initial=0.0)))))
-    table = activation.table(width)
-    return _tabulated(table.breaks, table.series, u).reshape(u.shape)
-
-
-def refuse_jumps(student: LeakyReLU | Student, name: str = "student") -> None:
-    """Refuse a student that jumps, where it learns by its slope."""
-    for kink in student.kinks:
-        below, above = student.values([kink - 1e-9, kink + 1e-9])
-        if abs(above - below) > _JUMP:
-            raise ArgumentError(
-                f"{name} must be continuous, since it learns by its slope; {student.name} jumps at "
-                f"{kink:g}"
-            )
-
-
-def error_of_overlaps(
-    gamma: NDArray[np.float64], R: NDArray[np.float64], slope: float
-) -> NDArray[np.float64]:
-    """Generalization error E[(z - g(u))^2] at length `gamma` and overlap `R`, unchecked.
-
-    Eq. (18) for any slope, as a sum of squares so that nothing cancels near the minimum; inf where
-    `gamma` is.
+    Examples
+    --------
+    >>> stretched(LINEAR, 2.0).values(1.5)
+    array(3.)
     """
-    k = 0.5 * (1.0 + slope * slope)
-    with np.errstate(invalid="ignore"):
-        along = np.where(np.isinf(gamma), 0.0, gamma * R - 0.5 * (1.0 + slope) / k)
-        excess = gamma**2 * (1.0 - R) * (1.0 + R) + along**2
-    return 0.25 * (1.0 - slope) ** 2 / k + k * excess
+    if factor == 1.0 or activation == SIGN:
+        return activation
+    return Student(
+        _Stretched(activation, factor), kinks=tuple(kink / factor for kink in activation.kinks)
+    )

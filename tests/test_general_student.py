@@ -18,7 +18,13 @@ from reference.tables import FOLDER, read
 from replica import ConvergenceWarning, LeakyReLU, Status
 from replica._core.activation_table import activation_at
 from replica.equilibrium import _saddle_point, _zero_temperature
-from replica.equilibrium._proximal import envelope, prepare, switching_outputs
+from replica.equilibrium._proximal import (
+    envelope,
+    new_room,
+    prepare,
+    stretch,
+    switching_outputs,
+)
 from replica.equilibrium._teacher_average import LEGENDRE, prepare_teacher
 from replica.equilibrium._zero_temperature import solve_general_student, zero_temperature_averages
 from replica.gaussian import gaussian_average
@@ -167,10 +173,16 @@ def test_a_random_derivative_is_refused():
 # --- The proximal step ---------------------------------------------------------------------------
 
 
-def minimizer(activation, rows, y, chi, omega):
-    """Read u(omega) off the rows of `envelope`."""
-    k = int(np.searchsorted(rows[:, 2], omega)) - 1
-    low, high = rows[k, :2]
+def stretches(activation, y, chi, low=-np.inf, high=np.inf):
+    """Return what `envelope` finds, in order."""
+    room = new_room(activation)
+    return [stretch(room.found, k) for k in range(envelope(activation, y, chi, low, high, room))]
+
+
+def minimizer(activation, found, y, chi, omega):
+    """Read u(omega) off the stretches of `envelope`."""
+    k = int(np.searchsorted([part.omega_low for part in found], omega)) - 1
+    low, high = found[k].u_low, found[k].u_high
     for _ in range(100 if high > low else 0):
         u = (low + high) / 2
         g, slope, _ = activation_at(activation.breaks, activation.series, u)
@@ -184,16 +196,15 @@ def minimizer(activation, rows, y, chi, omega):
 def test_envelope_finds_the_global_minimum(student, y, log_chi):
     chi = math.exp(log_chi)
     activation = prepare(student, 40.0)
-    n = activation.u.size
-    rows = np.empty((2 * n + 4, 5))
-    rows = rows[: envelope(activation, y, chi, np.empty(n), np.empty(n, np.int64), rows)]
-    assert (np.diff(rows[:, 2:4].ravel()) >= -1e-9).all()
+    found = stretches(activation, y, chi)
+    fields = np.array([(part.omega_low, part.omega_high) for part in found])
+    assert (np.diff(fields.ravel()) >= -1e-9).all()
     # Left and right limits of g at a kink both count.
     grid = np.unique(np.concatenate([np.linspace(-12, 12, 4001), [-1e-13, 1e-13]]))
     grid = grid[grid != 0] if student is SIGN else grid
     g = student.values(grid)
     for omega in np.linspace(-3.9, 4.1, 9):
-        u = minimizer(activation, rows, y, chi, omega)
+        u = minimizer(activation, found, y, chi, omega)
         sides = student.values([u - 1e-13, u + 1e-13]) if student is SIGN else student.values([u])
         energy = (u - omega) ** 2 / (2 * chi) + ((y - sides) ** 2).min() / 2
         best = ((grid - omega) ** 2 / (2 * chi) + (y - g) ** 2 / 2).min()
@@ -210,15 +221,14 @@ def test_a_local_minimum_would_be_caught():
 
 def test_envelope_of_relu_is_the_closed_form():
     activation = prepare(RELU, 40.0)
-    n = activation.u.size
-    scratch = np.empty(n), np.empty(n, np.int64), np.empty((2 * n + 4, 5))
     y, chi = 0.8, 2.4
-    rows = scratch[2][: envelope(activation, y, chi, *scratch)]
+    silent, active = stretches(activation, y, chi)
     switch = -(math.sqrt(1 + chi) - 1) * y
-    assert rows[:, 2:4] == pytest.approx(np.array([[-40, switch], [switch, rows[1, 3]]]), abs=1e-12)
-    assert rows[1, 0] == pytest.approx((switch + chi * y) / (1 + chi), abs=1e-12)
-    rows = scratch[2][: envelope(activation, -y, chi, *scratch)]
-    assert rows[1, :4] == pytest.approx([0.0, 0.0, 0.0, chi * y], abs=1e-12)
+    assert silent[2:4] == pytest.approx((-40, switch), abs=1e-12)
+    assert active.omega_low == pytest.approx(switch, abs=1e-12)
+    assert active.u_low == pytest.approx((switch + chi * y) / (1 + chi), abs=1e-12)
+    pinned = stretches(activation, -y, chi)[1]
+    assert pinned[:4] == pytest.approx((0.0, 0.0, 0.0, chi * y), abs=1e-12)
 
 
 @given(
@@ -238,23 +248,39 @@ def test_envelope_of_leaky_relu_switches_where_the_closed_form_does(
     ends = [(switch + b * chi * y) / (1 + b * b * chi) for b in (a, 1.0)]
     assume(-width < ends[0] and ends[1] < width)
     activation = prepare(LeakyReLU(a), width)
-    n = activation.u.size
-    rows = np.empty((2 * n + 4, 5))
-    count = envelope(activation, y, chi, np.empty(n), np.empty(n, np.int64), rows)
-    assert count == 2
-    assert rows[0, 3] == rows[1, 2] == pytest.approx(switch, rel=1e-8)
-    assert [rows[0, 1], rows[1, 0]] == pytest.approx(ends, rel=1e-6)
+    before, after = stretches(activation, y, chi)
+    assert before.omega_high == after.omega_low == pytest.approx(switch, rel=1e-8)
+    assert [before.u_high, after.u_low] == pytest.approx(ends, rel=1e-6)
+
+
+@pytest.mark.parametrize("student", STUDENTS, ids=ids)
+@given(y=st.floats(-3, 3), log_chi=st.floats(-2, 4), low=st.floats(-6, 6), width=st.floats(0, 6))
+@settings(max_examples=25, deadline=None)
+def test_envelope_of_some_fields_is_that_of_all(student, y, log_chi, low, width):
+    """Vertices that no field from low to high can reach are left out, and none that one can."""
+    chi, high = math.exp(log_chi), low + width
+    activation = prepare(student, 160.0)
+    some = stretches(activation, y, chi, low, high)
+    assert some[0].omega_low <= low
+    assert some[-1].omega_high >= high
+    inside = [part for part in some if part.omega_high > low and part.omega_low < high]
+    everything = stretches(activation, y, chi)
+    same = [part for part in everything if part.omega_high > low and part.omega_low < high]
+    assert len(inside) == len(same)
+    for one, other in zip(inside, same, strict=True):
+        # beyond the fields asked for, a stretch may end elsewhere
+        assert max(one.omega_low, low) == pytest.approx(max(other.omega_low, low), abs=1e-12)
+        assert min(one.omega_high, high) == pytest.approx(min(other.omega_high, high), abs=1e-12)
+    for one, two, other, another in zip(inside, inside[1:], same, same[1:], strict=False):
+        assert (one.u_high, two.u_low) == pytest.approx((other.u_high, another.u_low), abs=1e-12)
 
 
 def test_switching_outputs_of_erf_are_where_its_jump_appears():
     activation = prepare(ERF, 40.0)
     low, high = switching_outputs(activation, 2.0)
     assert low == pytest.approx(-high, abs=1e-12)
-    n = activation.u.size
     for y, jumps in ((0.97 * high, False), (1.1 * high, True)):
-        rows = np.empty((2 * n + 4, 5))
-        count = envelope(activation, y, 2.0, np.empty(n), np.empty(n, np.int64), rows)
-        assert (count > 1) is jumps
+        assert (len(stretches(activation, y, 2.0)) > 1) is jumps
 
 
 # --- Averages and saddle points ------------------------------------------------------------------

@@ -255,6 +255,15 @@ def test_optimal_zeta_of_a_general_student_is_a_minimum():
     assert vertex == pytest.approx(best, rel=5e-3)  # three digits, and the parabola's own error
 
 
+@pytest.mark.parametrize(
+    "student", ["sign", Student(lambda u: np.where(u > 0, 2.0, 0.5), kinks=(0.0,))]
+)
+def test_optimal_zeta_refuses_a_student_without_a_minimum_at_once(student, monkeypatch):
+    monkeypatch.setattr("replica.equilibrium._generalization.solve_equilibrium", None)  # not asked
+    with pytest.raises(replica.ArgumentError, match="depends on the length of its weights"):
+        replica.optimal_zeta([1.0, 2.0], 0.25, student=student)
+
+
 def test_optimal_zeta_of_a_disguised_relu_is_that_of_the_closed_form():
     disguised = Student(lambda u: np.maximum(u, 0.0), kinks=(0.0,))
     expected = replica.optimal_zeta(2.0, 0.25, student="relu")

@@ -9,10 +9,11 @@ import pytest
 from scipy.stats import ks_2samp
 
 from replica import ArgumentError, ConvergenceWarning, Status
+from replica.losses import SQUARE
 from replica.simulation import _data as data_module
 from replica.simulation import _fresh_errors as fresh_errors
 from replica.simulation import _kernels as kernels
-from replica.simulation._fresh_errors import online_error, piecewise_teacher_error
+from replica.simulation._fresh_errors import piecewise_teacher_error, student_error
 from replica.simulation._online import _Chain, _OrderParameters, _Problem, simulate_online
 from replica.simulation._settings import NORMALIZERS
 from replica.students import ERF, LINEAR, QUADRATIC, RELU, SIGN, SOFTPLUS, TANH, LeakyReLU, Student
@@ -130,8 +131,8 @@ def test_backpropagate_stops_before_the_end_of_a_table():
     fields = np.zeros((3, 2, 1))
     fields[1] = 1.0
     progress = kernels.online_chain(
-        fields, np.zeros((3, 1)), np.zeros(3), 0, state, 50, *NORMALIZERS["none"], math.nan, table,
-        0.0, None, 0.1, 0.0, 1e6,
+        fields, np.zeros((3, 1)), False, np.empty((0, 0)), np.zeros(3), 0, state, 50,
+        *NORMALIZERS["none"], math.nan, table, None, 0.0, None, 0.1, 0.0, 1e6,
     )  # fmt: skip
     assert (progress.steps, progress.status) == (1, Status.RUNNING)
     assert progress.furthest == 20.0
@@ -174,22 +175,22 @@ OVERLAPS = (-1.0, -0.6, 0.0, 0.3, 0.999, 1.0 - 1e-9, 1.0)
 PAIRS = [(gamma, R) for gamma in GAMMAS for R in OVERLAPS]
 
 
-def test_online_error_of_erf_agrees_with_the_closed_form():
+def test_student_error_of_erf_agrees_with_the_closed_form():
     gamma, R = np.array(PAIRS).T
     exact = [erf_error(*pair) for pair in PAIRS]
-    assert online_error(ERF, ERF, gamma, R) == pytest.approx(exact, abs=1e-12)
+    assert student_error(ERF, ERF, gamma, R) == pytest.approx(exact, abs=1e-12)
     # Where the closed form cancels, a sum of squares does not: 3/4 of E[g'(z)^2] 2 (1 - R) ...
-    small = online_error(ERF, ERF, np.ones(1), np.array([1.0 - 1e-12]))[0]
+    small = student_error(ERF, ERF, np.ones(1), np.array([1.0 - 1e-12]))[0]
     slope_square = 2 / math.pi / math.sqrt(3)  # E[g'(z)^2] for g' = sqrt(2/pi) exp(-z^2/2)
     assert small == pytest.approx(2 * (1 - (1.0 - 1e-12)) * slope_square, rel=1e-6)
 
 
 @pytest.mark.parametrize(("a", "b"), [(0.0, 0.0), (0.3, 0.0), (1.0, 0.4)])
-def test_online_error_by_quadrature_agrees_with_the_piecewise_form(a, b):
+def test_student_error_by_quadrature_agrees_with_the_piecewise_form(a, b):
     student, teacher = LeakyReLU(a), LeakyReLU(b)
     for gamma, R in PAIRS:
         table = fresh_errors.table_reaching(student, 9 * gamma)
-        found = fresh_errors._averaged_square(table, teacher.table(16.0), gamma, R)
+        found = fresh_errors._averaged_square(table, teacher.table(16.0), gamma, R, 0.0)
         exact = float(piecewise_teacher_error(gamma, R, a, b))
         assert found == pytest.approx(exact, abs=1e-12 * (1 + gamma**2))
 
@@ -210,7 +211,7 @@ def clip(u):
     ids=["tanh sign", "relu erf", "clip clip", "steep wave", "wave quadratic"],
 )
 @pytest.mark.parametrize(("gamma", "R"), [(0.7, 0.3), (1.3, -0.8), (2.0, 0.99)])
-def test_online_error_agrees_with_a_plain_sum(student, teacher, gamma, R):
+def test_student_error_agrees_with_a_plain_sum(student, teacher, gamma, R):
     # Midpoints so many that kinks do not matter at this accuracy.
     def midpoints(n):
         x = (np.arange(n) + 0.5) / n * 17 - 8.5
@@ -221,7 +222,7 @@ def test_online_error_agrees_with_a_plain_sum(student, teacher, gamma, R):
     for w, share in zip(*midpoints(1000), strict=True):
         target = teacher.values(R * x + math.sqrt(1 - R * R) * w)
         total += share * float(weight @ (target - output) ** 2)
-    found = online_error(student, teacher, np.array([gamma]), np.array([R]))[0]
+    found = student_error(student, teacher, np.array([gamma]), np.array([R]))[0]
     assert found == pytest.approx(total, abs=3e-4 if SIGN in (student, teacher) else 1e-5)
 
 
@@ -325,7 +326,8 @@ def test_chain_keeps_one_minus_r_to_full_precision():
     assert run.R[-1, 0] == 1.0
     assert run.gen_error[-1, 0] < 1e-12
     problem = _Problem(
-        student=LINEAR, teacher=LINEAR, normalization=NORMALIZERS["none"], S=0.0, decay=0.0,
+        student=LINEAR, teacher=LINEAR, normalization=NORMALIZERS["none"], noise="output",
+        loss=SQUARE, S=0.0, decay=0.0,
         batch_size=1, learning_rate=0.5, start=_OrderParameters(1.0, 0.0, 1.0), N=50,
     )  # fmt: skip
     walker = _Chain(problem, np.random.SeedSequence(1))

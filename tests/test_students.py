@@ -56,7 +56,7 @@ def test_as_student_takes_a_function_as_the_activation():
     assert as_student(double).values([1.5, -2.0]).tolist() == [3.0, -4.0]
 
 
-def test_as_student_checks_a_function_once():
+def test_as_student_values_a_function_once():
     calls = []
 
     def counted(u):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog, minimize
 
-from replica.simulation._data import make_training_set
+from replica.simulation import make_training_set
 from validation._runs import Setup
 from validation.figure1_relu import known_averages, sample_averages, sharpen
 from validation.relu_threshold import largest_fit, least_norm_fit

@@ -11,12 +11,14 @@ from __future__ import annotations
 # ruff: noqa: NPY002 - compiled code has the legacy generator, seeded per run
 import math
 
+import numba
 import numpy as np
 
-from replica._core.jit import jit
 from replica.students import ERF, LINEAR, RELU
 
 ROOT2 = math.sqrt(2.0)
+
+jit = numba.njit(nogil=True, error_model="numpy", cache=True)
 
 
 @jit

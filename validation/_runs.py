@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from replica import Status, TrainingRun, mean_field_training, simulate_training, sweep
 from replica.plotting import save_figure
-from replica.simulation._data import make_training_set
+from replica.simulation import make_training_set
 
 from ._claims import Point
 from ._exact_ridge import ridge_control

@@ -22,8 +22,7 @@ from replica import (
     solve_equilibrium,
 )
 from replica.plotting import finish_axes, line_style, new_axes
-from replica.simulation import TrainingRun
-from replica.simulation._data import make_training_set
+from replica.simulation import TrainingRun, make_training_set
 
 from ._claims import Claim, Point
 from ._runs import Setup, standard_error

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from replica import gen_error, interpolation_threshold, simulate_training, solve_equilibrium
 from replica.plotting import ERROR_LABEL, LOAD_LABEL, draw_curve, finish_axes, line_style, new_axes
 from replica.published import relu_sgd_error
-from replica.simulation._data import make_training_set
+from replica.simulation import make_training_set
 
 from ._claims import Claim, Point
 from ._runs import Measurement, Setup, mean_field

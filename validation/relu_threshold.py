@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from replica import gen_error, gen_error_from_overlaps, interpolation_threshold
 from replica.plotting import ERROR_LABEL, LOAD_LABEL, draw_curve, finish_axes, line_style, new_axes
-from replica.simulation._data import make_training_set
+from replica.simulation import make_training_set
 
 from ._claims import Claim, Point
 from ._runs import Setup, fit_limit, standard_error
@@ -43,7 +43,6 @@ def least_norm_fit(X: NDArray[Any], y: NDArray[np.float64]) -> NDArray[np.float6
     True
     """
     from scipy.linalg import qr, solve_triangular
-    from scipy.optimize import nnls
 
     active = y > 0
     k, N = int(np.count_nonzero(active)), X.shape[1]
@@ -59,11 +58,33 @@ def least_norm_fit(X: NDArray[Any], y: NDArray[np.float64]) -> NDArray[np.float6
     target = np.zeros(N - k + 1)
     target[-1] = 1.0
     columns = np.vstack([-(X[~active] @ rest).T, fields / scale])
-    multipliers, _ = nnls(columns, target, maxiter=100 * columns.shape[1])
-    r = columns @ multipliers - target
+    r = columns @ nonnegative_fit(columns, target) - target
     if np.linalg.norm(r) < SMALLEST:
         return None
     return W - rest @ (r[:-1] * (scale / r[-1]))
+
+
+def nonnegative_fit(columns: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[Any]:
+    """The x >= 0 of least |columns x - target|.
+
+    `nnls` of SciPy 1.13 solves the normal equations, and may turn in a circle where the columns
+    nearly depend on each other; then by another method, which does not but is slower.
+
+    Examples
+    --------
+    >>> nonnegative_fit(np.array([[1.0, 1.0], [0.0, 1.0]]), np.array([1.0, -1.0]))
+    array([1., 0.])
+    """
+    from scipy.optimize import lsq_linear, nnls
+
+    most = 100 * columns.shape[1]
+    try:
+        return nnls(columns, target, maxiter=most)[0]
+    except RuntimeError:
+        fit = lsq_linear(
+            columns, target, bounds=(0.0, np.inf), method="bvls", tol=1e-15, max_iter=most
+        )
+        return np.asarray(fit.x)
 
 
 def largest_fit(X: NDArray[Any], y: NDArray[np.float64]) -> int:

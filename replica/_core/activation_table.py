@@ -7,7 +7,7 @@ table, so that one compiled solver serves every activation, compiled or plain Py
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -20,7 +20,13 @@ from .jit import jit
 __all__ = ["ActivationTable", "activation_at", "activation_in", "activation_value", "first_breaks"]
 __all__ += ["tabulate"]
 
+# A value costs 17 multiplications, and erf on [-16, 16] takes 18 pieces.
 _DEGREE = 16
+# Values and slopes at the two sides of an edge, and given and found derivatives, differ by less if
+# they are the same: about 1e-12, or 1e-9 of a function with rounding noise.
+_DIFFERENT = 1e-6
+# The last coefficients of a resolved piece: rounding of its values, and no more.
+_RESOLVED = 4e-15
 # Pieces are halved at most this often: 80 / 2**22 is 2e-5, the finest scale that is resolved.
 _MAX_HALVINGS = 22
 # More unresolved pieces than this per unit of half-width: noise, not a function. A wave needs about
@@ -29,6 +35,7 @@ _MAX_DENSITY = 128
 # Pieces grow with |u|, without end, so that a growing activation stays accurate where the fields
 # are, however wide the table.
 _FIRST_BREAKS = (0.0, *(sign * 4.0**k for k in range(12) for sign in (-1.0, 1.0)))
+# Of Chebyshev interpolation in a piece, and from values there to coefficients.
 _NODES = np.cos(np.pi * (np.arange(_DEGREE + 1) + 0.5) / (_DEGREE + 1))
 _TO_SERIES = np.linalg.inv(chebyshev.chebvander(_NODES, _DEGREE))
 
@@ -46,8 +53,14 @@ def tabulate(
     derivative: Callable[[float], float] | None,
     kinks: tuple[float, ...],
     half_width: float,
+    *,
+    low: float | None = None,
+    name: str = "activation",
+    variable: str = "u",
 ) -> ActivationTable:
     """Return the table of `activation` on [-half_width, half_width], to rounding error.
+
+    With `low`, on [low, half_width]; `name` and `variable` are what errors call the function.
 
     Raises
     ------
@@ -56,53 +69,56 @@ def tabulate(
         value when it is called again, or if `derivative` is not the derivative of `activation`.
     """
     edges = first_breaks(half_width, kinks)
+    if low is not None:
+        edges = first_breaks(max(half_width, -low), kinks)
+        edges = np.unique([low, *edges[(edges > low) & (edges < half_width)], half_width])
     done: list[tuple[float, NDArray[np.float64]]] = []
     left, right = edges[:-1], edges[1:]
     for level in range(_MAX_HALVINGS):
         middle, half = (left + right) / 2, (right - left) / 2
         points = middle[:, None] + half[:, None] * _NODES
-        values = evaluate(activation, points.ravel(), name="activation").reshape(points.shape)
+        values = evaluate(activation, points.ravel(), name=name).reshape(points.shape)
         if level == 0:
-            refuse_random(activation, points.ravel(), values.ravel(), name="activation")
+            refuse_random(activation, points.ravel(), values.ravel(), name=name)
         series = values @ _TO_SERIES.T
         # Below 1e-2 the values count as small: their absolute accuracy is what matters.
         scale = np.maximum(np.abs(values).max(axis=1), 1e-2)
-        resolved = np.abs(series[:, -3:]).max(axis=1) <= 4e-15 * scale
+        resolved = np.abs(series[:, -3:]).max(axis=1) <= _RESOLVED * scale
         done += zip(left[resolved], series[resolved], strict=True)
         left, middle, right = left[~resolved], middle[~resolved], right[~resolved]
         if not left.size:
             break
         if left.size > _MAX_DENSITY * half_width:
             raise ArgumentError(
-                f"activation is not smooth anywhere near u = {left[0]:.6g}: its values look like "
-                "noise, or are rounded to single precision"
+                f"{name} is not smooth anywhere near {variable} = {left[0]:.6g}: its values look "
+                "like noise, or are rounded to single precision"
             )
         left, right = np.concatenate([left, middle]), np.concatenate([middle, right])
     else:
         raise ArgumentError(
-            f"activation is not smooth near u = {left[0]:.6g}: declare every point where it or "
-            "its slope jumps in kinks"
+            f"{name} is not smooth near {variable} = {left[0]:.6g}: declare every point where it "
+            "or its slope jumps in kinks"
         )
     done.sort(key=lambda piece: piece[0])
     breaks = np.array([*(piece[0] for piece in done), half_width])
     values = np.array([piece[1] for piece in done])
     half = np.diff(breaks)[:, None] / 2
     slopes = _derivative(values, half)
-    _refuse_undeclared_kinks(breaks, values, slopes, kinks)
+    _refuse_undeclared_kinks(breaks, values, slopes, kinks, name, variable)
     if derivative is not None:
         points = (breaks[:-1, None] + half) + half * _NODES
         given = evaluate(derivative, points.ravel(), name="derivative").reshape(points.shape)
         found = chebyshev.chebval(_NODES, slopes.T)
-        wrong = np.abs(given - found) > 1e-6 * (1 + np.abs(found))
+        wrong = np.abs(given - found) > _DIFFERENT * (1 + np.abs(found))
         if wrong.any():
             index = tuple(np.argwhere(wrong)[0])
             raise ArgumentError(
-                f"derivative is not the derivative of activation: {given[index]:.9g} at "
-                f"u = {points[index]:.6g}, where the slope is {found[index]:.9g}"
+                f"derivative is not the derivative of {name}: {given[index]:.9g} at "
+                f"{variable} = {points[index]:.6g}, where the slope is {found[index]:.9g}"
             )
         slopes = given @ _TO_SERIES.T
     series = np.stack([values, slopes, _derivative(slopes, half)])
-    inside = np.array([k for k in kinks if abs(k) < half_width], dtype=np.float64)
+    inside = np.array([k for k in kinks if edges[0] < k < half_width], dtype=np.float64)
     return ActivationTable(breaks, np.ascontiguousarray(series), inside)
 
 
@@ -123,20 +139,22 @@ def _refuse_undeclared_kinks(
     values: NDArray[np.float64],
     slopes: NDArray[np.float64],
     kinks: tuple[float, ...],
+    name: str,
+    variable: str,
 ) -> None:
     for series, what in ((values, "value"), (slopes, "slope")):
         at_left, at_right = chebyshev.chebval(np.array([-1.0, 1.0]), series.T).T
         jump = np.abs(at_left[1:] - at_right[:-1])
-        bad = (jump > 1e-6 * (1 + np.abs(at_left[1:]))) & ~np.isin(breaks[1:-1], kinks)
+        bad = (jump > _DIFFERENT * (1 + np.abs(at_left[1:]))) & ~np.isin(breaks[1:-1], kinks)
         if bad.any():
             where = breaks[1:-1][bad][0]
             raise ArgumentError(
-                f"the {what} of activation jumps at u = {where:.6g}, which is not among kinks"
+                f"the {what} of {name} jumps at {variable} = {where:.6g}, which is not among kinks"
             )
 
 
 @jit
-def _clenshaw(series: Any, t: float) -> float:
+def _clenshaw(series: NDArray[np.float64], t: float) -> float:
     b1 = 0.0
     b2 = 0.0
     for k in range(series.size - 1, 0, -1):
@@ -145,7 +163,7 @@ def _clenshaw(series: Any, t: float) -> float:
 
 
 @jit
-def _piece(breaks: Any, u: float) -> int:
+def _piece(breaks: NDArray[np.float64], u: float) -> int:
     low = 0
     high = breaks.size - 1
     while high - low > 1:
@@ -158,7 +176,7 @@ def _piece(breaks: Any, u: float) -> int:
 
 
 @jit
-def activation_value(breaks: Any, series: Any, u: float) -> float:
+def activation_value(breaks: NDArray[np.float64], series: NDArray[np.float64], u: float) -> float:
     """Return g(u); NaN outside the tabulated range."""
     if not (breaks[0] <= u <= breaks[-1]):
         return np.nan
@@ -168,7 +186,9 @@ def activation_value(breaks: Any, series: Any, u: float) -> float:
 
 
 @jit
-def activation_in(breaks: Any, series: Any, k: int, u: float) -> tuple[float, float, float]:
+def activation_in(
+    breaks: NDArray[np.float64], series: NDArray[np.float64], k: int, u: float
+) -> tuple[float, float, float]:
     """Return g(u), g'(u), g''(u) by the series of piece k, in which u lies."""
     t = (2.0 * u - breaks[k] - breaks[k + 1]) / (breaks[k + 1] - breaks[k])
     # Three recurrences side by side take hardly longer than one.
@@ -185,7 +205,9 @@ def activation_in(breaks: Any, series: Any, k: int, u: float) -> tuple[float, fl
 
 
 @jit
-def activation_at(breaks: Any, series: Any, u: float) -> tuple[float, float, float]:
+def activation_at(
+    breaks: NDArray[np.float64], series: NDArray[np.float64], u: float
+) -> tuple[float, float, float]:
     """Return g(u), g'(u), g''(u); NaN outside the tabulated range, from the right at a kink."""
     if not (breaks[0] <= u <= breaks[-1]):
         return np.nan, np.nan, np.nan

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import TypedDict, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ __all__ = [
     "LARGEST",
     "ArgumentError",
     "ArgumentTypeError",
+    "Limits",
     "broadcast",
     "choice",
     "integer",
@@ -30,6 +31,16 @@ Word = TypeVar("Word", bound=str)  # a Literal, where `options` are its values
 
 # loads (and their inverse), noises and decays up to here: products of three are still numbers
 LARGEST = 1e100
+
+
+class Limits(TypedDict, total=False):
+    """The range that an argument has to lie in, for `real_array` and `real_scalar`."""
+
+    low: float
+    high: float
+    low_open: bool
+    high_open: bool
+    finite: bool
 
 
 class ArgumentError(ValueError):
@@ -53,7 +64,7 @@ def _interval(low: float, high: float, low_open: bool, high_open: bool) -> str:
 
 def real_array(
     name: str,
-    value: Any,
+    value: object,
     *,
     low: float = -np.inf,
     high: float = np.inf,
@@ -108,7 +119,7 @@ def real_array(
     return array
 
 
-def real_scalar(name: str, value: Any, **limits: Any) -> float:
+def real_scalar(name: str, value: object, **limits: Unpack[Limits]) -> float:
     """Return `value` as a float after the checks of `real_array`; arrays are refused."""
     array = real_array(name, value, **limits)
     if array.ndim:
@@ -118,7 +129,7 @@ def real_scalar(name: str, value: Any, **limits: Any) -> float:
     return float(array)
 
 
-def integer(name: str, value: Any, *, low: int | None = None, high: int | None = None) -> int:
+def integer(name: str, value: object, *, low: int | None = None, high: int | None = None) -> int:
     """Return `value` as an int; floats, bools and numbers out of range are refused."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
         raise ArgumentTypeError(f"{name} must be an integer, got {_shown(value)}")
@@ -130,7 +141,7 @@ def integer(name: str, value: Any, *, low: int | None = None, high: int | None =
     return number
 
 
-def choice(name: str, value: Any, options: Iterable[Word]) -> Word:
+def choice(name: str, value: object, options: Iterable[Word]) -> Word:
     """Return `value` if it is one of the strings in `options`."""
     options = tuple(options)
     if not isinstance(value, str):
@@ -165,7 +176,7 @@ def broadcast(**arrays: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
     )
 
 
-def problem(alpha: Any, S: Any, zeta: Any) -> tuple[NDArray[np.float64], ...]:
+def problem(alpha: object, S: object, zeta: object) -> tuple[NDArray[np.float64], ...]:
     """Check load, noise variance and decay and broadcast them against each other."""
     return broadcast(
         alpha=real_array("alpha", alpha, low=1.0 / LARGEST, high=LARGEST),
@@ -174,6 +185,6 @@ def problem(alpha: Any, S: Any, zeta: Any) -> tuple[NDArray[np.float64], ...]:
     )
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

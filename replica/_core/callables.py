@@ -9,7 +9,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import TypeAlias, cast
 
 import numba
 import numpy as np
@@ -18,14 +18,17 @@ from numpy.typing import NDArray
 
 from .arguments import ArgumentError, ArgumentTypeError
 
-__all__ = ["evaluate", "refuse_random"]
+__all__ = ["RealFunction", "evaluate", "refuse_random"]
+
+#: A user function; some take arrays as well.
+RealFunction: TypeAlias = Callable[..., float | NDArray[np.float64]]
 
 # Points at which a whole-array call of a Python function is compared with scalar calls.
 _PROBES = 17
 
 
 def evaluate(
-    function: Callable[..., Any], *points: NDArray[np.float64], name: str
+    function: RealFunction, *points: NDArray[np.float64], name: str
 ) -> NDArray[np.float64]:
     """Return ``function(*coordinates)`` at every point; `points` are 1-D arrays of one length.
 
@@ -59,7 +62,7 @@ def evaluate(
 
 
 def refuse_random(
-    function: Callable[..., Any],
+    function: RealFunction,
     points: NDArray[np.float64],
     values: NDArray[np.float64],
     *,
@@ -84,7 +87,7 @@ def refuse_random(
 
 
 def _evaluate_python(
-    function: Callable[..., Any], points: tuple[NDArray[np.float64], ...], name: str
+    function: RealFunction, points: tuple[NDArray[np.float64], ...], name: str
 ) -> NDArray[np.float64]:
     size = points[0].size
     if size > _PROBES:
@@ -105,7 +108,7 @@ def _evaluate_python(
 
 
 def _one_by_one(
-    function: Callable[..., Any], points: tuple[NDArray[np.float64], ...], name: str
+    function: RealFunction, points: tuple[NDArray[np.float64], ...], name: str
 ) -> NDArray[np.float64]:
     columns = [p.tolist() for p in points]
     return np.array(
@@ -113,7 +116,7 @@ def _one_by_one(
     )
 
 
-def _real(value: Any, name: str, points: tuple[NDArray[np.float64], ...], index: int) -> float:
+def _real(value: object, name: str, points: tuple[NDArray[np.float64], ...], index: int) -> float:
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
@@ -128,7 +131,7 @@ def _at(points: tuple[NDArray[np.float64], ...], index: int) -> str:
 
 
 @lru_cache(maxsize=64)
-def _compiled_loop(function: Any, dimension: int) -> Any:
+def _compiled_loop(function: CPUDispatcher, dimension: int) -> Callable[..., None]:
     """Return a compiled loop over points for one compiled function (not cached on disk)."""
 
     def loop_1d(x, out):
@@ -145,4 +148,4 @@ def _compiled_loop(function: Any, dimension: int) -> Any:
 
     loop = (loop_1d, loop_2d, loop_3d)[dimension - 1]
     # A loop that closes over a user's function cannot be cached on disk, hence not `jit`.
-    return numba.njit(nogil=True, error_model="numpy")(loop)
+    return cast(Callable[..., None], numba.njit(nogil=True, error_model="numpy")(loop))

@@ -8,7 +8,8 @@ import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numba
 from numba.core import config
@@ -18,10 +19,25 @@ from numba.core.serialize import dumps
 from .cores import n_cores
 from .status import warn
 
+if TYPE_CHECKING:
+    from numba.core.compiler import CompileResult
+
 __all__ = ["for_each_chunk", "jit"]
 
 
-def jit(function: Callable[..., Any] | None = None, /, *, fastmath: bool = False) -> Any:
+# What a kernel returns. Its arguments stay unchecked: compiled code takes what fits.
+Returned = TypeVar("Returned")
+
+
+@overload
+def jit(
+    function: Callable[..., Returned], /, *, fastmath: bool = ...
+) -> Callable[..., Returned]: ...
+@overload
+def jit(
+    *, fastmath: bool = ...
+) -> Callable[[Callable[..., Returned]], Callable[..., Returned]]: ...
+def jit(function: Callable[..., object] | None = None, /, *, fastmath: bool = False) -> object:
     """Compile `function` in nopython mode: cached on disk, without the GIL, IEEE division.
 
     ``fastmath=True`` allows reassociation and contraction only. It is meant for long sums in
@@ -34,7 +50,7 @@ def jit(function: Callable[..., Any] | None = None, /, *, fastmath: bool = False
     return _cached(compiler(function)) if function else lambda f: _cached(compiler(f))
 
 
-def _cached(dispatcher: Any) -> Any:
+def _cached(dispatcher: Any) -> object:  # Numba declares no cache that one may set
     if hasattr(dispatcher, "py_func"):  # else a plain function, under NUMBA_DISABLE_JIT
         try:
             dispatcher._cache = _Cache(dispatcher.py_func)
@@ -50,11 +66,11 @@ class _Checked(CompileResultCacheImpl):
         # Files of their own: Numba's have no checksum.
         return super().get_filename_base(fullname, abiflags) + "-checked"
 
-    def reduce(self, cres: Any) -> tuple[bytes, bytes]:
+    def reduce(self, cres: object) -> tuple[bytes, bytes]:
         code = dumps(super().reduce(cres))
         return hashlib.sha256(code).digest(), code
 
-    def rebuild(self, target_context: Any, payload: tuple[bytes, bytes]) -> Any:
+    def rebuild(self, target_context: object, payload: tuple[bytes, bytes]) -> CompileResult:
         checksum, code = payload
         if hashlib.sha256(code).digest() != checksum:
             raise ValueError("a file is damaged")
@@ -66,7 +82,7 @@ class _Cache(FunctionCache):
 
     _impl_class = _Checked
 
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
+    def load_overload(self, sig: object, target_context: object) -> object:
         folder = _folder_asked_for()
         if folder and not _is_inside(self.cache_path, folder):
             _warn_once(f"cannot be kept in {folder}, but is in {self.cache_path}")
@@ -78,7 +94,7 @@ class _Cache(FunctionCache):
                 self.flush()  # an empty index: what is compiled now can be stored again
             return None
 
-    def save_overload(self, sig: Any, data: Any) -> None:
+    def save_overload(self, sig: object, data: object) -> None:
         try:
             super().save_overload(sig, data)
         except Exception as error:
@@ -88,12 +104,12 @@ class _Cache(FunctionCache):
 class _NoCache(NullCache):
     """In place of a cache that has no folder; says so when first something is compiled."""
 
-    def __init__(self, function: Callable[..., Any], error: Exception) -> None:
+    def __init__(self, function: FunctionType, error: Exception) -> None:
         beside = os.path.join(os.path.dirname(function.__code__.co_filename), "__pycache__")
         folders = ", ".join(filter(None, [_folder_asked_for(), beside, "the user's cache folder"]))
         self._reason = f"has no folder that can be written: tried {folders} ({_reason(error)})"
 
-    def load_overload(self, sig: Any, target_context: Any) -> None:
+    def load_overload(self, sig: object, target_context: object) -> None:
         _warn_once(self._reason)
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from os import PathLike
+from typing import IO, Any, cast
 
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.layout_engine import ConstrainedLayoutEngine, LayoutEngine
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 __all__ = ["STYLE", "HouseFigure", "LegendLayout", "axes_width", "best_columns", "fold", "size_of"]
 
-# Type sizes for a figure printed at its own size, in a column or across a page.
+# Type sizes for a figure printed at its own size, in a column or across a page. The type of the
+# keys is another one in every version of matplotlib.
 STYLE: dict[Any, Any] = {
     "font.size": 10.0,
     "axes.labelsize": 11.0,
@@ -37,11 +40,11 @@ _DECORATION = 0.75  # inches: tick labels and label of a y axis in this style, a
 class HouseFigure(Figure):
     """A figure that is written in the style it was drawn in, whoever calls ``savefig``."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, figsize: tuple[float, float], dpi: float, layout: LayoutEngine) -> None:
+        super().__init__(figsize=figsize, dpi=dpi, layout=layout)
         FigureCanvasAgg(self)  # which keeps the sizes of texts once they have been measured
 
-    def savefig(self, fname: Any, **options: Any) -> None:
+    def savefig(self, fname: str | PathLike[str] | IO[bytes], **options: Any) -> None:
         """Write the figure, as ``Figure.savefig``."""
         with rc_context(STYLE):
             super().savefig(fname, **options)
@@ -63,7 +66,7 @@ class LegendLayout(ConstrainedLayoutEngine):
 
     def add(self, ax: Axes, **options: Any) -> None:
         """Lay a legend below `ax`; the figure grows by it, unless its size was set by hand."""
-        figure: Any = ax.figure
+        figure = cast(Figure, ax.figure)
         legend = best_columns(ax, _slot(ax)[1] - 2.0 * _EDGE, **options)
         self._legends = [*self._present(figure), legend]
         if tuple(figure.get_size_inches()) != self._grown:
@@ -76,7 +79,7 @@ class LegendLayout(ConstrainedLayoutEngine):
         figure.set_size_inches(width, height + _band(sizes))
         self._grown = tuple(figure.get_size_inches())
 
-    def execute(self, fig: Any) -> None:
+    def execute(self, fig: Figure) -> None:
         """Lay out the panels above the band, then center each legend below its panel."""
         self._legends = self._present(fig)
         width, height = fig.get_size_inches()
@@ -95,7 +98,7 @@ class LegendLayout(ConstrainedLayoutEngine):
             center = min(max(center, start + half), max(start + slot - half, start + slot / 2.0))
             legend.set_bbox_to_anchor((center / width, band), fig.transFigure)
 
-    def _present(self, figure: Any) -> list[Legend]:
+    def _present(self, figure: Figure) -> list[Legend]:
         """Those of the legends that are still in the figure: a newer one replaces the old."""
         shown = [ax.get_legend() for ax in figure.axes]
         return [legend for legend in self._legends if any(legend is other for other in shown)]
@@ -114,7 +117,7 @@ def best_columns(ax: Axes, width: float, **options: Any) -> Legend:
     return legend
 
 
-def size_of(artist: Any) -> tuple[float, float]:
+def size_of(artist: Artist) -> tuple[float, float]:
     """Return width and height in inches."""
     box = artist.get_window_extent()
     return box.width / artist.figure.dpi, box.height / artist.figure.dpi
@@ -132,7 +135,7 @@ def _slot(ax: Axes) -> tuple[float, float]:
 
 def _width(ax: Axes) -> float:
     """Width in inches of the figure, or subfigure, that `ax` stands in."""
-    figure: Any = ax.figure
+    figure = ax.figure
     return figure.bbox.width / figure.dpi
 
 

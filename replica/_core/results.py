@@ -8,12 +8,13 @@ has two axes, and tables fill it up with NaN.
 
 from __future__ import annotations
 
-from dataclasses import field, fields
+from dataclasses import Field, field, fields
 from html import escape
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .arguments import ArgumentError, choice
 from .status import Status
@@ -31,15 +32,25 @@ from .style import (
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+    from _typeshed import DataclassInstance
     from matplotlib.axes import Axes
 
 __all__ = ["Result", "over", "status_names"]
+
+#: The name of an axis; ``...`` stands for those of the grid.
+Axis: TypeAlias = str | EllipsisType
+#: Numbers, truth values or texts.
+Array: TypeAlias = NDArray[Any]
+#: Name, axes (None: no array, the same for all elements) and value of a field.
+Column: TypeAlias = tuple[str, tuple[Axis, ...] | None, Any]
+#: What tables and notebooks hold of what is no array.
+Plain: TypeAlias = bool | int | float | str | None
 
 _MOST_CURVES = 49  # so many line styles differ
 _WIDEST = 100  # of a line: what fits on a screen
 
 
-def over(*axes: Any, in_frames: bool = True) -> Any:
+def over(*axes: Axis, in_frames: bool = True) -> Any:  # what the field is declared as
     """Declare the axes of an array field, for example ``over(..., "t")``.
 
     A field that is not `in_frames` is left out of `Result.to_pandas`: its axes would make rows.
@@ -47,7 +58,7 @@ def over(*axes: Any, in_frames: bool = True) -> Any:
     return field(metadata={"axes": axes, "in_frames": in_frames})
 
 
-def status_names(status: Any) -> Any:
+def status_names(status: ArrayLike) -> Any:  # a name or an array of them
     """Return the names of status codes as tables have them, in the shape of `status`.
 
     Examples
@@ -79,7 +90,7 @@ class Result:
     if TYPE_CHECKING:
         status: Any
 
-    def _codes(self) -> NDArray[Any]:
+    def _codes(self) -> Array:
         """The status of every element; what evaluates a formula has no field and has converged."""
         return np.asarray(getattr(self, "status", Status.CONVERGED))
 
@@ -121,8 +132,8 @@ class Result:
         import xarray as xr
 
         names, coordinates = self._grid()
-        data: dict[str, Any] = {}
-        attributes: dict[str, Any] = {}
+        data: dict[str, tuple[tuple[str, ...], Array]] = {}
+        attributes: dict[str, Plain] = {}
         for name, axes, value in self._columns():
             if axes is None:
                 attributes[name] = _plain(value)
@@ -146,14 +157,10 @@ class Result:
         import pandas as pd
 
         names, _ = self._grid()
-        columns: dict[str, tuple[tuple[str, ...], NDArray[Any]]] = {}
-        attributes: dict[str, Any] = {}
+        columns: dict[str, tuple[tuple[str, ...], Array]] = {}
+        attributes: dict[str, Plain] = {}
         sizes: dict[str, int] = {}
-        aside = {
-            item.name
-            for item in fields(self)  # type: ignore[arg-type]
-            if not item.metadata.get("in_frames", True)
-        }
+        aside = {f.name for f in self._declared() if not f.metadata.get("in_frames", True)}
         for name, axes, value in self._columns():
             if name in aside:
                 continue
@@ -168,7 +175,7 @@ class Result:
         for axis in everywhere:
             if axis not in columns and not axis.startswith("axis_"):  # the number of a run
                 columns[axis] = (axis,), np.arange(sizes[axis])
-        table: dict[str, Any] = {}
+        table: dict[str, Array] = {}
         for name, (own, value) in columns.items():
             ordered = value.transpose([own.index(axis) for axis in everywhere if axis in own])
             missing = tuple(k for k, axis in enumerate(everywhere) if axis not in own)
@@ -177,7 +184,7 @@ class Result:
         frame.attrs.update(attributes)
         return frame
 
-    def plot(self, quantity: str | None = None, *, ax: Axes | None = None, **line: Any) -> Axes:
+    def plot(self, quantity: str | None = None, *, ax: Axes | None = None, **line: object) -> Axes:
         """Draw one quantity in the house style; return the Matplotlib axes.
 
         Parameters
@@ -210,7 +217,7 @@ class Result:
         }
         if quantity is None:
             quantity = self._shown_first if self._shown_first in drawable else next(iter(drawable))
-        values: NDArray[Any]
+        values: Array
         axes, values = drawable[choice("quantity", quantity, drawable)]
         along_axes = [axis for axis in axes if axis != "run"]
         if not along_axes:
@@ -298,14 +305,17 @@ class Result:
             f"<table><caption>{escape(type(self).__name__)}</caption><tbody>{body}</tbody></table>"
         )
 
-    def _fields(self) -> list[tuple[str, Any]]:
-        """Name and value of every field."""
-        return [(item.name, getattr(self, item.name)) for item in fields(cast(Any, self))]
+    def _declared(self) -> tuple[Field[object], ...]:
+        return fields(cast("DataclassInstance", self))
 
-    def _columns(self) -> list[tuple[str, tuple[Any, ...] | None, Any]]:
-        """Name, axes (None: the same for all elements) and value of every field."""
-        axes_of = {item.name: item.metadata.get("axes", (...,)) for item in fields(cast(Any, self))}
-        columns: list[tuple[str, tuple[Any, ...] | None, Any]] = []
+    def _fields(self) -> list[tuple[str, object]]:
+        """Name and value of every field."""
+        return [(item.name, getattr(self, item.name)) for item in self._declared()]
+
+    def _columns(self) -> list[Column]:
+        """Every field, on its axes."""
+        axes_of = {item.name: item.metadata.get("axes", (...,)) for item in self._declared()}
+        columns: list[Column] = []
         for name, value in self._fields():
             if isinstance(value, np.ndarray) and value.dtype.kind in "biufU":
                 columns.append((name, axes_of[name], value))
@@ -320,7 +330,7 @@ class Result:
             for name, _, value in columns
         ]
 
-    def _arguments(self) -> list[tuple[str, NDArray[Any]]]:
+    def _arguments(self) -> list[tuple[str, Array]]:
         """The arguments that are arrays over the grid."""
         return [
             (name, value)
@@ -328,11 +338,11 @@ class Result:
             if axes == (...,) and name in self._problem
         ]
 
-    def _grid(self) -> tuple[tuple[str, ...], dict[str, NDArray[Any]]]:
+    def _grid(self) -> tuple[tuple[str, ...], dict[str, Array]]:
         """The names of the axes of the grid, and the values along those that have any."""
         on_grid = [value.ndim for _, axes, value in self._columns() if axes == (...,)]
         names = [f"axis_{k}" for k in range(max(on_grid, default=0))]
-        coordinates: dict[str, NDArray[Any]] = {}
+        coordinates: dict[str, Array] = {}
         arguments = dict(self._arguments())
         varying = {name: _varies_along(value) for name, value in arguments.items()}
         for k in range(len(names)):
@@ -344,11 +354,11 @@ class Result:
         return tuple(names), coordinates
 
 
-def _spelled(axes: tuple[Any, ...], grid: tuple[str, ...]) -> tuple[str, ...]:
+def _spelled(axes: tuple[Axis, ...], grid: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for axis in axes for name in (grid if axis is ... else (axis,)))
 
 
-def _varies_along(value: NDArray[Any]) -> set[int]:
+def _varies_along(value: Array) -> set[int]:
     """The axes along which the array is not constant."""
     along = (np.moveaxis(value, k, 0) for k in range(value.ndim))
     return {k for k, rows in enumerate(along) if (rows[1:] != rows[:-1]).any()}
@@ -362,12 +372,12 @@ def _filled_up(arrays: tuple[NDArray[np.float64], ...]) -> NDArray[np.float64]:
     return rows
 
 
-def _told(name: str, value: Any) -> Any:
+def _told(name: str, value: Array) -> Array:
     """A column of a table: the status by name, anything else as it is."""
     return np.asarray(status_names(value) if name == "status" else value)
 
 
-def _plain(value: Any) -> bool | int | float | str | None:
+def _plain(value: object) -> Plain:
     """What a table keeps of a value that is no array: numbers and text, a student by its name."""
     if isinstance(value, Status):
         return value.name.lower()
@@ -378,13 +388,14 @@ def _plain(value: Any) -> bool | int | float | str | None:
     return str(getattr(value, "name", value))
 
 
-def _shown(name: str, value: Any) -> str:
+def _shown(name: str, value: object) -> str:
     """One line: the value of a single number, else the shape and the range."""
     if name == "status":
-        names, counts = np.unique(np.asarray(value).reshape(-1), return_counts=True)
+        codes = np.array(value)
+        if codes.ndim == 0:
+            return str(status_names(codes))
+        names, counts = np.unique(codes.reshape(-1), return_counts=True)
         named = zip(status_names(names), counts, strict=True)
-        if np.ndim(value) == 0:
-            return str(status_names(value))
         return ", ".join(f"{count} {text}" for text, count in named) or "empty"
     if isinstance(value, float):
         return f"{value:.12g}"

@@ -34,8 +34,10 @@ __all__ = [
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 BLACK, PURPLE, ORANGE, SKY = "#000000", "#CC79A7", "#E69F00", "#56B4E9"
 
+# In the order of the curves of a panel.
 COLORS = (BLUE, VERMILION, GREEN, BLACK, PURPLE, ORANGE, SKY)
-PATTERNS: tuple[Any, ...] = (
+# Lengths of dashes and gaps in line widths, one pattern for each color.
+PATTERNS: tuple[str | tuple[int, tuple[float, ...]], ...] = (
     "-",
     (0, (6, 2)),
     (0, (1.2, 1.4)),
@@ -70,6 +72,7 @@ LABELS = {
 #: Arguments in the legend of curves; others by their name.
 SYMBOLS = {"alpha": "α", "beta": "β", "gamma": "γ", "zeta": "ζ"}
 
+# Of raster files: sharp on a screen of twice the usual density, too.
 _DPI = 160.0
 
 
@@ -101,7 +104,7 @@ def new_axes(columns: int = 1, *, width: float = 5.0, height: float = 3.7) -> tu
         return figure, figure.subplots(1, columns)
 
 
-def line_style(index: int, **overrides: Any) -> dict[str, Any]:
+def line_style(index: int, **overrides: object) -> dict[str, Any]:
     """Return the color, line pattern and marker of the curve number `index` of a panel.
 
     Parameters
@@ -134,7 +137,7 @@ def line_style(index: int, **overrides: Any) -> dict[str, Any]:
     return {**style, **normalize_kwargs(overrides, Line2D)}  # `c` and `lw` have long names
 
 
-def check_line(caller: str, line: dict[str, Any], arguments: Iterable[str]) -> dict[str, Any]:
+def check_line(caller: str, line: dict[str, object], arguments: Iterable[str]) -> dict[str, object]:
     """Return line properties by their long names, after matplotlib has accepted them.
 
     `arguments` are those of `caller`, which may have been meant by a name that is unknown.
@@ -210,7 +213,7 @@ def _add_legend(ax: Axes, where: str | None) -> None:
     # Long handles, or the line patterns cannot be told apart.
     options: dict[str, Any] = {"handlelength": 3.6, "edgecolor": "none", "framealpha": 0.92}
     options["columnspacing"] = 1.2
-    layout: Any = ax.figure.get_layout_engine()  # type: ignore[union-attr]
+    layout = ax.figure.get_layout_engine()
     if where is None:
         count = len(ax.get_legend_handles_labels()[0])
         if count < 2:
@@ -236,7 +239,7 @@ def _add_legend(ax: Axes, where: str | None) -> None:
 _INSIDE = 0.6  # of the width of the axes: a wider legend would cover the curves
 
 
-def save_figure(figure: Any, path: str | Path, *, dpi: float = _DPI) -> Path:
+def save_figure(figure: Figure, path: str | Path, *, dpi: float = _DPI) -> Path:
     """Write a figure to a file.
 
     Parameters
@@ -263,7 +266,7 @@ def save_figure(figure: Any, path: str | Path, *, dpi: float = _DPI) -> Path:
 
 
 def draw_curve(
-    ax: Axes, x: NDArray[np.float64], y: NDArray[np.float64], *, index: int = 0, **line: Any
+    ax: Axes, x: NDArray[np.float64], y: NDArray[np.float64], *, index: int = 0, **line: object
 ) -> None:
     """Draw `y` over `x` as the curve number `index`: gaps at NaN, a mark at each divergence.
 
@@ -290,7 +293,7 @@ def draw_curve(
 
 
 def _draw_curve(
-    ax: Axes, x: NDArray[np.float64], y: NDArray[np.float64], index: int, line: dict[str, Any]
+    ax: Axes, x: NDArray[np.float64], y: NDArray[np.float64], index: int, line: dict[str, object]
 ) -> None:
     style = line_style(index, **line)
     style.setdefault("markevery", _sparse(len(x), index))

@@ -12,7 +12,8 @@ from scipy import special
 
 from replica._core.arguments import ArgumentError, choice, integer, real_array
 from replica._core.results import Result, over
-from replica.students import LeakyReLU, Student, StudentLike, as_student, refuse_jumps
+from replica._core.student_values import refuse_jumps
+from replica.students import LeakyReLU, Student, StudentLike, as_student
 
 from ._prior import Law, estimate_batch_prior, standardize
 

@@ -328,7 +328,8 @@ def _partition_function(kernel, x):
         return 0.5 * x * x * (1.0 if x > 0.0 else k)
     if kernel.kind == LOGISTIC:
         return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
-    # Li2(-exp(-|k x|)) by its Bernoulli series in u = -log(1 + exp(-|k x|)), |u| <= log 2.
+    # Li2(-exp(-|k x|)) by its Bernoulli series, B_{2n} / (2n + 1)! from n = 1 to 6, in
+    # u = -log(1 + exp(-|k x|)), |u| <= log 2.
     z = k * x
     u = -math.log1p(math.exp(-abs(z)))
     v = u * u

@@ -19,6 +19,7 @@ from replica._core.arguments import (
     real_scalar,
 )
 from replica._core.results import Result
+from replica._core.suggest import suggestion
 from replica.students import SOFTPLUS, LeakyReLU, StudentLike, as_piecewise, as_student
 
 from ._prior import Law, Noise, batch_prior, chi_excess, estimate_batch_prior, standardize
@@ -109,12 +110,20 @@ def as_glm(
     >>> as_glm("linear").A(np.array([2.0]))
     array([2.])
     """
+    text = activation if isinstance(activation, str) else None
+    refusal = ArgumentError(
+        "activation must be 'linear', 'relu', 'softplus', 'logistic', a LeakyReLU(slope) or a "
+        f"GLM(name, A, dA, d2A), got {activation!r}{suggestion(text, _NAMES) if text else ''}"
+    )
+    if text is not None and text not in _NAMES:
+        raise refusal  # `as_student` would name students that do not serve here
+    glm = student = None
     if isinstance(activation, GLM):
-        glm, student = activation, None
-    elif isinstance(activation, str) and activation == "logistic":
-        glm, student = _LOGISTIC, None
+        glm = activation
+    elif text == "logistic":
+        glm = _LOGISTIC
     else:
-        glm, student = None, as_student(activation, "activation")
+        student = as_student(activation, "activation")
     if student == SOFTPLUS:
         k = 1.0 if sharpness is None else sharpness
         k = real_scalar("sharpness", k, low=0.0, low_open=True, finite=False)
@@ -125,10 +134,7 @@ def as_glm(
         return glm
     if isinstance(student, LeakyReLU):
         return _piecewise_glm(student)
-    raise ArgumentError(
-        "activation must be 'linear', 'relu', 'softplus', 'logistic', a LeakyReLU(slope) or a "
-        f"GLM(name, A, dA, d2A), got {activation!r}"
-    )
+    raise refusal
 
 
 def _piecewise_glm(student: LeakyReLU) -> GLM:
@@ -152,6 +158,7 @@ def _softplus_glm(k: float) -> GLM:
     )
 
 
+_NAMES = ("linear", "relu", "softplus", "logistic")
 _LOGISTIC = GLM(
     "logistic",
     lambda h: np.logaddexp(0.0, h),

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import ArgumentError, broadcast, choice, integer, real_array
 from replica._core.results import Result
 from replica._core.status import Status, warn_not_converged
+from replica._core.student_values import error_of_overlaps
 from replica.equilibrium import solve_equilibrium
-from replica.students import LeakyReLU, StudentLike, as_piecewise, error_of_overlaps
+from replica.students import LeakyReLU, StudentLike, as_piecewise
 
 from ._finite_batch import SMALLEST_BATCH, solve_finite_batch
 from ._gamma_decay import batch_sizes

@@ -22,17 +22,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from threading import Event, Thread
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from replica._core.suggest import suggestion
 
 from ._arguments import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 __all__ = ["build_parser", "main"]
 
 # The areas in the order of `replica --help`; a new one is one more name here.
 _AREAS = (
     "curves",
+    "bounds",
     "figure",
     "dynamics",
     "simulation",
@@ -87,7 +91,7 @@ class _Parser(argparse.ArgumentParser):
             checked.append(word)
         return checked
 
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
+    def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
             choices = [str(choice) for choice in action.choices]
             raise argparse.ArgumentError(
@@ -96,7 +100,7 @@ class _Parser(argparse.ArgumentParser):
                 f"{suggestion(str(value), choices)}",
             )
 
-    def _print_message(self, message: str, file: Any = None) -> None:
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         if message:  # unlike argparse, which keeps quiet when it cannot be written
             (file or sys.stderr).write(message)
 

@@ -10,27 +10,40 @@ import math
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from replica._core.suggest import suggestion
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
     import numpy as np
     from numpy.typing import NDArray
 
+    from replica.labels import Flip, NoiseWord
+    from replica.losses import Loss
     from replica.students import LeakyReLU, Student
 
 __all__ = [
+    "LOSSES",
+    "NOISES",
     "NUMBERS",
     "PICTURES",
     "STUDENTS",
     "TABLES",
     "UsageError",
+    "add_labels",
+    "add_loss",
+    "add_output",
     "listed",
+    "loss",
+    "name_of",
+    "noise",
     "number",
     "numbers",
     "output_path",
     "positive_integer",
+    "problem_of",
     "student",
     "students",
 ]
@@ -44,6 +57,13 @@ log:start:stop:count, or several of these with commas between them (0,1/64,0.25)
 _NAMES = ("linear", "relu", "erf", "tanh", "softplus", "quadratic", "sign")
 STUDENTS = f"{', '.join(_NAMES)}, or leaky:SLOPE with SLOPE in [0, 1]"
 
+# Those of `replica.losses` and `replica.labels`.
+LOSSES = (
+    "square, absolute, huber:DELTA, epsilon-insensitive:EPSILON, quantile:LEVEL, hinge, "
+    "squared-hinge, logistic or exponential"
+)
+NOISES = "output, input, logistic or flip:PROBABILITY"
+
 PICTURES = (".png", ".pdf", ".svg")
 TABLES = (".csv", ".json")
 
@@ -52,6 +72,7 @@ class UsageError(Exception):
     """What is asked for makes no sense; the message says what and why."""
 
 
+# Points of one grid: 80 MB as floats. A typing error must not fill the memory.
 _MAX_COUNT = 10_000_000
 
 
@@ -161,6 +182,87 @@ def student(text: str) -> LeakyReLU | Student:
         raise ArgumentTypeError(f"{text!r} is not a student (write {STUDENTS}){hint}") from None
 
 
+def loss(text: str) -> Loss:
+    """Return the loss called `text`, one of LOSSES.
+
+    Examples
+    --------
+    >>> loss("huber:1.5").name
+    'huber:1.5'
+    """
+    from replica.losses import as_loss
+
+    try:
+        return as_loss(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def noise(text: str) -> NoiseWord | Flip:
+    """Return the noise of the labels called `text`, one of NOISES.
+
+    Examples
+    --------
+    >>> noise("flip:0.1")
+    Flip(0.1)
+    """
+    from replica.labels import as_noise
+
+    try:
+        return as_noise(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def name_of(value: str | Loss | Flip | LeakyReLU | Student) -> str:
+    """Return how tables and titles call a student, a loss or a noise.
+
+    Examples
+    --------
+    >>> name_of("input"), name_of(student("relu"))
+    ('input', 'relu')
+    """
+    return value if isinstance(value, str) else value.name
+
+
+def problem_of(arguments: Namespace) -> dict[str, Any]:
+    """Return the loss, the teacher and the noise if one of them is not what it usually is."""
+    chosen = {name: getattr(arguments, name) for name in ("loss", "teacher", "noise")}
+    usual = ["square", "linear", "output"]
+    return chosen if [name_of(value) for value in chosen.values()] != usual else {}
+
+
+def add_loss(parser: ArgumentParser) -> None:
+    """Add the option `--loss`."""
+    parser.add_argument(
+        "--loss",
+        type=loss,
+        default="square",
+        metavar="LOSS",
+        help=f"what training minimizes: {LOSSES} (default: square)",
+    )
+
+
+def add_labels(parser: ArgumentParser, usual: str = "output") -> None:
+    """Add the options `--teacher` and `--noise`, and say what they are if not given."""
+    parser.add_argument(
+        "--teacher",
+        type=student,
+        default="linear",
+        metavar="TEACHER",
+        help=f"activation phi of the teacher: {STUDENTS} (default: linear)",
+    )
+    parser.add_argument(
+        "--noise",
+        type=noise,
+        default=usual,
+        metavar="NOISE",
+        help="output: y = phi(z) + s; input: y = phi(z + s); logistic: the same with s of the "
+        "logistic law; flip:PROBABILITY: the same with signs turned at random "
+        f"(default: {usual})",
+    )
+
+
 def listed(words: Sequence[str]) -> str:
     """Return the words as a reader would say them.
 
@@ -170,6 +272,17 @@ def listed(words: Sequence[str]) -> str:
     '.png, .pdf or .svg'
     """
     return " or ".join([", ".join(words[:-1]), words[-1]])
+
+
+def add_output(parser: ArgumentParser, suffixes: tuple[str, ...], what: str = "") -> None:
+    """Add the option ``-o``, a file whose suffix is one of `suffixes`."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=output_path(*suffixes),
+        metavar="FILE",
+        help=what or f"where to write: {listed(suffixes)} (default: CSV on standard output)",
+    )
 
 
 def output_path(*suffixes: str) -> Callable[[str], Path]:

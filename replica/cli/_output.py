@@ -11,13 +11,20 @@ import io
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 __all__ = ["as_csv", "as_json", "as_text", "json_value", "say_written", "write_table"]
 
-Table = Mapping[str, Any]  # of sequences
+Table = Mapping[str, Iterable[object]]
+
+
+@runtime_checkable
+class _NumPyNumber(Protocol):
+    """A number of NumPy."""
+
+    def item(self) -> object: ...
 
 
 def write_table(path: Path, table: Table) -> None:
@@ -62,7 +69,7 @@ def as_json(table: Table) -> str:
     return "[\n" + ",\n".join(json.dumps(row, allow_nan=False) for row in rows) + "\n]\n"
 
 
-def json_value(value: Any) -> Any:
+def json_value(value: object) -> object:
     """Return `value` as something strict JSON can hold.
 
     Examples
@@ -92,14 +99,14 @@ def as_text(table: Table, *, digits: int = 4) -> str:
     return "".join("  ".join(row) + "\n" for row in zip(*columns, strict=True))
 
 
-def _cell(value: Any, digits: int) -> str:
+def _cell(value: object, digits: int) -> str:
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
 
-def _rows(table: Table) -> list[tuple[Any, ...]]:
+def _rows(table: Table) -> list[tuple[object, ...]]:
     return [tuple(map(_plain, row)) for row in zip(*table.values(), strict=True)]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """NumPy scalars as the Python numbers they stand for."""
-    return value.item() if hasattr(value, "item") else value
+    return value.item() if isinstance(value, _NumPyNumber) else value

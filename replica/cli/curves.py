@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from . import _arguments as arg
 from ._output import as_csv, json_value, say_written, write_table
@@ -13,12 +13,17 @@ from ._output import as_csv, json_value, say_written, write_table
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
+    import numpy as np
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
 _ERROR_EPILOG = """\
 examples:
   replica error --alpha 2 --S 0.25
   replica error --alpha 2 --S 0.25 --zeta 1/64 --student relu --all
   replica error --alpha 1 --S 0.25 --student relu --theory published
   replica error --alpha 2 --S 0.25 --zeta 0.1 --student erf
+  replica error --alpha 2 --S 0 --zeta 0.1 --loss logistic --teacher sign
   replica error --alpha 2 --S 0.25 --zeta 1/64 --zeta-mean --json
 """
 
@@ -28,6 +33,7 @@ examples:
   replica curve --alpha 0.1:4:200 --S 0.25 --zeta 0,1/64,0.25 --student linear,relu -o curve.png
   replica curve --alpha log:1e-2:1e2:200 --S 0,0.25 --student leaky:0.1 -o curve.pdf
   replica curve --alpha 0.5,1,2 --S 0.25 | column -s, -t
+  replica curve --alpha log:0.1:100:60 --S 0 --loss hinge --teacher sign --bayes -o hinge.png
   replica curve --alpha 0.1:4:200 --S 0.25 --student relu --theory published -o curve.json
 """
 
@@ -44,9 +50,11 @@ _FIELDS = (
     "residual",
     "n_iter",
 )
+# And for labels that are signs, or another loss than the square.
+_MORE_FIELDS = ("error_rate", "train_error_rate", "test_loss", "train_loss", "margin")
 
 
-def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
+def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     """Add `error` and `curve`."""
     error = subparsers.add_parser(
         "error",
@@ -71,6 +79,8 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
         help=f"{arg.STUDENTS} (default: linear)",
     )
     _add_theory(error)
+    arg.add_loss(error)
+    arg.add_labels(error)
     error.add_argument(
         "--zeta-mean",
         action="store_true",
@@ -114,14 +124,14 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
         help=f"comma-separated list; each is {arg.STUDENTS} (default: linear)",
     )
     _add_theory(curve)
+    arg.add_loss(curve)
+    arg.add_labels(curve)
     curve.add_argument(
-        "-o",
-        "--output",
-        type=arg.output_path(*arg.PICTURES, *arg.TABLES),
-        metavar="FILE",
-        help=f"where to write: {arg.listed(arg.PICTURES + arg.TABLES)} "
-        "(default: CSV on standard output)",
+        "--bayes",
+        action="store_true",
+        help="the Bayes-optimal error as well: a line for each S, or a column of the table",
     )
+    arg.add_output(curve, arg.PICTURES + arg.TABLES)
     curve.set_defaults(run=_run_curve)
 
 
@@ -141,16 +151,18 @@ def _run_error(arguments: Namespace) -> None:
     problem = {"alpha": arguments.alpha, "S": arguments.S, "zeta": arguments.zeta}
     if arguments.zeta_mean:
         problem["zeta"] = replica.zeta_from_mean(arguments.zeta, arguments.alpha)
-    options = {"student": arguments.student, "theory": arguments.theory}
+    labels = arg.problem_of(arguments)
+    options = {"student": arguments.student, "theory": arguments.theory} | labels
     if arguments.all:
         solution = replica.solve_equilibrium(**problem, **options)
-        result = {name: getattr(solution, name).item() for name in _FIELDS}
+        fields = (*_FIELDS, *_MORE_FIELDS) if labels else _FIELDS
+        result = {name: getattr(solution, name).item() for name in fields}
         result["status"] = replica.Status(solution.status.item()).message
     else:
         result = {"gen_error": replica.gen_error(**problem, **options)}
 
     if arguments.json:
-        named = problem | {"student": arguments.student.name, "theory": arguments.theory} | result
+        named = problem | {name: arg.name_of(value) for name, value in options.items()} | result
         print(json.dumps({name: json_value(value) for name, value in named.items()}))
     elif arguments.all:
         width = max(map(len, result))
@@ -176,25 +188,48 @@ def _run_curve(arguments: Namespace) -> None:
             arguments.zeta,
             student=arguments.student,
             theory=arguments.theory,
+            **arg.problem_of(arguments),
         )
-        save_figure(axes.get_figure(), output)
+        if arguments.bayes:
+            from replica._core.style import curves_of, draw_curve, finish_axes
+
+            for S, bound in zip(arguments.S.tolist(), _bounds(arguments), strict=True):
+                label = "Bayes bound" + (f", S = {S:.6g}" if arguments.S.size > 1 else "")
+                draw_curve(axes, arguments.alpha, bound, index=len(curves_of(axes)), label=label)
+            finish_axes(axes, xlabel=axes.get_xlabel(), ylabel=axes.get_ylabel())
+        save_figure(cast("Figure", axes.figure), output)  # a new one
     say_written(output)
 
 
-def _tabulate(arguments: Namespace) -> dict[str, list[Any]]:
+def _tabulate(arguments: Namespace) -> dict[str, list[object]]:
     """One row per point, curve after curve."""
     import numpy as np
 
     import replica
 
-    alpha, theory = arguments.alpha, arguments.theory
-    names = ("student", "theory", "S", "zeta", "alpha", "gen_error")
-    table: dict[str, list[Any]] = {name: [] for name in names}
-    curves = product(arguments.student, arguments.S.tolist(), arguments.zeta.tolist())
-    for student, S, zeta in curves:
-        errors = np.asarray(replica.gen_error(alpha, S, zeta, student=student, theory=theory))
-        rows = ((student.name, theory, S, zeta, *row) for row in zip(alpha, errors, strict=True))
-        for row in rows:
-            for name, value in zip(names, row, strict=True):
+    alpha, theory, labels = arguments.alpha, arguments.theory, arg.problem_of(arguments)
+    words = [arg.name_of(value) for value in labels.values()]
+    names = ("student", "theory", *labels, "S", "zeta", "alpha", "gen_error")
+    names += ("bayes",) * arguments.bayes
+    table: dict[str, list[object]] = {name: [] for name in names}
+    bounds = _bounds(arguments) if arguments.bayes else [None] * arguments.S.size
+    noises = zip(arguments.S.tolist(), bounds, strict=True)
+    for student, (S, bound), zeta in product(arguments.student, noises, arguments.zeta.tolist()):
+        options = {"student": student, "theory": theory} | labels
+        columns = [np.asarray(replica.gen_error(alpha, S, zeta, **options))]
+        columns += [] if bound is None else [bound]
+        for row in zip(alpha, *columns, strict=True):
+            values = (student.name, theory, *words, S, zeta, *row)
+            for name, value in zip(names, values, strict=True):
                 table[name].append(value)
     return table
+
+
+def _bounds(arguments: Namespace) -> list[NDArray[np.float64]]:
+    """The least `gen_error` over the loads, for each S: an error rate where that is one."""
+    import replica
+
+    labels = {"teacher": arguments.teacher, "noise": arguments.noise}
+    solved = replica.bayes_optimal(arguments.alpha, arguments.S[:, None], **labels)
+    of_margins = getattr(arguments.loss, "of", "residual") == "margin"
+    return list(solved.error_rate if of_margins else solved.gen_error)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentTypeError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, get_args
 
+from replica._core.normalizer import Normalizer
 from replica._core.suggest import suggestion
 
 from . import _arguments as arg
 from ._output import as_csv, as_text, say_written, write_table
 
 if TYPE_CHECKING:
-    from argparse import Namespace, _SubParsersAction
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+    from pathlib import Path
 
-_NORMALIZERS = ("none", "wn", "pn", "bn", "bn-var", "bn-mean")
+    from replica.dynamics import Trajectory
+
+_NORMALIZERS: tuple[str, ...] = get_args(Normalizer)
 _EPILOG = """\
 normalizers:
   none     plain weights with weight decay ZETA; gamma and L are both GAMMA0 at the start
@@ -42,7 +46,7 @@ def _normalizers(text: str) -> list[str]:
     return normalizers
 
 
-def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
+def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     """Add `dynamics`."""
     parser = subparsers.add_parser(
         "dynamics",
@@ -86,14 +90,7 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
         help="intervals between output times (default: 400)",
     )
     add("--log", action="store_true", help="output times evenly spaced in the logarithm, from 0.01")
-    add(
-        "-o",
-        "--output",
-        type=arg.output_path(*arg.PICTURES, *arg.TABLES),
-        metavar="FILE",
-        help=f"where to write: {arg.listed(arg.PICTURES + arg.TABLES)} "
-        "(default: CSV on standard output)",
-    )
+    arg.add_output(parser, arg.PICTURES + arg.TABLES)
     parser.set_defaults(run=_run)
 
 
@@ -137,13 +134,13 @@ def _run(arguments: Namespace) -> None:
         write_table(output, table)
     else:
         _draw(runs, output, arguments.log)
-        last: dict[str, list[Any]] = {"normalizer": [run.normalizer for run in runs]}
+        last: dict[str, list[object]] = {"normalizer": [run.normalizer for run in runs]}
         last |= {name: [getattr(run, name)[-1] for run in runs] for name in names}
         print(as_text(last), end="")
     say_written(output)
 
 
-def _draw(runs: list[Any], output: Any, logarithmic: bool) -> None:
+def _draw(runs: list[Trajectory], output: Path, logarithmic: bool) -> None:
     from replica.plotting import new_axes, save_figure
 
     figure, axes = new_axes(4, width=3.3, height=3.0)

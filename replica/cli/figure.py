@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import _arguments as arg
 from ._output import as_text, say_written
 
 if TYPE_CHECKING:
-    from argparse import Namespace, _SubParsersAction
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
 
 _EPILOG = """\
 figures:
@@ -23,7 +23,7 @@ examples:
 _TABLE_LOADS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 
 
-def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
+def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     """Add `figure`."""
     parser = subparsers.add_parser(
         "figure",

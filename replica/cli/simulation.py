@@ -10,18 +10,22 @@ import traceback
 from argparse import ArgumentTypeError
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
+from replica._core.normalizer import Normalizer
 from replica._core.suggest import closest, suggestion
 
 from . import _arguments as arg
 from ._output import as_csv, as_text, say_written, write_table
 
 if TYPE_CHECKING:
-    from argparse import Namespace, _SubParsersAction
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
     from collections.abc import Callable, Mapping
+    from inspect import Parameter
 
-_NORMALIZERS = ("none", "wn", "pn", "bn", "bn-mean", "bn-var")
+    from replica.sweeps import SweepTable
+
+_TABLE = "write the table to this .csv or .json file"
 
 _SIMULATE_EPILOG = """\
 examples:
@@ -76,8 +80,14 @@ _TRAINING_COLUMNS = ("gamma", "R", "train_error", "gen_error", "energy", "dead_f
 _ONLINE_COLUMNS = ("gamma", "R", "L", "gen_error")
 _STUDENTS = ("student", "teacher")
 
+#: What is printed of a run, column by column.
+Cell: TypeAlias = bool | int | float | str
+Columns: TypeAlias = dict[str, list[Cell]]
+#: A sweep file as TOML has it.
+Plan: TypeAlias = dict[str, Any]
 
-def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
+
+def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     """Add `simulate`, `sweep` and `runs`."""
     simulate = subparsers.add_parser(
         "simulate",
@@ -95,10 +105,10 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
         "--student",
         type=arg.student,
         default="linear",
-        help=f"{arg.STUDENTS}; on a set piecewise-linear ones only (default: linear)",
+        help=f"{arg.STUDENTS} (default: linear)",
     )
     add("--teacher", type=arg.student, help="online: the teacher's (default: the student's)")
-    add("--normalizer", choices=_NORMALIZERS, default="none", help="(default: none)")
+    add("--normalizer", choices=get_args(Normalizer), default="none", help="(default: none)")
     add("--batch-size", type=arg.positive_integer, help="samples per step (default: 32; online: 1)")
     add("--learning-rate", type=arg.number, help="(default: 0.1; online: 0.5)")
     add("--schedule", choices=("constant", "step", "cosine"), help="of the rate, over the epochs")
@@ -124,13 +134,8 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     add("--dtype", choices=("float64", "float32"), help="precision (default: float64)")
     add("--n-runs", type=arg.positive_integer, default=1, help="independent runs (default: 1)")
     add("--seed", type=int, default=0, help="seed of everything (default: 0)")
-    add(
-        "-o",
-        "--output",
-        type=arg.output_path(*arg.PICTURES, *arg.TABLES),
-        metavar="FILE",
-        help="picture or table of the course of training (default: the last state as text)",
-    )
+    what = "picture or table of the course of training (default: the last state as text)"
+    arg.add_output(simulate, arg.PICTURES + arg.TABLES, what)
     simulate.set_defaults(run=_run_simulate)
 
     sweep = subparsers.add_parser(
@@ -144,7 +149,7 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     sweep.add_argument(
         "--dry-run", action="store_true", help="only count the runs that are there and missing"
     )
-    _add_table_output(sweep)
+    arg.add_output(sweep, arg.TABLES, _TABLE)
     sweep.set_defaults(run=_run_sweep)
 
     runs = subparsers.add_parser(
@@ -160,18 +165,8 @@ def add_parsers(subparsers: _SubParsersAction[Any]) -> None:
     add("--mean-over", type=_words, metavar="NAMES", help="means over parameters such as seed")
     add("--delete", action="store_true", help="delete the runs that fulfill --where")
     add("--csv", action="store_true", help="print CSV instead of aligned text")
-    _add_table_output(runs)
+    arg.add_output(runs, arg.TABLES, _TABLE)
     runs.set_defaults(run=_run_runs)
-
-
-def _add_table_output(parser: Any) -> None:
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=arg.output_path(*arg.TABLES),
-        metavar="FILE",
-        help="write the table to this .csv or .json file",
-    )
 
 
 def _run_simulate(arguments: Namespace) -> None:
@@ -269,7 +264,8 @@ def _run_runs(arguments: Namespace) -> None:
         sys.stdout.write(as_csv(table))
     else:
         if "message" in table:  # a line per run: of a traceback the last one
-            table["message"] = [text.strip().rpartition("\n")[2] for text in table["message"]]
+            lines: list[Cell] = [str(text).strip().rpartition("\n")[2] for text in table["message"]]
+            table["message"] = lines
         left_out = 0
         if not arguments.columns:
             constant, table, left_out = _narrowed(table, runs.parameters)
@@ -280,13 +276,13 @@ def _run_runs(arguments: Namespace) -> None:
             print(f"({left_out} more columns; --columns all shows them)", file=sys.stderr)
 
 
-def _named(table: dict[str, list[Any]], name: str) -> list[Any]:
+def _named(table: Columns, name: str) -> list[Cell]:
     if name not in table:
         raise arg.UsageError(f"there is no column {name!r}{closest(name, table)}")
     return table[name]
 
 
-def _fulfills(table: dict[str, list[Any]], condition: str) -> list[bool]:
+def _fulfills(table: Columns, condition: str) -> list[bool]:
     """For each row whether it fulfills a condition such as "alpha>=1"."""
     compare = {
         "=": operator.eq, "==": operator.eq, "!=": operator.ne, "<": operator.lt,
@@ -305,7 +301,7 @@ def _fulfills(table: dict[str, list[Any]], condition: str) -> list[bool]:
         if not is_equality:
             raise arg.UsageError(f"--where {condition}: {text!r} is no number") from None
 
-    def holds(value: Any) -> bool:
+    def holds(value: Cell) -> bool:
         if isinstance(value, str | bool) or number is None:
             return is_equality and compare[sign](str(value), text)
         return compare[sign](value, number)
@@ -313,9 +309,7 @@ def _fulfills(table: dict[str, list[Any]], condition: str) -> list[bool]:
     return [holds(value) for value in values]
 
 
-def _narrowed(
-    table: dict[str, list[Any]], parameters: tuple[str, ...]
-) -> tuple[dict[str, Any], dict[str, list[Any]], int]:
+def _narrowed(table: Columns, parameters: tuple[str, ...]) -> tuple[dict[str, Cell], Columns, int]:
     """Constant parameters, the columns that fit on a line, and how many others there are."""
     width = shutil.get_terminal_size((100, 24)).columns
     constant = {name: table[name][0] for name in parameters if len(set(map(str, table[name]))) == 1}
@@ -335,11 +329,11 @@ def _narrowed(
     return constant, columns, len(results) - len(shown)
 
 
-def _width(table: dict[str, list[Any]], name: str) -> int:
+def _width(table: Columns, name: str) -> int:
     return as_text({name: table[name]}).index("\n") + 2
 
 
-def _read_plan(path: Path) -> dict[str, Any]:
+def _read_plan(path: Path) -> Plan:
     import tomllib
 
     try:
@@ -364,7 +358,7 @@ def _read_plan(path: Path) -> dict[str, Any]:
     return plan
 
 
-def _function(plan: dict[str, Any]) -> Callable[..., Any]:
+def _function(plan: Plan) -> Callable[..., object]:
     """The function a plan names: one of the simulators, or "module:function"."""
     name = str(plan["function"])
     simulators = ("simulate_training", "mean_field_training", "simulate_online")
@@ -388,7 +382,7 @@ def _function(plan: dict[str, Any]) -> Callable[..., Any]:
         raise arg.UsageError(f"function {name!r} cannot be imported: {what}") from None
 
 
-def _values(grid: dict[str, Any], is_simulator: bool) -> dict[str, Any]:
+def _values(grid: dict[str, object], is_simulator: bool) -> dict[str, list[object]]:
     """The axes of the grid: lists as they are, texts read as numbers or students."""
     axes = {}
     for name, values in grid.items():
@@ -406,7 +400,9 @@ def _values(grid: dict[str, Any], is_simulator: bool) -> dict[str, Any]:
     return axes
 
 
-def _whole(function: Callable[..., Any], axes: dict[str, Any]) -> dict[str, Any]:
+def _whole(
+    function: Callable[..., object], axes: dict[str, list[object]]
+) -> dict[str, list[object]]:
     """The axes with whole numbers where the function takes integers: a range has floats."""
     for name, parameter in _parameters(function).items():
         if name in axes and str(parameter.annotation).startswith(("int", "<class 'int'>")):
@@ -417,7 +413,7 @@ def _whole(function: Callable[..., Any], axes: dict[str, Any]) -> dict[str, Any]
     return axes
 
 
-def _parameters(function: Callable[..., Any]) -> Mapping[str, Any]:
+def _parameters(function: Callable[..., object]) -> Mapping[str, Parameter]:
     from inspect import signature
 
     try:
@@ -426,7 +422,7 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, Any]:
         return {}
 
 
-def _scalar(name: str, value: Any, is_simulator: bool) -> Any:
+def _scalar(name: str, value: object, is_simulator: bool) -> object:
     """A value as TOML has it, but a leaky student as the object; the same in grid and fixed."""
     if name not in _STUDENTS or not isinstance(value, str):
         return value
@@ -439,7 +435,7 @@ def _scalar(name: str, value: Any, is_simulator: bool) -> Any:
     return student if student.name.startswith("leaky") else student.name
 
 
-def _flat(table: Any) -> dict[str, list[Any]]:
+def _flat(table: SweepTable) -> Columns:
     """The columns of a table of runs as plain values; arrays and mappings as text."""
     return {
         name: [value if isinstance(value, int | float) else _text(value) for value in values]
@@ -447,7 +443,7 @@ def _flat(table: Any) -> dict[str, list[Any]]:
     }
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, str):
         leaky = re.fullmatch(r"LeakyReLU\(slope=(.*)\)", value)
         return f"leaky:{leaky[1]}" if leaky else value

@@ -47,18 +47,19 @@ from replica.students import LeakyReLU, Student
 
 from ._averages import Averages, Derivatives
 from ._closed_forms import along_tangent, mirrored
+from ._quadrature import STEP_CUTS
 
 __all__ = ["batch_averages", "by_quadrature", "leaky_series", "refuse_small_batch"]
 __all__ += ["series_averages"]
 
 Array = NDArray[np.float64]
-Activation = LeakyReLU | Student
 
 
 class _Statistics(NamedTuple):
     """What is taken from the batch: subtracted mean c, division by sigma_B s, smallest M.
 
-    Below the smallest M, E[c_j^2] is infinite: sigma_B^2 needs more than two degrees of freedom.
+    Below the smallest M, E[c_j^2] is infinite: sigma_B^2 needs more than two degrees of freedom. In
+    the smallest batch of all, normalized fields are signs, so that the gradient of w is zero.
     """
 
     c: int
@@ -66,14 +67,15 @@ class _Statistics(NamedTuple):
     least: int
 
 
+# Two more degrees of freedom than are taken out; the mean alone needs a second sample.
 _NORMALIZERS = {
     "bn": _Statistics(1, 1, 4),
     "bn-var": _Statistics(0, 1, 3),
     "bn-mean": _Statistics(1, 0, 2),
 }
 
-_PHI0 = 1 / math.sqrt(2 * math.pi)
-_T = 2 / math.pi
+_PHI0 = 1 / math.sqrt(2 * math.pi)  # the normal density at 0
+_T = 2 / math.pi  # E[|u|]^2 of a normal u
 
 
 def refuse_small_batch(normalizer: str, M: int) -> None:
@@ -81,8 +83,10 @@ def refuse_small_batch(normalizer: str, M: int) -> None:
     least = _NORMALIZERS[normalizer].least
     if least > M:
         raise ArgumentError(
-            f"batch_size must be at least {least} for normalizer {normalizer!r}, below which "
-            f"the gradient has no finite variance, got {M}"
+            f"batch_size must be at least {least} for normalizer {normalizer!r}, got {M}: in "
+            "smaller batches the update of one step has an infinite variance (or, where the fields "
+            "of a batch are signs, is zero), so that no order-parameter equations exist; "
+            "replica.simulate_online runs from 2 on"
         )
 
 
@@ -90,7 +94,7 @@ def refuse_small_batch(normalizer: str, M: int) -> None:
 
 # Series of kappa (G = sin^2 kappa), P, I2 and dI2/dR; P and I2 at gamma^0 and gamma^1.
 _KAPPA, _P0, _I0, _I1, _I0_R, _I1_R = range(6)
-_N_ROWS = 6
+_N_ROWS = 6  # so many of them
 _CHOP = 3e-16  # the rounding noise of the coefficients
 
 
@@ -455,11 +459,11 @@ def _inside(series: Array, S: float, gamma: float, D: float) -> Derivatives:
 
 # --- Any student and teacher ----------------------------------------------------------------------
 
-# The kinks of a teacher are seen through R u + sqrt(1 - R^2) v; cuts in units of their width.
-_STEP_CUTS = np.array([-8.0, -4.0, -1.5, 0.0, 1.5, 4.0, 8.0])
 _FIELD_LIMIT = 10.0  # beyond, the normal law has 1e-23
 _PAIR_TOLERANCE = 1e-10  # last quarter of the pair's series, relative to I2
+_PAIR_FLOOR = 1e-14  # and its rounding, where I2 is 0
 _SPLIT_BELOW = 16  # degrees of freedom beyond which batches of one sign do not matter
+# Of pieces of about unit width: twice the nodes change averages of smooth pairs by 2e-16.
 _LEGENDRE = np.polynomial.legendre.leggauss(16)
 _FEWER = np.polynomial.legendre.leggauss(12)
 
@@ -467,8 +471,8 @@ _FEWER = np.polynomial.legendre.leggauss(12)
 def batch_averages(
     normalizer: str,
     M: int,
-    student: Activation,
-    teacher: Activation,
+    student: LeakyReLU | Student,
+    teacher: LeakyReLU | Student,
     S: float,
     gamma: float,
     D: float,
@@ -518,8 +522,8 @@ def batch_averages(
 def by_quadrature(
     normalizer: str,
     M: int,
-    student: Activation,
-    teacher: Activation,
+    student: LeakyReLU | Student,
+    teacher: LeakyReLU | Student,
     S: float,
     gamma: float,
     D: float,
@@ -534,11 +538,11 @@ def by_quadrature(
     jumps = known.series[0] @ np.ones(known.series.shape[2])
     signs = (-1.0) ** np.arange(known.series.shape[2])
     jumps = known.series[0, 1:] @ signs - jumps[:-1]
-    jumps[np.abs(jumps) < 1e-9] = 0.0
+    jumps[np.abs(jumps) < 1e-9] = 0.0  # what the interpolation of a continuous one leaves
     cuts = _union(
         np.arange(-_FIELD_LIMIT, _FIELD_LIMIT + 1),
         (known.breaks / R if R else np.empty(0)),
-        *((kink + sine * _STEP_CUTS) / R for kink in known.kinks if R),
+        *((kink + sine * STEP_CUTS) / R for kink in known.kinks if R),
         limit=_FIELD_LIMIT,
     )
     smoothed = _smooth(known.breaks, known.series, jumps, R, sine, cuts, *_LEGENDRE)
@@ -552,9 +556,9 @@ def by_quadrature(
         kernel, factors = _kernel(c, s, M, K)
         P, I2, kappa, tail = _sum_batch(
             *outer, c, s, M, gamma, S, own.breaks, own.series, cuts, smoothed, own_cuts, steps,
-            sine / abs(R) if R else 0.0, _STEP_CUTS, kernel, factors, *_FEWER,
+            sine / abs(R) if R else 0.0, STEP_CUTS, kernel, factors, *_FEWER,
         )  # fmt: skip
-        if steep or student.kinks or tail < _PAIR_TOLERANCE * I2 + 1e-14:
+        if steep or student.kinks or tail < _PAIR_TOLERANCE * I2 + _PAIR_FLOOR:
             break
     else:
         if tail > 1e-6 * I2:  # too steep a student for the longest series
@@ -566,7 +570,7 @@ def _union(*points: Array, limit: float) -> Array:
     """The points within the limit, sorted, without near duplicates."""
     x = np.unique(np.concatenate([*points, [-limit, limit]]))
     x = x[np.abs(x) <= limit]
-    return x[np.append(True, np.diff(x) > 1e-12)]
+    return x[np.append(True, np.diff(x) > 1e-12)]  # shorter pieces hold nothing
 
 
 @lru_cache(maxsize=32)
@@ -585,7 +589,7 @@ def _kernel(c: int, s: int, M: int, K: int) -> tuple[Array, Array]:
         B = np.sqrt(n * k * (k + n - 3) / ((2 * k + n - 2) * (2 * k + n - 4)))
     # Kinks leave slowly decaying terms that oscillate: they are faded out.
     r *= np.exp(-36 * (np.arange(K + 1) / K) ** 16)
-    kept = int(np.flatnonzero(np.abs(r) > 1e-15)[-1]) + 1
+    kept = int(np.flatnonzero(np.abs(r) > 1e-15)[-1]) + 1  # less is below the rounding of the sum
     B = np.concatenate([[0.0], B[: kept + 1]])
     return r[:kept], B
 
@@ -634,7 +638,7 @@ def _outer_rule(c: int, s: int, M: int, steep: bool) -> tuple[Array, Array, Arra
     angle, v = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     v = v * np.cos(angle) ** 2
     weight = np.outer(w / w.sum(), v / v.sum())
-    kept = weight > 1e-14 * weight.max()
+    kept = weight > 1e-14 * weight.max()  # less is below the rounding of the sum
     return (
         np.outer(length, np.cos(angle))[kept],
         np.outer(length, np.sin(angle))[kept],
@@ -751,7 +755,7 @@ def _sum_batch(
         own_P = own_I2 = own_kappa = mirrored = 0.0
         for k in range(count - 1):
             half = (edges[k + 1] - edges[k]) / 2
-            if half < 1e-14:
+            if half < 1e-14:  # holds nothing
                 continue
             for m in range(lanes):
                 at = edges[k] + half * (1 + x[m])

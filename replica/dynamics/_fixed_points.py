@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Required, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -177,7 +177,30 @@ def fixed_point(
     return _result(model, L, gamma, 1.0, L, eigenvalue_gamma, eigenvalue_R, exact, law)
 
 
-def _result(model: Model, L0: float, *values: Any, status: Status = Status.CONVERGED) -> FixedPoint:
+class _Problem(TypedDict, total=False):
+    """The keyword arguments of `jacobian`."""
+
+    student: Required[StudentLike]
+    teacher: StudentLike | None
+    normalizer: Normalizer
+    S: float
+    zeta: float
+    batch_size: int
+    learning_rate: Required[float]
+
+
+def _result(
+    model: Model,
+    L0: float,
+    gamma: float,
+    R: float,
+    L: float,
+    eigenvalue_gamma: float,
+    eigenvalue_R: float,
+    exact: bool,
+    law: AsymptoticLaw | None,
+    status: Status = Status.CONVERGED,
+) -> FixedPoint:
     return FixedPoint(
         model.student,
         model.teacher,
@@ -187,7 +210,13 @@ def _result(model: Model, L0: float, *values: Any, status: Status = Status.CONVE
         model.batch_size,
         model.learning_rate,
         L0,
-        *values,
+        gamma,
+        R,
+        L,
+        eigenvalue_gamma,
+        eigenvalue_R,
+        exact,
+        law,
         status=status,
     )
 
@@ -204,7 +233,7 @@ def _balanced_gamma(model: Model) -> float:
         return model.averages(gamma, 0.0)[0] - model.zeta * gamma
 
     unit = 1.0 / (1.0 + model.zeta)  # gamma is about 1 / zeta at strong decay
-    low, high = 1e-6 * unit, unit
+    low, high = 1e-6 * unit, unit  # a millionth of it: no pair's fixed point is so near 0
     if not balance(low) > 0:
         raise ArgumentError(
             f"no gamma > 0 balances the flow at R = 1 for student {model.student.name} and teacher "
@@ -212,7 +241,7 @@ def _balanced_gamma(model: Model) -> float:
         )
     while balance(high) > 0:
         low, high = high, 2 * high
-        if high > 1e6:
+        if high > 1e6:  # where |W| has diverged
             raise ArgumentError("the output scale gamma has no finite fixed point for this pair")
     # xtol as good as 0: the relative tolerance, 4 units in the last place, decides.
     return float(brentq(balance, low, high, xtol=1e-300))  # type: ignore[arg-type]
@@ -231,13 +260,13 @@ def _plain_fixed_point(model: Model, gamma: float, L0: float) -> FixedPoint:
                 drift = at.P - zeta * y[0]
                 return [drift + noise * y[0], noise * (1 - y[1]) - at.G / y[0]]
 
-            found = root(balance, state, tol=1e-14)
+            found = root(balance, state, tol=1e-14)  # as good as it gets; _BALANCED judges
             state = found.x
             if np.abs(found.fun).max() > _BALANCED or not 0 <= state[1] <= 2 or state[0] <= 0:
                 warn(f"none: the fixed point of small eta does not reach learning_rate = {eta:g}")
                 nan = float("nan")
-                values = nan, nan, nan, nan, nan, False, None
-                return _result(model, L0, *values, status=Status.MAX_ITERATIONS)
+                stuck = Status.MAX_ITERATIONS
+                return _result(model, L0, nan, nan, nan, nan, nan, False, None, stuck)
     L, D = float(state[0]), float(state[1])
     at = model.derivatives(L, D)
     rate_L = eta * (at.P_gamma - zeta) + eta**2 * at.I2_gamma / (2 * L)
@@ -323,7 +352,9 @@ def jacobian(
     return matrix + 0.0  # no -0.0
 
 
-def eigenvalues(gamma: float, R: float, L: float, **problem: Any) -> NDArray[np.complex128]:
+def eigenvalues(
+    gamma: float, R: float, L: float, **problem: Unpack[_Problem]
+) -> NDArray[np.complex128]:
     """Return the eigenvalues of `jacobian`, largest real part first.
 
     Parameters

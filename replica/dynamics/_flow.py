@@ -115,7 +115,7 @@ def check_times(t: ArrayLike) -> NDArray[np.float64]:
 
 
 def check_start(
-    model: Model, gamma0: Any, R0: Any, L0: Any
+    model: Model, gamma0: ArrayLike | None, R0: ArrayLike, L0: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return the checked initial order parameters; gamma0 may be None, as in `integrate`."""
     R0 = real_array("R0", R0, low=-1.0, high=1.0)
@@ -169,7 +169,8 @@ def integrate(
     zeta : float, optional
         Decay per sample: over dt = 1 gamma (without normalizer: w) shrinks by 1 - eta zeta.
     batch_size : int, optional
-        Samples per step; at least 4 for "bn", 3 for "bn-var" and 2 for "bn-mean". Nothing depends
+        Samples per step; at least 4 for "bn", 3 for "bn-var" and 2 for "bn-mean": the update of a
+        smaller batch has an infinite variance, and order parameters no equations. Nothing depends
         on it otherwise.
     learning_rate : float
         eta >= 0, of the sum over the batch of (1/2) (y - g(u))^2.
@@ -236,6 +237,7 @@ def integrate(
     start = _scalar_start(model, gamma0, R0, L0)
     compiled = model.pair is not None
     slow = model.has_batches and not compiled
+    # Quadrature over batches is slow, and good to 1e-6 where there are kinks.
     if rtol is None:
         rtol = 1e-6 if slow else 1e-9
     rtol = real_scalar("rtol", rtol, low=1e-13)
@@ -304,7 +306,7 @@ class _Solution(NamedTuple):
     n_evaluations: int
 
 
-def _scalar_start(model: Model, gamma0: Any, R0: Any, L0: Any) -> _Start:
+def _scalar_start(model: Model, gamma0: ArrayLike | None, R0: ArrayLike, L0: ArrayLike) -> _Start:
     R0 = real_scalar("R0", R0, low=-1.0, high=1.0)
     L0 = real_scalar("L0", L0, **L_RANGE)
     if gamma0 is not None:

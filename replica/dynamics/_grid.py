@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica._core.arguments import ArgumentError, broadcast, integer, real_array, real_scalar
+from replica._core.arguments import (
+    ArgumentError,
+    Limits,
+    broadcast,
+    integer,
+    real_array,
+    real_scalar,
+)
 from replica._core.jit import for_each_chunk
 from replica._core.normalizer import Normalizer
 from replica._core.results import Result, over
@@ -158,7 +165,7 @@ def integrate_grid(
     atol = real_scalar("atol", atol, low=0.0, low_open=True)
     max_steps = integer("max_steps", max_steps, low=1)
     gamma0, R0, L0 = check_start(model, gamma0, R0, L0)
-    positive: dict[str, Any] = {"low": 0.0, "high": _model.LARGEST}
+    positive: Limits = {"low": 0.0, "high": _model.LARGEST}
     S, zeta, eta, gamma0, R0, L0 = broadcast(
         S=real_array("S", S, **positive),
         zeta=real_array("zeta", zeta, **positive),

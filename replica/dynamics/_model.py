@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from replica._core.arguments import choice, integer, real_scalar
+from replica._core.arguments import Limits, choice, integer, real_scalar
 from replica._core.jit import jit
 from replica._core.normalizer import Normalizer
-from replica.students import ERF, LeakyReLU, Student, as_student, refuse_jumps
+from replica._core.student_values import refuse_jumps
+from replica.students import ERF, LeakyReLU, Student, StudentLike, as_student
 
 from . import _closed_forms, _quadrature
 from ._averages import Averages, Derivatives
@@ -31,7 +32,8 @@ __all__ += ["error_of", "field", "field_jacobian", "make_model", "pair_averages"
 NORMALIZERS: tuple[Normalizer, ...] = get_args(Normalizer)
 # Rates hold fourth powers, which have to stay floats.
 LARGEST = 1e50
-L_RANGE: dict[str, Any] = {"low": 1 / LARGEST, "high": LARGEST}
+# The inverse of L is taken as often as L.
+L_RANGE: Limits = {"low": 1 / LARGEST, "high": LARGEST}
 # Batch sizes are counted in 64 bits.
 _LARGEST_BATCH = 10**18
 
@@ -133,13 +135,13 @@ class Model:
 
 def make_model(
     *,
-    student: Any,
-    teacher: Any,
-    normalizer: Any,
-    S: Any = 0.0,
-    zeta: Any = 0.0,
-    batch_size: Any = 1,
-    learning_rate: Any = 0.0,
+    student: StudentLike,
+    teacher: StudentLike | None,
+    normalizer: str,
+    S: object = 0.0,
+    zeta: object = 0.0,
+    batch_size: object = 1,
+    learning_rate: object = 0.0,
 ) -> Model:
     """Check the description of a learning problem and return it."""
     student = as_student(student)
@@ -247,6 +249,7 @@ def _differentiate(
     series = np.polynomial.chebyshev.chebfit(nodes, in_theta, 11)
     at = (theta - low) / width - 1
     slope = np.polynomial.chebyshev.chebval(at, np.polynomial.chebyshev.chebder(series)) / width
+    # Nearer to an end the ratio below is off by rounding/theta, its limit by theta^2.
     if min(theta, np.pi - theta) < 1e-3:
         # d/dD = (d/dtheta) / sin(theta), whose limit at an end is the second derivative.
         bend = np.polynomial.chebyshev.chebval(at, np.polynomial.chebyshev.chebder(series, 2))

@@ -11,28 +11,28 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from replica._core.student_values import quick_values
 from replica.gaussian import split_rule
-from replica.students import LeakyReLU, Student, quick_values
+from replica.students import LeakyReLU, Student
 
 from ._averages import Averages
 
-__all__ = ["averages", "generalization_error"]
+__all__ = ["STEP_CUTS", "averages", "generalization_error"]
 
-# A jump of the teacher is seen by uhat as a step of width sqrt(1 - R^2); cuts in those units.
-_STEP_CUTS = np.array([-8.0, -4.0, -1.5, 0.0, 1.5, 4.0, 8.0])
-
-Activation = LeakyReLU | Student
+# A kink or jump of the teacher is seen by uhat through R uhat + sqrt(1 - R^2) v, as a step of width
+# sqrt(1 - R^2); cuts in those units, beyond which it is as sharp as rounding shows.
+STEP_CUTS = np.array([-8.0, -4.0, -1.5, 0.0, 1.5, 4.0, 8.0])
 
 
 def _points(
-    student: Activation, teacher: Activation, gamma: float, D: float
+    student: LeakyReLU | Student, teacher: LeakyReLU | Student, gamma: float, D: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return nodes uhat and v, with z = R uhat + sqrt(1 - R^2) v, and weights; shapes broadcast."""
     R, sine = 1.0 - D, math.sqrt(D * (2.0 - D))
     cuts = [kink / gamma for kink in student.kinks] if gamma else []
     if R:
         for kink in teacher.kinks:
-            steps = (kink + sine * _STEP_CUTS) / R
+            steps = (kink + sine * STEP_CUTS) / R
             cuts += [cut for cut in steps if abs(cut) < 13.0]
     uhat, weight = split_rule(np.array(cuts))
     if not teacher.kinks or sine == 0.0:
@@ -45,7 +45,11 @@ def _points(
 
 
 def averages(
-    student: Activation, teacher: Activation, S: float, gamma: float, D: float
+    student: LeakyReLU | Student,
+    teacher: LeakyReLU | Student,
+    S: float,
+    gamma: float,
+    D: float,
 ) -> Averages:
     """Return P = E[delta uhat], I2 = E[delta^2] and G = E[delta (z - R uhat)]."""
     if D < 0.0 or D > 2.0:
@@ -66,7 +70,9 @@ def averages(
     return Averages(P, I2, sine * float(np.sum(weighted * v)))
 
 
-def generalization_error(student: Activation, teacher: Activation, gamma: float, D: float) -> float:
+def generalization_error(
+    student: LeakyReLU | Student, teacher: LeakyReLU | Student, gamma: float, D: float
+) -> float:
     """Return E[(g*(z) - g(u))^2]."""
     D = min(max(D, 0.0), 2.0)
     uhat, v, weight = _points(student, teacher, gamma, D)

@@ -8,9 +8,10 @@ output time, so nothing is interpolated.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from replica._core.jit import jit
 from replica._core.status import Status
@@ -37,12 +38,12 @@ class Runs(NamedTuple):
     accepted, `tries` those begun.
     """
 
-    out: Any
-    errors: Any
-    status: Any
-    steps: Any
-    tries: Any
-    ends: Any
+    out: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    status: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    tries: NDArray[np.int64]
+    ends: NDArray[np.float64]
 
 
 def blank_runs(n: int, n_times: int) -> Runs:
@@ -62,13 +63,20 @@ class _Ending(NamedTuple):
 
 
 @jit
-def _rates(pair: _model.Pair, series: Any, plain: bool, p: Any, y: Any, out: Any) -> None:
+def _rates(
+    pair: _model.Pair,
+    series: NDArray[np.float64],
+    plain: bool,
+    p: NDArray[np.float64],
+    y: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
     at = _model.pair_averages(pair, series, p[2], y[0], y[1])
     out[0], out[1], out[2] = _model.field(plain, p[0], p[1], at, y[0], y[1], y[2])
 
 
 @jit
-def _factorize(matrix: Any, pivots: Any) -> None:
+def _factorize(matrix: NDArray[np.float64], pivots: NDArray[np.int64]) -> None:
     """LU factors of a 3 x 3 matrix in place, with row exchanges."""
     for k in range(3):
         best = k
@@ -85,7 +93,9 @@ def _factorize(matrix: Any, pivots: Any) -> None:
 
 
 @jit
-def _substitute(factors: Any, pivots: Any, x: Any) -> None:
+def _substitute(
+    factors: NDArray[np.float64], pivots: NDArray[np.int64], x: NDArray[np.float64]
+) -> None:
     for k in range(3):
         x[k], x[pivots[k]] = x[pivots[k]], x[k]
     for i in range(1, 3):
@@ -123,15 +133,15 @@ _C[5, :5] = (
 @jit
 def _integrate_one(
     pair: _model.Pair,
-    series: Any,
+    series: NDArray[np.float64],
     plain: bool,
-    p: Any,
-    y: Any,
-    times: Any,
+    p: NDArray[np.float64],
+    y: NDArray[np.float64],
+    times: NDArray[np.float64],
     rtol: float,
     atol: float,
     max_steps: int,
-    out: Any,
+    out: NDArray[np.float64],
 ) -> _Ending:
     """Integrate from t = 0.
 
@@ -162,7 +172,7 @@ def _integrate_one(
             if h == 0.0:
                 # A first step over which nothing can change by more than about 1 %.
                 _rates(pair, series, plain, p, y, rate)
-                fastest = 1e-12
+                fastest = 1e-12  # nothing moves: any first step will do
                 for j in range(3):
                     fastest = max(fastest, abs(rate[j]) / (abs(y[j]) + 1e-3), abs(jacobian[j, j]))
                 h = 0.01 / fastest
@@ -207,8 +217,8 @@ def _integrate_one(
                 finite = finite and math.isfinite(stage[j]) and math.isfinite(ratio)
                 error = max(error, ratio)
             if not finite:
-                error = 1e8
-                if step < 1e-14 * max(1e-6, t):
+                error = 1e8  # the next step is the shortest that may follow
+                if step < 1e-14 * max(1e-6, t):  # no step is short enough
                     return _Ending(_NON_FINITE, steps, tries, t)
             factor = min(5.0, max(0.1, 0.9 * error**-0.25 if error > 0.0 else 5.0))
             if error <= 1.0:
@@ -238,11 +248,11 @@ def _integrate_one(
 @jit
 def integrate_many(
     pair: _model.Pair,
-    series: Any,
+    series: NDArray[np.float64],
     plain: bool,
-    problems: Any,
-    start: Any,
-    times: Any,
+    problems: NDArray[np.float64],
+    start: NDArray[np.float64],
+    times: NDArray[np.float64],
     rtol: float,
     atol: float,
     max_steps: int,

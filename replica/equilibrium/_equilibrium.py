@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from replica._core.results import Result
-from replica.students import LeakyReLU, Student
+from replica.inputs import Inputs
+from replica.labels import Flip, NoiseWord
+from replica.losses import SQUARE, Loss
+from replica.students import LINEAR, SIGN, LeakyReLU, Student
 
-__all__ = ["Equilibrium", "Noise", "Theory"]
+__all__ = ["Equilibrium", "Noise", "Theory", "of_square_loss"]
 
 Theory = Literal["replica", "published"]
 Noise = Literal["output", "input"]
@@ -28,9 +31,10 @@ class Equilibrium(Result):
     Attributes
     ----------
     student, teacher : LeakyReLU or Student
-    noise : {"output", "input"}
-        Whether the label noise is added after or before the teacher's activation.
+    noise : {"output", "input", "logistic"} or Flip
+        How the noise enters the labels; see `replica.labels.as_noise`.
     theory : {"replica", "published"}
+    loss : Loss
     alpha, S, zeta, beta : ndarray
         Load, noise variance, weight decay (sum convention), inverse temperature (inf: zero).
     gamma, R : ndarray
@@ -41,15 +45,27 @@ class Equilibrium(Result):
     chi : ndarray
         Susceptibility beta (q - gamma^2); inf at zeta = 0 below the interpolation threshold.
     gen_error : ndarray
-        Generalization error against the noise-free teacher, E[(phi(z) - g(u))^2], of the student
-        with the averaged weights.
+        Generalization error against the noise-free teacher, of the student with the averaged
+        weights: the mean square E[(phi(z) - g(u))^2] for a loss of residuals, the error rate for a
+        loss of margins.
     gibbs_gen_error, posterior_mean_gen_error : ndarray
         The error averaged over the Gibbs measure, and that of the averaged output; both are
         `gen_error` at zero temperature.
     train_error : ndarray
         Mean of (y - g(u))^2 over the training set, noisy labels y, decay not included.
+    test_loss, train_loss : ndarray
+        Mean of the loss over fresh noisy samples and over the training set, decay not included.
+        `test_loss` is NaN for the square loss with noise before a teacher that is not linear,
+        unless the labels are signs.
+    error_rate : ndarray
+        Probability of another sign than that of a noise-free sign teacher, arccos(R)/pi; NaN for
+        any other teacher.
+    train_error_rate : ndarray
+        Fraction of the training set with y u <= 0, for labels that are signs; NaN else.
+    margin : ndarray
+        Least y u/gamma of separable data at zeta = 0 (the maximal margin); NaN else.
     energy, free_energy, entropy : ndarray
-        Per weight: alpha train_error/2 + zeta q/2; f of eq. 19; beta (energy - free_energy),
+        Per weight: alpha train_loss + zeta q/2; f of eq. 19; beta (energy - free_energy),
         relative to a Gaussian of unit variance (-inf at zero temperature).
     dead_fraction : ndarray
         Fraction of the samples with y > 0 and student field u < 0.
@@ -76,8 +92,10 @@ class Equilibrium(Result):
 
     student: LeakyReLU | Student
     teacher: LeakyReLU | Student
-    noise: Noise
+    noise: NoiseWord | Flip
+    inputs: Inputs
     theory: Theory
+    loss: Loss
     alpha: NDArray[np.float64]
     S: NDArray[np.float64]
     zeta: NDArray[np.float64]
@@ -90,6 +108,11 @@ class Equilibrium(Result):
     gibbs_gen_error: NDArray[np.float64]
     posterior_mean_gen_error: NDArray[np.float64]
     train_error: NDArray[np.float64]
+    test_loss: NDArray[np.float64]
+    train_loss: NDArray[np.float64]
+    error_rate: NDArray[np.float64]
+    train_error_rate: NDArray[np.float64]
+    margin: NDArray[np.float64]
     energy: NDArray[np.float64]
     free_energy: NDArray[np.float64]
     entropy: NDArray[np.float64]
@@ -102,7 +125,9 @@ class Equilibrium(Result):
     n_iter: NDArray[np.int64]
     status: NDArray[np.int8]
 
-    _problem = ("student", "teacher", "noise", "theory", "alpha", "S", "zeta", "beta")
+    _problem = (
+        "student", "teacher", "noise", "inputs", "theory", "loss", "alpha", "S", "zeta", "beta",
+    )  # fmt: skip
 
     @property
     def stability(self) -> str:
@@ -117,4 +142,27 @@ class Equilibrium(Result):
         return "replica symmetry is stable: the replicon eigenvalue is not negative"
 
     def _curve_name(self) -> str:
-        return self.student.name
+        return self.student.name if self.loss == SQUARE else self.loss.name
+
+
+def of_square_loss(
+    teacher: LeakyReLU | Student,
+    noise: Noise,
+    S: NDArray[np.float64],
+    gen_error: NDArray[np.float64],
+    train_error: NDArray[np.float64],
+    R: NDArray[np.float64],
+) -> dict[str, Any]:
+    """Return the fields of an `Equilibrium` of the square loss that follow from the others."""
+    fresh = noise == "output" or teacher == LINEAR
+    unknown = np.full_like(S, np.nan)
+    known = fresh | (S == 0.0)
+    signs = teacher == SIGN
+    return {
+        "loss": SQUARE,
+        "test_loss": np.where(known, 0.5 * (gen_error + S), np.nan),
+        "train_loss": 0.5 * train_error,
+        "error_rate": np.arccos(np.clip(R, -1.0, 1.0)) / np.pi if signs else unknown,
+        "train_error_rate": unknown,
+        "margin": unknown.copy(),
+    }

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from replica._core.activation_table import activation_value
 from replica._core.jit import jit
 
-from ._teacher_average import EDGES, graded_edges
+from ._proximal import Array, PreparedActivation
+from ._teacher_average import EDGES, Rule, graded_edges
 
 __all__ = ["mean_square_error"]
+
+# A piece of the normal law, in its standard deviations, that is empty but for rounding.
+_EMPTY = 1e-14
 
 
 @jit
 def mean_square_error(
-    student: Any, teacher: Any, m: float, rest: float, V: float, rule: Any
+    student: PreparedActivation,
+    teacher: PreparedActivation,
+    m: float,
+    rest: float,
+    V: float,
+    rule: Rule,
+    rho: float = 1.0,
 ) -> float:
-    """E[(phi(z) - G(w))^2] of a field w of covariance m with z and variance ``m^2 + rest``.
+    """E[(phi(z) - G(w))^2] of a field w of covariance m with z and variance ``m^2/rho + rest``.
 
-    G(w) is the average of g(u) over u ~ N(w, V). A mean of squares: the moments of phi and G would
-    cancel where the student is close to its teacher.
+    `rho` is the variance of z, and G(w) the average of g(u) over u ~ N(w, V). A mean of squares:
+    the moments of phi and G would cancel where the student is close to its teacher.
     """
-    nodes, weights = rule
-    variance = rest + m * m
+    nodes, weights, _ = rule
+    variance = rest + m * m / rho
     sd = math.sqrt(variance)
     gain = m / variance
-    spread = math.sqrt(rest / variance)  # of z, given w
+    spread = math.sqrt(rho * rest / variance)  # of z, given w
     width = math.sqrt(V)
     kinks_u = student.u[student.kink]
     kinks_z = teacher.u[teacher.kink]
@@ -44,26 +53,41 @@ def mean_square_error(
             widths[count] = spread / abs(gain * sd)
             count += 1
     edges = graded_edges(EDGES, centers[:count], widths[:count], 1.0)
+    # z given w has the variance spread^2: all that counts if phi is one straight line.
+    straight = teacher.series.shape[2] == 2 and kinks_z.size == 0
+    variation = (teacher.slope_right[0] * spread) ** 2
     total = 0.0
     for i in range(edges.size - 1):
         length = edges[i + 1] - edges[i]
-        if length < 1e-14:
+        if length < _EMPTY:
             continue
         for j in range(nodes.size):
             v = edges[i] + length * nodes[j]
             p = weights[j] * length * math.exp(-0.5 * v * v) / math.sqrt(2 * math.pi)
             w = sd * v
             output = _mean_activation(student, kinks_u, w, width, 0.0, False, rule)
-            total += p * _mean_activation(teacher, kinks_z, gain * w, spread, output, True, rule)
+            if straight:
+                mean = activation_value(teacher.breaks, teacher.series, gain * w)
+                total += p * ((mean - output) ** 2 + variation)
+            else:
+                total += p * _mean_activation(
+                    teacher, kinks_z, gain * w, spread, output, True, rule
+                )
     return total
 
 
 @jit
 def _mean_activation(
-    activation: Any, kinks: Any, mean: float, sd: float, other: float, square: bool, rule: Any
+    activation: PreparedActivation,
+    kinks: Array,
+    mean: float,
+    sd: float,
+    other: float,
+    square: bool,
+    rule: Rule,
 ) -> float:
     """E[g(u)] over u ~ N(mean, sd^2), or E[(g(u) - other)^2]."""
-    nodes, weights = rule
+    nodes, weights, _ = rule
     if sd == 0.0:
         value = activation_value(activation.breaks, activation.series, mean)
         return (value - other) ** 2 if square else value

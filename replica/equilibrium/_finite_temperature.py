@@ -16,23 +16,33 @@ and meets it as beta grows.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from replica._core.activation_table import activation_at, activation_value
 from replica._core.jit import jit
-from replica.students import LeakyReLU, as_student
+from replica.inputs import Inputs
+from replica.students import LeakyReLU, StudentLike, as_student
 
 from ._equilibrium import Equilibrium, Noise
-from ._proximal import Activation, envelope, switching_outputs
+from ._proximal import (
+    Array,
+    PreparedActivation,
+    Room,
+    envelope,
+    new_room,
+    switching_outputs,
+)
 from ._saddle_point import Averages, solve_all
-from ._teacher_average import REACH, Teacher, graded_edges, outer_rule
+from ._teacher_average import REACH, Rule, Teacher, graded_edges, outer_rule
 from ._zero_temperature import normal_moments, zero_temperature_averages
 
 __all__ = ["GibbsAverages", "gibbs_averages", "sample_free_energy", "solve_finite_temperature"]
 
+# Wider pieces than EDGES: f is smooth in omega, with edges of its own wherever it bends; so the
+# center of the normal law, where they would meet, may lie inside a piece.
 _BASE = np.array([-REACH, -4.5, -1.5, 1.5, 4.5, REACH])
 _LN_ROOT_2PI = 0.5 * math.log(2 * math.pi)
 # Minima of the exponent this far above the lowest contribute less than 1e-17.
@@ -47,9 +57,10 @@ def solve_finite_temperature(
     zeta: ArrayLike,
     beta: ArrayLike,
     *,
-    student: Any,
-    teacher: Any = "linear",
+    student: StudentLike,
+    teacher: StudentLike = "linear",
     noise: Noise = "output",
+    inputs: Inputs | None = None,
 ) -> Equilibrium:
     """Equilibrium of the Gibbs measure exp(-beta E) of any student with any teacher.
 
@@ -64,6 +75,8 @@ def solve_finite_temperature(
         Activations g of the student and phi of the teacher.
     noise : {"output", "input"}
         Label y = phi(z) + s, or y = phi(z + s) as in eq. 20.
+    inputs : Inputs, optional
+        See `solve_equilibrium`.
 
     Returns
     -------
@@ -94,14 +107,23 @@ def solve_finite_temperature(
             return zero_temperature_averages
 
         def averages(
-            table: Activation, law: Teacher, chi: float, m: float, q: float, rule: Any
+            table: PreparedActivation, law: Teacher, chi: float, m: float, q: float, rule: Rule
         ) -> GibbsAverages:
             return gibbs_averages(table, slope, law, inverse, chi, m, q, rule)
 
         return averages
 
     return solve_all(
-        make, alpha, S, zeta, beta, student=who, teacher=teacher, noise=noise, closed_form=True
+        make,
+        alpha,
+        S,
+        zeta,
+        beta,
+        student=who,
+        teacher=teacher,
+        noise=noise,
+        inputs=inputs,
+        closed_form=True,
     )
 
 
@@ -121,7 +143,14 @@ class GibbsAverages(NamedTuple):
 
 @jit
 def gibbs_averages(
-    student: Any, slope: float, teacher: Any, beta: float, chi: float, m: float, q: float, rule: Any
+    student: PreparedActivation,
+    slope: float,
+    teacher: Teacher,
+    beta: float,
+    chi: float,
+    m: float,
+    q: float,
+    rule: Rule,
 ) -> GibbsAverages:
     """Average over one sample.
 
@@ -142,11 +171,9 @@ def gibbs_averages(
     thermal = 0.3 * min(width, min(1.0, 1.0 / math.sqrt(chi)) / math.sqrt(beta))
     scale = max(thermal, 0.2 * min(tau, 1.0) / (1.0 + chi))
     t, y, w = outer_rule(teacher, switches, max(scale, 1e-6), rule)
-    nodes, weights = rule
+    nodes, weights, _ = rule
     n = student.u.size
-    h = np.empty(n)
-    hull = np.empty(n, np.int64)
-    items = np.empty((2 * n + 4, 5))
+    room = new_room(student)
     centers = np.empty(4 * n + 4)
     widths = np.empty(4 * n + 4)
     exponent = np.empty(n)
@@ -159,7 +186,7 @@ def gibbs_averages(
         if tau > 0.0 and slope == slope:
             found = _piecewise_features(y[i], chi, beta, slope, mean, tau, centers, widths)
         elif tau > 0.0 and width < tau * (1.0 + chi):
-            found = _features(student, y[i], chi, beta, mean, tau, h, hull, items, centers, widths)
+            found = _features(student, y[i], chi, beta, mean, tau, room, centers, widths)
         edges = graded_edges(_BASE, centers[:found], widths[:found], 1.0)
         if tau == 0.0:
             edges = np.array([-1.0, 1.0])
@@ -237,7 +264,7 @@ def _add_branch(
     high: float,
     chi: float,
     beta: float,
-    sums: Any,
+    sums: Array,
 ) -> None:
     """Add the averages over omega from low to high, in standard units, on the branch g = b u."""
     if high <= low:
@@ -263,8 +290,8 @@ def _piecewise_features(
     slope: float,
     mean: float,
     tau: float,
-    centers: Any,
-    widths: Any,
+    centers: Array,
+    widths: Array,
 ) -> int:
     """The same as `_features` in closed form, for a piecewise-linear student."""
     if slope == 1.0:
@@ -293,27 +320,25 @@ def _piecewise_features(
 
 @jit
 def _features(
-    student: Any,
+    student: PreparedActivation,
     y: float,
     chi: float,
     beta: float,
     mean: float,
     tau: float,
-    h: Any,
-    hull: Any,
-    items: Any,
-    centers: Any,
-    widths: Any,
+    room: Room,
+    centers: Array,
+    widths: Array,
 ) -> int:
     """Write where, in standard units, f varies quickly with omega, and over what width."""
     V = chi / beta
     width = math.sqrt(V)
     found = 0
-    rows = envelope(student, y, chi, h, hull, items)
+    rows = envelope(student, y, chi, mean - REACH * tau, mean + REACH * tau, room)
     for k in range(rows - 1):
-        jump = items[k + 1, 0] - items[k, 1]
+        jump = room.found.u_low[k + 1] - room.found.u_high[k]
         if jump > 0.0:
-            centers[found] = (items[k, 3] - mean) / tau
+            centers[found] = (room.found.omega_high[k] - mean) / tau
             widths[found] = V / jump / tau
             found += 1
     for v in range(student.u.size):
@@ -333,7 +358,13 @@ def _features(
 
 @jit
 def sample_free_energy(
-    student: Any, slope: float, y: float, omega: float, V: float, beta: float, rule: Any
+    student: PreparedActivation,
+    slope: float,
+    y: float,
+    omega: float,
+    V: float,
+    beta: float,
+    rule: Rule,
 ) -> tuple[float, float, float, float]:
     """Return ln Z, <u> - omega, var u and <(y - g)^2> of one sample."""
     if slope == slope:
@@ -403,7 +434,13 @@ def _truncated_normal(x: float) -> tuple[float, float, float, float]:
 
 @jit
 def _by_quadrature(
-    student: Any, y: float, omega: float, V: float, beta: float, rule: Any, exponent: Any
+    student: PreparedActivation,
+    y: float,
+    omega: float,
+    V: float,
+    beta: float,
+    rule: Rule,
+    exponent: Array,
 ) -> tuple[float, float, float, float]:
     """Integrate over u around every minimum of (u - omega)^2 / (2 V) + beta (y - g)^2 / 2."""
     u = student.u
@@ -481,14 +518,22 @@ def _by_quadrature(
 
 
 @jit
-def _exponent(student: Any, y: float, omega: float, V: float, beta: float, u: float) -> float:
+def _exponent(
+    student: PreparedActivation, y: float, omega: float, V: float, beta: float, u: float
+) -> float:
     g = activation_value(student.breaks, student.series, u)
     return 0.5 * (u - omega) ** 2 / V + 0.5 * beta * (y - g) ** 2
 
 
 @jit
 def _minimize(
-    student: Any, y: float, omega: float, V: float, beta: float, low: float, high: float
+    student: PreparedActivation,
+    y: float,
+    omega: float,
+    V: float,
+    beta: float,
+    low: float,
+    high: float,
 ) -> float:
     """Return the minimum of the exponent between two vertices, by safeguarded Newton steps."""
     x = 0.5 * (low + high)
@@ -511,7 +556,7 @@ def _minimize(
 
 @jit
 def _integrate(
-    student: Any,
+    student: PreparedActivation,
     y: float,
     omega: float,
     V: float,
@@ -521,11 +566,11 @@ def _integrate(
     low: float,
     high: float,
     offset: float,
-    rule: Any,
-    sums: Any,
+    rule: Rule,
+    sums: Array,
 ) -> None:
     """Add the integrals of (1, d, d^2, (y - g)^2) exp(-exponent) around a peak, d = u - omega."""
-    nodes, weights = rule
+    nodes, weights, _ = rule
     breaks = student.breaks
     for side in (-1.0, 1.0):
         end = high if side > 0.0 else low

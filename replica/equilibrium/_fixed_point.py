@@ -55,7 +55,8 @@ def fixed_point(
 
     The Jacobian is the map's own where it gives one, else `jacobian` or finite differences with
     Broyden's updates. None if there is no convergence, which means a residual and a Newton step
-    both below `tolerance`; also None as soon as `known` says that this solution is known already.
+    both below `tolerance`; also None as soon as `known` says that the solution next to the point
+    ahead is known already.
     With `foresee`, the end of a Newton step whose square is below `tolerance` is the solution,
     without a look at it, if the map knows its Jacobian.
     """
@@ -66,7 +67,7 @@ def fixed_point(
         plain = 0
     evaluations, age = 1, 0
     while evaluations < _MAX_EVALUATIONS:
-        if not np.isfinite(size) or (known is not None and plain == 0 and known(x)):
+        if not np.isfinite(size):
             return None
         if plain > 0:
             plain -= 1
@@ -96,6 +97,8 @@ def fixed_point(
             if size <= tolerance and longest <= 10 * tolerance:
                 return FixedPoint(x, jacobian, float(size))
         move = move * min(1.0, _LONGEST / max(np.abs(move).max(), 1e-300))
+        if known is not None and plain == 0 and known(x + move):
+            return None
         there = step(x + move)
         new = there.value - (x + move)
         evaluations += 1

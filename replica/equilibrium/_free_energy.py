@@ -6,15 +6,16 @@ The module is private because its main function bears the natural name.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from replica._core.arguments import ArgumentError, broadcast, choice, real_array
 from replica._core.status import Status, warn_not_converged
-from replica.students import LeakyReLU, as_student
+from replica.students import LeakyReLU, StudentLike, as_student
 
+from ._equilibrium import Noise
 from ._finite_temperature import gibbs_averages
 from ._saddle_point import WIDTHS, prepared, teacher_law
 from ._teacher_average import LEGENDRE
@@ -31,9 +32,9 @@ def free_energy(
     S: ArrayLike,
     beta: ArrayLike,
     zeta: ArrayLike = 0.0,
-    student: Any,
-    teacher: Any = "linear",
-    noise: str = "output",
+    student: StudentLike,
+    teacher: StudentLike = "linear",
+    noise: Noise = "output",
 ) -> NDArray[np.float64]:
     """Replica-symmetric free energy per weight at given order parameters (eq. 19).
 
@@ -86,7 +87,7 @@ def free_energy(
     0.442149
     """
     who, whom = as_student(student), as_student(teacher, name="teacher")
-    noise = choice("noise", noise, ("output", "input"))
+    noise = choice("noise", noise, get_args(Noise))
     values = _checked(gamma, R, q, alpha, S, beta, zeta)
     slope = who.slope if isinstance(who, LeakyReLU) else math.nan
     result = np.empty(values[0].shape)
@@ -161,7 +162,13 @@ def free_energy_published(
 
 
 def _checked(
-    gamma: Any, R: Any, q: Any, alpha: Any, S: Any, beta: Any, zeta: Any
+    gamma: ArrayLike,
+    R: ArrayLike,
+    q: ArrayLike,
+    alpha: ArrayLike,
+    S: ArrayLike,
+    beta: ArrayLike,
+    zeta: ArrayLike,
 ) -> tuple[NDArray[np.float64], ...]:
     values = broadcast(
         gamma=real_array("gamma", gamma, low=0.0),

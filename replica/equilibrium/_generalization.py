@@ -10,18 +10,25 @@ from typing import Any, get_args, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica._core.arguments import LARGEST, broadcast, choice, problem, real_array
+from replica._core.arguments import LARGEST, ArgumentError, broadcast, choice, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import ConvergenceWarning, Status, warn_not_converged
-from replica.students import LINEAR, LeakyReLU, Student, as_student, error_of_overlaps
+from replica._core.student_values import error_of_overlaps
+from replica.inputs import Inputs, Isotropic, as_inputs
+from replica.labels import NoiseLike, as_noise, check_labels
+from replica.losses import SQUARE, LossLike, as_loss
+from replica.students import LINEAR, LeakyReLU, Student, as_student
 
-from ._equilibrium import Theory
+from ._convex_loss import best_decay, serves
+from ._equilibrium import Noise, Theory
 from ._errors import mean_square_error
 from ._piecewise import optimal_zeta_piecewise, piecewise_error, piecewise_errors
 from ._ridge import ridge_error, ridge_errors
-from ._saddle_point import WIDTHS, prepared
+from ._saddle_point import WIDTHS, forgets_length, prepared
 from ._solve import solve_equilibrium
+from ._structured import structured_errors
 from ._teacher_average import LEGENDRE, REACH
+from ._weights import mode_arrays
 
 __all__ = ["gen_error", "gen_error_from_overlaps", "optimal_zeta", "zeta_from_mean"]
 
@@ -38,6 +45,10 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = ...,
     theory: Theory = ...,
+    inputs: Inputs | None = ...,
+    loss: LossLike = ...,
+    teacher: str | LeakyReLU | Student = ...,
+    noise: NoiseLike = ...,
 ) -> float: ...
 @overload
 def gen_error(
@@ -47,6 +58,10 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = ...,
     theory: Theory = ...,
+    inputs: Inputs | None = ...,
+    loss: LossLike = ...,
+    teacher: str | LeakyReLU | Student = ...,
+    noise: NoiseLike = ...,
 ) -> float | NDArray[np.float64]: ...
 def gen_error(
     alpha: ArrayLike,
@@ -55,6 +70,10 @@ def gen_error(
     *,
     student: str | LeakyReLU | Student = "linear",
     theory: Theory = "replica",
+    inputs: Inputs | None = None,
+    loss: LossLike = "square",
+    teacher: str | LeakyReLU | Student = "linear",
+    noise: NoiseLike = "output",
 ) -> float | NDArray[np.float64]:
     """Generalization error of a student trained to the end on alpha N noisy samples, N -> infinity.
 
@@ -69,17 +88,23 @@ def gen_error(
         exactly 0.
     student : {"linear", "relu"}, LeakyReLU, Student or the name of one
         The student's activation; a `Student`, such as "erf", goes to the general solver. For
-        another teacher or a temperature see `solve_equilibrium`, for a student trained with batch
+        a temperature see `solve_equilibrium`, for a student trained with batch
         norm `bn_gen_error`.
     theory : {"replica", "published"}
         The replica-symmetric solution of the true loss (exact for the linear student), or the
         closed forms of the paper (see `solve_equilibrium`).
+    inputs : Inputs, optional
+        `Isotropic()` (the default), `Spectrum`, `PowerLaw` or `RandomFeatures`; see
+        `solve_equilibrium`.
+    loss, teacher, noise
+        What training minimizes and how labels are made; see `solve_equilibrium`.
 
     Returns
     -------
     float or ndarray
-        E[(z - g(u))^2] against the noise-free teacher field z; a float if all arguments are
-        scalars, else an array of the broadcast shape. It is inf where the noise is amplified
+        E[(phi(z) - g(u))^2] against the noise-free teacher for a loss of residuals, the error rate
+        P(sign u != sign z) for a loss of margins; a float if all arguments are scalars, else an
+        array of the broadcast shape. It is inf where the noise is amplified
         without bound (alpha = 1 for slope > 0 and alpha = 2 for the published ReLU, at zeta = 0).
 
     Raises
@@ -106,18 +131,38 @@ def gen_error(
     0.25
     >>> gen_error([0.5, 1.0, 2.0], 0.25, 1 / 64, student="relu").round(6)
     array([0.891687, 0.821235, 0.841794])
+    >>> round(gen_error(2.0, 0.25, 0.1, loss="huber:0.5"), 6)
+    0.302906
+    >>> round(gen_error(2.0, 0.0, 0.1, loss="logistic", teacher="sign"), 6)
+    0.179662
     """
-    if theory == "replica":
+    usual = loss == "square" and teacher == "linear" and noise == "output"
+    if usual and theory == "replica" and inputs is None:
         number = _of_plain_numbers(alpha, S, zeta, student)
         if number == number:
             return number
     choice("theory", theory, get_args(Theory))
     activation = as_student(student)
-    if isinstance(activation, LeakyReLU) and (theory == "replica" or activation == LINEAR):
+    where = as_inputs(inputs)
+    usual = usual or (
+        as_loss(loss) == SQUARE
+        and as_student(teacher, name="teacher") == LINEAR
+        and as_noise(noise) in get_args(Noise)
+    )
+    straight = theory == "replica" or (activation == LINEAR and isinstance(where, Isotropic))
+    if usual and straight and isinstance(activation, LeakyReLU):
         problems = problem(alpha, S, zeta)
         error = np.empty_like(problems[0])
         flat = (array.reshape(-1) for array in (*problems, error))
-        if activation == LINEAR:
+        if not isinstance(where, Isotropic):
+            modes = mode_arrays(where)
+            for_each_chunk(
+                partial(structured_errors, modes, activation.slope, *flat), error.size, min_chunk=16
+            )
+            failed = np.isnan(error)
+            if failed.any():
+                warn_not_converged(_status(failed))
+        elif activation == LINEAR:
             for_each_chunk(partial(ridge_errors, *flat), error.size)
         else:
             for_each_chunk(partial(piecewise_errors, activation.slope, *flat), error.size)
@@ -125,7 +170,10 @@ def gen_error(
             if failed.any():
                 warn_not_converged(_status(failed))
     else:
-        error = solve_equilibrium(alpha, S, zeta, student=activation, theory=theory).gen_error
+        error = solve_equilibrium(
+            alpha, S, zeta, student=activation, theory=theory, loss=loss, teacher=teacher,
+            noise=noise, inputs=where,
+        ).gen_error  # fmt: skip
     return float(error) if error.ndim == 0 else error
 
 
@@ -256,7 +304,14 @@ def zeta_from_mean(zeta: ArrayLike, alpha: ArrayLike) -> float | NDArray[np.floa
 
 
 def optimal_zeta(
-    alpha: ArrayLike, S: ArrayLike, *, student: str | LeakyReLU | Student = "linear"
+    alpha: ArrayLike,
+    S: ArrayLike,
+    *,
+    student: str | LeakyReLU | Student = "linear",
+    inputs: Inputs | None = None,
+    loss: LossLike = "square",
+    teacher: str | LeakyReLU | Student = "linear",
+    noise: NoiseLike = "output",
 ) -> float | NDArray[np.float64]:
     """Weight decay (sum convention) of least generalization error.
 
@@ -268,11 +323,18 @@ def optimal_zeta(
         Variance of the label noise, from 0 to 1e100.
     student : str, LeakyReLU or Student
         The student's activation.
+    inputs : Inputs, optional
+        See `gen_error`. On others than isotropic ones a scan of zeta from 1e-8 to 1e3 (1 + S/rho)
+        times the mean variance, four points a decade, and Brent's method; six digits in zeta.
+    loss, teacher, noise
+        What training minimizes and how labels are made; see `solve_equilibrium`.
 
     Returns
     -------
     float or ndarray
-        Of the broadcast shape. Linear student: S exactly. Else the minimizer of the replica curve,
+        Of the broadcast shape. Linear student and teacher, square loss: S exactly. Linear student
+        and another loss or teacher: where the derivative vanishes, to about nine digits; inf if
+        the limit of large decay is the best, for a loss of margins. Else the minimizer of the replica curve,
         found by a scan of log zeta from 1e-14 to 1e3 (1 + S) and golden section; since the curve
         is flat at its minimum, expect seven digits in zeta. 0 if no decay is best. Students without
         a closed form: a scan from 1e-4 to 1e2 (1 + S), four points a decade, and Brent's method,
@@ -282,7 +344,9 @@ def optimal_zeta(
     Raises
     ------
     TypeError, ValueError
-        If an argument is of the wrong type, out of range, or the shapes do not broadcast.
+        If an argument is of the wrong type, out of range, or the shapes do not broadcast; also if
+        the student's output does not depend on the length of its weights, as that of "sign": any
+        decay would shrink them for ever, and there is no minimum to choose from.
 
     Warns
     -----
@@ -299,47 +363,88 @@ def optimal_zeta(
     0.25
     >>> print(f"{optimal_zeta(2.0, 0.25, student='relu'):.5f}")
     0.19803
+    >>> print(f"{optimal_zeta(2.0, 0.0, teacher='sign') + 1 - math.pi / 2:.9f}")
+    0.000000000
     """
     activation = as_student(student)
+    where = as_inputs(inputs)
     alpha_, S_, _ = problem(alpha, S, 0.0)
-    if activation == LINEAR:
+    cost, how = as_loss(loss), as_noise(noise)
+    whom = as_student(teacher, name="teacher")
+    check_labels(cost, whom, how, S_)
+    if serves(cost, activation, whom, how, S_):
+        best = np.empty_like(S_)
+        for index in np.ndindex(best.shape):
+            best[index] = best_decay(
+                float(alpha_[index]), float(S_[index]), loss=cost, teacher=whom, noise=how,
+                inputs=where,
+            )  # fmt: skip
+        warn_not_converged(_status(np.isnan(best)))
+        return float(best) if best.ndim == 0 else best
+    isotropic = isinstance(where, Isotropic)
+    if activation == whom == LINEAR and isotropic:
         best = S_.copy()
     else:
         best = np.empty_like(S_)
-        if isinstance(activation, LeakyReLU):
+        if isinstance(activation, LeakyReLU) and whom == LINEAR and isotropic:
             flat = alpha_.reshape(-1), S_.reshape(-1), activation.slope, best.reshape(-1)
             for_each_chunk(partial(optimal_zeta_piecewise, *flat), best.size, min_chunk=16)
         else:
+            if forgets_length(activation):
+                raise ArgumentError(
+                    "student must have an output that depends on the length of its weights: with "
+                    f"decay there is no minimum for {activation.name!r}"
+                )
             for index in np.ndindex(best.shape):
-                best[index] = _optimal_zeta(float(alpha_[index]), float(S_[index]), activation)
+                best[index] = _optimal_zeta(
+                    float(alpha_[index]), float(S_[index]), activation, whom, how, where
+                )
         warn_not_converged(_status(np.isnan(best)))
     return float(best) if best.ndim == 0 else best
 
 
-# Students without a closed form: the range of decays, and how many of them, in a first look.
+# The range of decays of a first look, and how many of them: students without a closed form, and the
+# others on inputs that are not isotropic.
 _LEAST_ZETA, _MOST_ZETA, _PER_DECADE = 1e-4, 1e2, 4
+_LEAST_QUICK, _MOST_QUICK = 1e-8, 1e3
+_PRECISION, _PRECISION_QUICK = 1e-4, 1e-8
 
 
-def _optimal_zeta(alpha: float, S: float, student: Student) -> float:
-    """The decay of least error by the general solver; NaN if no point of the scan converged."""
+def _optimal_zeta(
+    alpha: float,
+    S: float,
+    student: LeakyReLU | Student,
+    teacher: LeakyReLU | Student,
+    noise: Any,
+    inputs: Inputs,
+) -> float:
+    """The decay of least error; NaN if no point of the scan converged."""
     from scipy.optimize import minimize_scalar
 
-    def error(log_zeta: Any) -> NDArray[np.float64]:
+    def error(zeta: Any) -> NDArray[np.float64]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the caller gets one for all
-            found = solve_equilibrium(alpha, S, np.exp(log_zeta), student=student).gen_error
+            found = gen_error(
+                alpha, S, zeta, student=student, teacher=teacher, noise=noise, inputs=inputs
+            )
         return np.where(np.isnan(found), np.inf, found)
 
-    low, high = math.log(_LEAST_ZETA), math.log(_MOST_ZETA * (1.0 + S))
+    modes = inputs.modes
+    quick = isinstance(student, LeakyReLU) and teacher == LINEAR
+    least, most = (_LEAST_QUICK, _MOST_QUICK) if quick else (_LEAST_ZETA, _MOST_ZETA)
+    unit = math.log(float(modes.weights @ modes.variances))
+    low, high = math.log(least) + unit, math.log(most * (1.0 + S / modes.rho)) + unit
     grid = np.linspace(low, high, 1 + round((high - low) / math.log(10.0) * _PER_DECADE))
-    errors = error(grid)
+    errors = error(np.exp(grid))
     k = int(np.argmin(errors))
     if not np.isfinite(errors[k]):
         return math.nan
     if k in (0, grid.size - 1):
-        return float(np.exp(grid[k]))
-    bracket = (grid[k - 1], grid[k + 1])
+        return 0.0 if quick and k == 0 and error(0.0) <= errors[0] else float(np.exp(grid[k]))
     found = minimize_scalar(
-        lambda x: float(error(x)), bounds=bracket, method="bounded", options={"xatol": 1e-4}
+        lambda x: float(error(math.exp(x))),
+        bounds=(grid[k - 1], grid[k + 1]),
+        method="bounded",
+        options={"xatol": _PRECISION_QUICK if quick else _PRECISION},
     )
     return float(np.exp(found.x if found.fun <= errors[k] else grid[k]))

@@ -72,7 +72,7 @@ class Branch(NamedTuple):
 
 
 class Saddle(NamedTuple):
-    """What the saddle-point equations are made of, see `_saddle`."""
+    """What the saddle-point equations are made of, see `cone_saddle`."""
 
     X: float
     X_rest: float
@@ -118,7 +118,7 @@ def _cone(k, mu, sigma, tau):
 
 
 @jit
-def _saddle(chi, m, h, v, S, a):
+def cone_saddle(chi, m, h, v, S, a):
     """Everything the saddle point needs at (chi, m, v), in closed form.
 
     Returns X = -chi E[df/domega], 1 - X, Y = chi E[df/domega + df/dy], Z = chi E[df/dy],
@@ -295,7 +295,7 @@ def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
     # there the differences 1 - X and v - W are small; farther off they would be the larger terms
     beside_one = abs(alpha - 1.0) < 0.25
     for n_iter in range(max_iter):
-        here = _saddle(chi, m, h, v, S, a)
+        here = cone_saddle(chi, m, h, v, S, a)
         train, dead = here.train, here.dead
         X, X_rest, Y, W = here.X, here.X_rest, here.Y, here.W
         X_l, X_m, X_v, Y_l = here.X_l, here.X_m, here.X_v, here.Y_l
@@ -607,7 +607,7 @@ def _order_parameters(alpha, S, zeta, a):
 
 
 @jit
-def _excess(m, h, root_v, a):
+def excess_error(m, h, root_v, a):
     """Generalization error above that of the best student of this slope, free of cancellation."""
     d = h + a * (1.0 - a) / (1.0 + a * a)
     return 0.5 * (1.0 + a * a) * (root_v * root_v + d * d)
@@ -635,7 +635,7 @@ def piecewise_point(alpha, S, zeta, a):
     b = max(a, _LEAST_SLOPE) if a > 0.0 else 0.0
     p = _order_parameters(alpha, S, zeta, b)
     m, root_v = p.m, p.v
-    eps = 0.5 * (1.0 - a) ** 2 / (1.0 + a * a) + _excess(m, p.h, root_v, a)
+    eps = 0.5 * (1.0 - a) ** 2 / (1.0 + a * a) + excess_error(m, p.h, root_v, a)
     if not p.found or not p.residual <= _RESIDUAL or math.isnan(eps):
         nan = math.nan
         return Point(nan, nan, nan, nan, nan, nan, nan, p.residual, nan, p.n_iter, _MAX_ITERATIONS)
@@ -681,7 +681,7 @@ def _objective(alpha, S, log_zeta, a, small):
     if not p.found:
         return math.inf
     if small:
-        return _excess(m, h, root_v, a)
+        return excess_error(m, h, root_v, a)
     return 0.5 * (1.0 + a * a) * (root_v * root_v + m * m) - (1.0 + a) * m
 
 

@@ -19,18 +19,19 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import broadcast, choice, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import Status, warn_not_converged
+from replica.inputs import Inputs, Isotropic, as_inputs
 from replica.students import LINEAR, LeakyReLU, Student, as_student
 
-from ._equilibrium import Equilibrium, Noise
+from ._equilibrium import Equilibrium, Noise, of_square_loss
 from ._errors import mean_square_error
 from ._fixed_point import FixedPoint, Step, fixed_point
 from ._piecewise import UNIQUE_SLOPE, UNIQUE_ZETA, piecewise_point
-from ._proximal import Activation, prepare
+from ._proximal import PreparedActivation, prepare
 from ._ridge import ridge_point
-from ._teacher_average import LEGENDRE, Teacher, prepare_teacher
-from ._weights import coordinates, isotropic_ridge, isotropic_ridge_slopes, overlaps_at
+from ._teacher_average import LEGENDRE, REACH, ROUGH, Rule, Teacher, prepare_teacher
+from ._weights import IsotropicRidge, Ridge, coordinates, linear_start, overlaps_at, ridge_of
 
-__all__ = ["WIDTHS", "Averages", "Point", "prepared", "solve_all", "teacher_law"]
+__all__ = ["WIDTHS", "Averages", "Point", "forgets_length", "prepared", "solve_all", "teacher_law"]
 
 _TOLERANCE = 1e-10
 # Where the coarsest rule hands over to the next.
@@ -45,18 +46,21 @@ _SAME = 0.01
 # Half-widths of the tables of an activation, tried in turn until all fields are inside.
 WIDTHS = (40.0, 160.0, 640.0, 2560.0, 10240.0)
 # Without decay, chi may have no fixed point. It has none if every one of so many steps, some of
-# them as long as ln(chi) + 1, would raise it by so much; and a search that has not halved its
-# residual for so long is in a valley without a bottom.
+# them as long as ln(chi) + 1, would raise it by so much: by half an e-fold together.
 _GROWTH_STEPS = 25
 _GROWTH = 0.02
+# So many of these steps are plain iterations; Newton's method takes the rest, and leaps.
 _SLOW_STEPS = 18
+# A search that has not halved its residual for so long is in a valley without a bottom.
 _PATIENCE = 30
+# Fields of all sizes that every table has.
+_LENGTHS = np.array([1e-6, 1e-3, 0.1, 0.37, 0.83, 1.0, 1.7, 3.1, 10.0, 39.0])
 # ln(gamma^2 - m^2) below which f is rounding if there is nothing but the teacher to be found.
 _MET = math.log(1e-7)
 
 # A channel: the averages over one sample at (chi, m, q) by a quadrature rule. The first five are
 # F, g0, g1, the loss and the replicon integral; see `SampleAverages` and `GibbsAverages`.
-Averages = Callable[[Activation, Teacher, float, float, float, Any], Any]
+Averages = Callable[[PreparedActivation, Teacher, float, float, float, Rule], Any]
 
 
 @dataclass
@@ -71,6 +75,7 @@ class Point:
     teacher: LeakyReLU | Student
     noise: str
     averages: Averages
+    weights: IsotropicRidge | Ridge
     cold: dict[str, float] | None = None
     width: int = 0
     n_evaluations: int = 0
@@ -81,43 +86,53 @@ class Point:
         """Return the averages at the order parameters, on the table that is wide enough."""
         if self.last[0] == (chi, m, q, level):
             return self.last[1]
-        law = teacher_law(self.teacher, self.S, self.noise)
+        law = self.law()
+        # Without decay the growth of chi is judged, which needs the whole law.
+        rule = ROUGH if level == 0 and self.zeta > 0.0 else LEGENDRE[level]
         while True:
             self.n_evaluations += 1
-            values = self.averages(self.table(), law, chi, m, q, LEGENDRE[level])
+            values = self.averages(self.table(), law, chi, m, q, rule)
             if np.isfinite(values[:4]).all() or self.width == len(WIDTHS) - 1:
                 self.last = (chi, m, q, level), values
                 return values
             self.width += 1
 
-    def table(self) -> Activation:
+    def table(self) -> PreparedActivation:
         """Return the activation on the present range."""
         return prepared(self.student, WIDTHS[self.width])
 
+    def law(self) -> Teacher:
+        """Return the law of the teacher's field and output."""
+        return teacher_law(self.teacher, self.S, self.noise, self.weights.rho)
+
     def step(self, x: NDArray[np.float64], level: int) -> Step:
-        """One iteration of the saddle-point equations for (ln chi, m, ln(gamma^2 - m^2))."""
-        here = overlaps_at(x)
+        """One iteration of the equations for (ln chi, m, ln(gamma^2 - m^2/rho))."""
+        here = overlaps_at(x, self.weights.rho)
         sample = self.evaluate(here.chi, here.m, here.q, level)
-        alpha = self.alpha
-        there = isotropic_ridge(-alpha * sample.g0, alpha * sample.g1, alpha * sample.F, self.zeta)
+        pull = self.pull(sample)
+        there = self.weights.overlaps(*pull)
         if there is None:
             return Step(np.full(x.size, np.nan))
         slopes = getattr(sample, "slopes", None)
         if slopes is None:
             return Step(coordinates(there))
-        hats = alpha * np.stack([-slopes[1], slopes[2], slopes[0]])  # in chi, m, q
+        hats = self.alpha * np.stack([-slopes[1], slopes[2], slopes[0]])  # in chi, m, q
         inner = np.diag([here.chi, 1.0, here.rest])  # of chi, m, q in the coordinates
-        inner[2, 1] = 2.0 * here.m
-        outer = isotropic_ridge_slopes(there, alpha * sample.F)
-        return Step(coordinates(there), outer @ hats @ inner)
+        inner[2, 1] = 2.0 * here.m / here.rho
+        return Step(coordinates(there), self.weights.slopes(*pull) @ hats @ inner)
+
+    def pull(self, sample: Any) -> tuple[float, float, float]:
+        """Return (V_hat, m_hat, q_hat), how the samples pull."""
+        alpha = self.alpha
+        return -alpha * sample.g0, alpha * sample.g1, alpha * sample.F
 
 
 prepared = lru_cache(maxsize=64)(prepare)
 
 
 @lru_cache(maxsize=256)
-def teacher_law(teacher: LeakyReLU | Student, S: float, noise: str) -> Teacher:
-    return prepare_teacher(teacher, S, noise=noise)
+def teacher_law(teacher: LeakyReLU | Student, S: float, noise: str, rho: float = 1.0) -> Teacher:
+    return prepare_teacher(teacher, S, noise=noise, rho=rho)
 
 
 def solve_all(
@@ -130,6 +145,7 @@ def solve_all(
     student: Any,
     teacher: Any,
     noise: Noise,
+    inputs: Inputs | None = None,
     closed_form: bool = False,
 ) -> Equilibrium:
     """Check, broadcast and solve an array of problems; `make_averages` takes beta.
@@ -139,6 +155,7 @@ def solve_all(
     """
     who, whom = as_student(student), as_student(teacher, name="teacher")
     choice("noise", noise, get_args(Noise))
+    where = as_inputs(inputs)
     loads = real_array("alpha", alpha, low=0.0, low_open=True)
     noises = real_array("S", S, low=0.0)
     decays = real_array("zeta", zeta, low=0.0)
@@ -147,15 +164,23 @@ def solve_all(
     shape = loads.shape
     parameters = np.stack([a.ravel() for a in (loads, noises, decays, inverse)], axis=1)
     points = [
-        Point(*row, student=who, teacher=whom, noise=noise, averages=make_averages(row[3]))
+        Point(
+            *row,
+            student=who,
+            teacher=whom,
+            noise=noise,
+            averages=make_averages(row[3]),
+            weights=ridge_of(where, row[2]),
+        )
         for row in parameters.tolist()
     ]
+    closed_form = closed_form and isinstance(where, Isotropic)
     if closed_form and isinstance(who, LeakyReLU) and whom == LINEAR:
         for point in points:
             point.cold = _closed_form(point, who.slope)
     for point in points[:1]:  # a user function that raises does so here, in the calling thread
         point.table()
-        teacher_law(whom, point.S, noise)
+        point.law()
     rows: list[dict[str, Any] | None] = [_unbounded(point) for point in points]
     _on_threads(points, rows, lambda point: _solve_cold(point))
     _continue(points, rows, parameters)
@@ -172,16 +197,23 @@ def solve_all(
         student=who,
         teacher=whom,
         noise=noise,
+        inputs=where,
         theory="replica",
         alpha=loads,
         S=noises,
         zeta=decays,
         beta=inverse,
         **columns,
+        **of_square_loss(
+            whom, noise, noises, columns["gen_error"], columns["train_error"], columns["R"]
+        ),
     )
 
 
-_QUANTITIES = tuple(f.name for f in fields(Equilibrium) if f.name not in Equilibrium._problem)
+_FOLLOWING = ("test_loss", "train_loss", "error_rate", "train_error_rate", "margin")
+_QUANTITIES = tuple(
+    f.name for f in fields(Equilibrium) if f.name not in (*Equilibrium._problem, *_FOLLOWING)
+)
 _KIND = {"status": np.int8, "n_iter": np.int64, "rs_stable": np.bool_, "interpolating": np.bool_}
 _FAILED: dict[str, Any] = dict.fromkeys(_QUANTITIES, math.nan)
 _FAILED |= {"rs_stable": False, "interpolating": False, "n_iter": 0}
@@ -210,9 +242,9 @@ def _unbounded(point: Point) -> dict[str, Any] | None:
 
     The saddle point asks for alpha E[1 - var_u / V] = 1 - zeta chi, and the variance is positive
     (at zero temperature du/domega, which is not negative): fewer samples than weights leave
-    directions without any force.
+    directions without any force. Inputs of a lower rank have fewer weights.
     """
-    if point.zeta > 0.0 or point.alpha > 1.0:
+    if point.zeta > 0.0 or point.alpha > point.weights.rank:
         return None
     return None if point.cold and math.isinf(point.beta) else _failed(Status.NEEDS_DECAY)
 
@@ -241,12 +273,14 @@ def _on_threads(points: list[Point], rows: list[Any], solve: Callable[[Point], A
 
 def _solve_cold(point: Point) -> dict[str, float] | None:
     """Solve from scratch; of several saddle points found, the one with the lowest energy."""
+    if math.isinf(point.beta) and forgets_length(point.student):
+        return None  # with decay the weights shrink for ever, without it nothing says how long
     starts = [_linear_start(point)]
     if point.cold is not None:
         if math.isinf(point.beta):
             return point.cold
         slope = point.student.slope if isinstance(point.student, LeakyReLU) else 1.0
-        start = _start_from(point.cold)
+        start = _start_from(point.cold, point.weights.rho)
         if np.isfinite(start).all():
             coexistence = 0.0 < slope < UNIQUE_SLOPE and point.zeta < UNIQUE_ZETA
             starts = [start, *starts] if coexistence else [start]
@@ -275,6 +309,14 @@ def _solve_cold(point: Point) -> dict[str, float] | None:
         return None
     key = "energy" if math.isinf(point.beta) else "free_energy"
     return min(rows, key=lambda row: row[key])
+
+
+def forgets_length(student: LeakyReLU | Student) -> bool:
+    """Whether the output is the same for all lengths of the weights, a constant on either side."""
+    if isinstance(student, LeakyReLU):
+        return False
+    output = student.values(np.outer([-1.0, 1.0], _LENGTHS))
+    return bool((output == output[:, :1]).all())
 
 
 def _closed_form(point: Point, slope: float) -> dict[str, float] | None:
@@ -306,15 +348,18 @@ def _closed_form(point: Point, slope: float) -> dict[str, float] | None:
     }
 
 
-def _start_from(row: dict[str, float]) -> NDArray[np.float64]:
-    m = row["gamma"] * row["R"]
-    rest = max(row["gamma"] ** 2 - m * m, 1e-300)
+def _start_from(row: dict[str, float], rho: float) -> NDArray[np.float64]:
+    m = row["gamma"] * row["R"] * math.sqrt(rho)
+    rest = max(row["gamma"] ** 2 - m * m / rho, 1e-300)
     return np.array([math.log(row["chi"]), m, math.log(rest)])
 
 
 def _linear_start(point: Point) -> NDArray[np.float64]:
     """Return the zero-temperature solution of the linear student, which is never far away."""
     alpha, S, zeta = point.alpha, point.S, point.zeta
+    if isinstance(point.weights, Ridge):
+        chi, m, rest = linear_start(point.weights.modes, alpha, S, zeta)
+        return np.array([math.log(chi), m, math.log(rest)])
     if zeta > 0:
         b = zeta + alpha - 1
         chi = (math.hypot(b, 2 * math.sqrt(zeta)) - b) / (2 * zeta)
@@ -327,7 +372,9 @@ def _linear_start(point: Point) -> NDArray[np.float64]:
     return np.array([math.log(chi), m, math.log(k * (S + (1 - m) ** 2) / (1 - k) + 1e-6)])
 
 
-def _continue(points: list[Point], rows: list[Any], parameters: NDArray[np.float64]) -> None:
+def _continue(
+    points: list[Point], rows: list[dict[str, Any] | None], parameters: NDArray[np.float64]
+) -> None:
     """Solve what failed from scratch with the nearest solved problems as starts.
 
     "Nearest" is decided by the parameters, so the order of the problems does not matter.
@@ -344,7 +391,9 @@ def _continue(points: list[Point], rows: list[Any], parameters: NDArray[np.float
         for i in todo:
             distance = np.abs(place[solved] - place[i]).sum(axis=1)
             near = solved[int(np.lexsort((*parameters[solved].T, distance))[0])]
-            progress[i] = _polish(points[i], _start_from(rows[near]), None)
+            start = rows[near]
+            assert start is not None
+            progress[i] = _polish(points[i], _start_from(start, points[i].weights.rho), None)
         for i, row in progress.items():
             rows[i] = row
         if all(row is None for row in progress.values()):
@@ -381,7 +430,7 @@ def _vanishes(point: Point, x: NDArray[np.float64], level: int) -> bool:
 
     A student whose output does not depend on the length of its weights has no minimum with decay.
     """
-    here = overlaps_at(x)
+    here = overlaps_at(x, point.weights.rho)
     sample = point.evaluate(here.chi, here.m, here.q, level)
     return _NO_PULL * sample.loss > sample.F
 
@@ -422,8 +471,9 @@ def _watched(point: Point, level: int) -> Callable[[NDArray[np.float64]], Step]:
 def _describe(
     point: Point, x: NDArray[np.float64], residual: float, shift: float, level: int
 ) -> dict[str, float]:
-    here = overlaps_at(x)
-    chi, m, rest = here
+    weights = point.weights
+    here = overlaps_at(x, weights.rho)
+    chi, m, rest, rho = here
     gamma2 = here.q
     sample = point.evaluate(chi, m, gamma2, level)
     loss = sample.loss
@@ -431,32 +481,35 @@ def _describe(
     cold = math.isinf(beta)
     V = 0.0 if cold else chi / beta
     q = gamma2 + V
-    energy = alpha * loss / 2 + zeta * q / 2
-    replicon = 1 - alpha * sample.replicon
+    pull = point.pull(sample)
+    length = weights.length(here, *pull)
+    if not cold:
+        length += weights.spread(pull[0], beta)
+    energy = alpha * loss / 2 + zeta * length / 2
+    replicon = 1 - alpha * sample.replicon * weights.inequality(pull[0])
     if cold:
         free_energy, entropy = energy, -math.inf
         # Below this weight the jumps carry less than the accuracy of the averages.
         if abs(sample.jump) > 1e-12:
             replicon = -math.inf
     else:
-        beta_f = -(rest / (2 * V) + math.log(V) / 2 - beta * zeta * q / 2 + alpha * sample.ln_Z)
+        beta_f = -(weights.free_energy(here, beta, *pull) + alpha * sample.ln_Z)
         free_energy = beta_f / beta
         entropy = beta * energy - beta_f
     rule = LEGENDRE[2]
-    law = teacher_law(point.teacher, point.S, point.noise)
-    # Two fields of 8.5 standard deviations each, at right angles.
-    reach = 12.1 * math.sqrt(q)
+    law = point.law()
+    reach = REACH * math.sqrt(2 * q)  # two fields at right angles
     width = next((w for w in WIDTHS if w > reach), WIDTHS[-1])
     if isinstance(point.student, LeakyReLU):  # two straight lines, as long as anybody likes
         width = max(width, reach)
     table, truth = prepared(point.student, width), law.activation
-    gen_error = gibbs = mean = mean_square_error(table, truth, m, rest, 0.0, rule)
+    gen_error = gibbs = mean = mean_square_error(table, truth, m, rest, 0.0, rule, rho)
     if not cold:
-        gibbs = mean_square_error(table, truth, m, rest + V, 0.0, rule)
-        mean = mean_square_error(table, truth, m, rest, V, rule)
+        gibbs = mean_square_error(table, truth, m, rest + V, 0.0, rule, rho)
+        mean = mean_square_error(table, truth, m, rest, V, rule, rho)
     return {
         "gamma": math.sqrt(gamma2),
-        "R": m / math.sqrt(gamma2),
+        "R": m / math.sqrt(gamma2 * rho),
         "q": q,
         "chi": chi,
         "gen_error": gen_error,

@@ -11,12 +11,18 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import LARGEST, ArgumentError, choice, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import warn_not_converged
+from replica.inputs import Inputs, Isotropic, as_inputs
+from replica.labels import NoiseLike, as_noise, check_labels
+from replica.losses import SQUARE, LossLike, as_loss
 from replica.students import LINEAR, RELU, LeakyReLU, Student, as_piecewise, as_student
 
-from ._equilibrium import Equilibrium, Noise, Theory
+from ._convex_loss import serves, solve_convex_loss
+from ._equilibrium import Equilibrium, Noise, Theory, of_square_loss
 from ._finite_temperature import solve_finite_temperature
 from ._piecewise import relu_threshold, solve_piecewise
 from ._ridge import Columns, solve_ridge
+from ._structured import solve_structured
+from ._weights import mode_arrays
 
 __all__ = ["interpolation_threshold", "solve_equilibrium"]
 
@@ -29,8 +35,10 @@ def solve_equilibrium(
     student: str | LeakyReLU | Student = "linear",
     theory: Theory = "replica",
     teacher: str | LeakyReLU | Student = "linear",
-    noise: Noise = "output",
+    noise: NoiseLike = "output",
+    loss: LossLike = "square",
     beta: ArrayLike | None = None,
+    inputs: Inputs | None = None,
 ) -> Equilibrium:
     """Solve for the equilibrium of a student trained to the end on P = alpha N noisy samples.
 
@@ -42,7 +50,7 @@ def solve_equilibrium(
         Variance of the label noise, from 0 to 1e100.
     zeta : array_like
         Weight decay, from 0 to 1e100, in the sum convention: the energy is
-        sum_j (y_j - g(W.x_j))^2/2 + zeta |W|^2/2. 0 means exactly 0, the limit of vanishing decay.
+        sum_j l(y_j, g(W.x_j)) + zeta |W|^2/2, l = (y - g)^2/2 for the square loss. 0 means exactly 0, the limit of vanishing decay.
         See `zeta_from_mean` for a loss that is averaged over samples.
     student : {"linear", "relu"}, LeakyReLU, Student or the name of one
         The student's activation. Linear, ReLU and leaky ReLU have closed forms; any other goes to
@@ -54,11 +62,22 @@ def solve_equilibrium(
         a constant: a linear student at half the load.
     teacher : str, LeakyReLU or Student
         The teacher's activation phi; other than "linear", the general solver.
-    noise : {"output", "input"}
-        Label y = phi(z) + s, or y = phi(z + s) as in eq. 20; the same for a linear teacher.
+    noise : {"output", "input", "logistic"} or Flip
+        Label y = phi(z) + s; or y = phi(z + s) as in eq. 20, the same for a linear teacher; or
+        that with a logistic law of s (linear and sign teachers); or y = +-phi(z + s), turned with
+        a probability (sign teacher). S is the variance of s in all of them.
+    loss : str or Loss
+        What training minimizes, see `replica.losses.as_loss`: "square", "absolute", "huber",
+        "epsilon-insensitive", "quantile" of the residual y - u; "hinge", "squared-hinge",
+        "logistic", "exponential" of the margin y u, for labels that are signs; or a convex `Loss`
+        of your own. Losses other than "square" serve the linear student.
     beta : array_like, optional
         Inverse temperature of the Gibbs measure exp(-beta E), > 0, broadcast with the others; the
         elements at inf of a student with a closed form keep it.
+    inputs : Inputs, optional
+        `Isotropic()` (the default), `Spectrum`, `PowerLaw` or `RandomFeatures`: alpha is the
+        number of samples over that of modes, and the teacher's field has the variance rho of the
+        inputs. See :doc:`/inputs`.
 
     Returns
     -------
@@ -81,6 +100,12 @@ def solve_equilibrium(
     relative residual below 1e-10 (in practice 1e-13). Where several saddle points exist (slopes
     below 0.01 at tiny zeta), the one of least energy is returned.
 
+    Convex losses: the linear student has one minimum, and replica symmetry is exact. At zeta = 0
+    and below the threshold, training data that a loss of margins separates has the maximal margin
+    (chi infinite; gamma finite for the hinge losses, infinite with status DIVERGENT for the
+    logistic and exponential, R, error_rate and margin finite), and a loss of residuals the
+    interpolating weights of least norm.
+
     Theory: :eq:`eq-ridge`, :eq:`eq-saddle-point` and :eq:`eq-cone-moments` in :doc:`/theory`;
     :eq:`eq-gibbs-saddle-point` in :doc:`/finite_temperature`.
 
@@ -93,13 +118,23 @@ def solve_equilibrium(
     ['converged', 'converged']
     """
     choice("theory", theory, get_args(Theory))
-    choice("noise", noise, get_args(Noise))
+    where = as_inputs(inputs)
     activation = as_student(student)
-    if (
-        beta is not None
-        or not isinstance(activation, LeakyReLU)
-        or as_student(teacher, name="teacher") != LINEAR
-    ):
+    how, cost = as_noise(noise), as_loss(loss)
+    whom = as_student(teacher, name="teacher")
+    check_labels(cost, whom, how, real_array("S", S, low=0.0))
+    if beta is None and theory == "replica":
+        if serves(cost, activation, whom, how, np.asarray(S)):
+            return solve_convex_loss(
+                alpha, S, zeta, loss=cost, teacher=whom, noise=how, inputs=where
+            )
+    elif cost != SQUARE or how not in get_args(Noise):
+        raise ArgumentError(
+            "a temperature, and theory 'published', know loss 'square' and noise 'output' or "
+            f"'input' only, got loss {cost.name!r} and noise {noise!r}"
+        )
+    noise = choice("noise", how, get_args(Noise))
+    if beta is not None or not isinstance(activation, LeakyReLU) or whom != LINEAR:
         if theory != "replica":
             raise ArgumentError(
                 f"theory {theory!r} covers a linear teacher at zero temperature only, and students "
@@ -107,18 +142,30 @@ def solve_equilibrium(
             )
         inverse = np.inf if beta is None else beta
         return solve_finite_temperature(
-            alpha, S, zeta, inverse, student=activation, teacher=teacher, noise=noise
+            alpha,
+            S,
+            zeta,
+            inverse,
+            student=activation,
+            teacher=teacher,
+            noise=noise,
+            inputs=where,
         )
     student = activation
     if theory == "published" and student not in (LINEAR, RELU):
         raise ArgumentError(
             f"theory 'published' covers student 'linear' and 'relu' only, got {student.name!r}"
         )
+    structured = not isinstance(where, Isotropic)
+    if structured and theory != "replica":
+        raise ArgumentError(f"theory {theory!r} covers isotropic inputs only, got {where!r}")
     alpha_, S_, zeta_ = problem(alpha, S, zeta)
     columns = Columns.of_size(alpha_.size)
     flat = [array.reshape(-1) for array in (alpha_, S_, zeta_)]
     published_relu = theory == "published" and student == RELU
-    if student == LINEAR or published_relu:
+    if structured:
+        kernel = partial(solve_structured, mode_arrays(where), *flat, student.slope, columns)
+    elif student == LINEAR or published_relu:
         if published_relu:
             flat[0] = 0.5 * flat[0]
         kernel = partial(solve_ridge, *flat, columns)
@@ -142,6 +189,7 @@ def solve_equilibrium(
         student=student,
         teacher=LINEAR,
         noise=noise,
+        inputs=where,
         theory=theory,
         alpha=alpha_,
         S=S_,
@@ -166,6 +214,7 @@ def solve_equilibrium(
         quadrature_error=np.zeros_like(alpha_),
         n_iter=found.n_iter,
         status=found.status,
+        **of_square_loss(LINEAR, noise, S_, eps, train, found.R),
     )
 
 

@@ -9,7 +9,7 @@ eq. 20 of the paper.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,48 +19,80 @@ from replica._core.activation_table import activation_at, activation_value
 from replica._core.jit import jit
 from replica.students import LINEAR, LeakyReLU, Student
 
-from ._proximal import Activation, prepare
+from ._proximal import Array, PreparedActivation, prepare
 
-__all__ = ["DENSITY_NODES", "EDGES", "LEGENDRE", "REACH", "NoisyFields", "Teacher", "density_at"]
-__all__ += ["graded_edges", "law_given_output", "noise_is_broad", "noisy_fields", "outer_rule"]
+__all__ = ["DENSITY_NODES", "EDGES", "LEGENDRE", "REACH", "ROUGH", "NoisyFields", "Rule"]
+__all__ += [
+    "Teacher",
+    "density_at",
+    "graded_edges",
+    "law_given_output",
+    "noise_is_broad",
+    "noisy_fields",
+    "outer_rule",
+]
 __all__ += ["output_edges", "prepare_teacher"]
 
 # Standard deviations at which a normal law is cut off: beyond, it has mass 2e-17.
 REACH = 8.5
-# Its pieces.
+# Its pieces: fewer and not as far out as those of `replica.gaussian`, whose integrands may grow as
+# they like and are asked for once; here f is at most linear, and is asked for in every step.
 EDGES = np.array([-REACH, -5.0, -2.5, 0.0, 2.5, 5.0, REACH])
-#: Gauss-Legendre rules by level: nodes on [0, 1], weights. The first only leads to a solution.
-LEGENDRE = tuple(((1 + x) / 2, w / 2) for x, w in (roots_legendre(n) for n in (5, 8, 12, 18, 26)))
+
+
+class Rule(NamedTuple):
+    """A quadrature rule on [0, 1], and the standard deviations at which it cuts off normal laws."""
+
+    nodes: Array
+    weights: Array
+    reach: float
+
+
+#: Gauss-Legendre rules by level. The first only leads to a solution.
+LEGENDRE = tuple(
+    Rule((1 + x) / 2, w / 2, REACH) for x, w in (roots_legendre(n) for n in (5, 8, 12, 18, 26))
+)
+#: The first on most of the law: beyond 5 it has mass 6e-7.
+ROUGH = LEGENDRE[0]._replace(reach=5.0)
 
 
 class Teacher(NamedTuple):
     """The law of (t, y): see the module's docstring."""
 
-    activation: Activation
+    activation: PreparedActivation
     variance: float
     noise: float
 
 
-def prepare_teacher(teacher: LeakyReLU | Student, S: float, *, noise: str = "output") -> Teacher:
-    """Return the law of `teacher` with label noise of variance S, added before or after phi."""
-    variance = 1.0 + S if noise == "input" or teacher == LINEAR else 1.0
-    output_noise = 0.0 if variance != 1.0 else math.sqrt(S)
+def prepare_teacher(
+    teacher: LeakyReLU | Student, S: float, *, noise: str = "output", rho: float = 1.0
+) -> Teacher:
+    """Return the law of `teacher` with label noise of variance S, added before or after phi.
+
+    `rho` is the variance of the teacher's field z: its covariance with the student's is that of t.
+    """
+    inside = noise == "input" or teacher == LINEAR
+    variance = rho + S if inside else rho
+    output_noise = 0.0 if inside else math.sqrt(S)
     width = 40.0
-    while width < 9 * math.sqrt(variance):
+    while width < REACH * math.sqrt(variance):
         width *= 4
     return Teacher(prepare(teacher, width), variance, output_noise)
 
 
 @jit
-def outer_rule(teacher: Any, switches: Any, width: float, rule: Any) -> tuple[Any, Any, Any]:
+def outer_rule(
+    teacher: Teacher, switches: Array, width: float, rule: Rule
+) -> tuple[Array, Array, Array]:
     """Return the nodes t, y and the weights of an average over the teacher's law.
 
     The pieces end at the teacher's kinks and where y is one of `switches`; with ``width > 0`` they
     shrink geometrically towards a switch, down to that width in y.
     """
     sd = math.sqrt(teacher.variance)
+    base = EDGES[np.abs(EDGES) <= rule.reach]
     centers = _fields_at(teacher, switches)
-    edges = graded_edges(EDGES * sd, centers, np.full(centers.size, width), 0.5 * sd)
+    edges = graded_edges(base * sd, centers, np.full(centers.size, width), 0.5 * sd)
     t, w = _rule(edges, sd, rule)
     y = np.empty(t.size)
     for i in range(t.size):
@@ -71,14 +103,14 @@ def outer_rule(teacher: Any, switches: Any, width: float, rule: Any) -> tuple[An
     widths = np.full(switches.size, width / scale)
     room = 0
     for i in range(t.size):  # count first, then fill
-        edges = graded_edges(EDGES, (switches - y[i]) / scale, widths, 0.5)
-        room += (edges.size - 1) * rule[0].size
+        edges = graded_edges(base, (switches - y[i]) / scale, widths, 0.5)
+        room += (edges.size - 1) * rule.nodes.size
     out_t = np.empty(room)
     out_y = np.empty(room)
     out_w = np.empty(room)
     used = 0
     for i in range(t.size):
-        edges = graded_edges(EDGES, (switches - y[i]) / scale, widths, 0.5)
+        edges = graded_edges(base, (switches - y[i]) / scale, widths, 0.5)
         s, ws = _rule(edges, 1.0, rule)
         for j in range(s.size):
             out_t[used] = t[i]
@@ -89,7 +121,7 @@ def outer_rule(teacher: Any, switches: Any, width: float, rule: Any) -> tuple[An
 
 
 @jit
-def graded_edges(base: Any, centers: Any, widths: Any, coarse: float) -> Any:
+def graded_edges(base: Array, centers: Array, widths: Array, coarse: float) -> Array:
     """Return `base` with an edge at every center, and edges that shrink towards it.
 
     A center with ``width >= coarse`` is too blunt to need an edge; with ``width == 0`` it is sharp
@@ -116,8 +148,8 @@ def graded_edges(base: Any, centers: Any, widths: Any, coarse: float) -> Any:
 
 
 @jit
-def _rule(edges: Any, sd: float, rule: Any) -> tuple[Any, Any]:
-    nodes, weights = rule
+def _rule(edges: Array, sd: float, rule: Rule) -> tuple[Array, Array]:
+    nodes, weights, _ = rule
     order = nodes.size
     x = np.empty((edges.size - 1) * order)
     w = np.empty(x.size)
@@ -136,7 +168,7 @@ def _rule(edges: Any, sd: float, rule: Any) -> tuple[Any, Any]:
 
 
 @jit
-def _fields_at(teacher: Any, switches: Any) -> Any:
+def _fields_at(teacher: Teacher, switches: Array) -> Array:
     """Return the teacher's kinks and, without output noise, the fields t where y is a switch."""
     activation = teacher.activation
     u = activation.u
@@ -188,7 +220,7 @@ _TO_SERIES = 2.0 / DENSITY_NODES * np.cos(np.outer(np.arange(DENSITY_NODES), _AN
 _TO_SERIES[0] /= 2.0
 # Above so many pieces in omega, or in the outputs, summing over the noise itself is quicker.
 _MOST_PIECES = 100
-# Pieces of a normal law, in its standard deviations, as in EDGES.
+# Pieces of a normal law, in its standard deviations: the longest near the center of EDGES.
 _PIECE = 2.5
 
 
@@ -199,18 +231,18 @@ class NoisyFields(NamedTuple):
     begins at ``low + 2 tau p``; it is negligible outside the pieces from `first` to `last`.
     """
 
-    t: NDArray[np.float64]
-    phi: NDArray[np.float64]
-    weight: NDArray[np.float64]
+    t: Array
+    phi: Array
+    weight: Array
     low: float
     pieces: int
-    series: NDArray[np.float64]
+    series: Array
     first: NDArray[np.int64]
     last: NDArray[np.int64]
 
 
 @jit
-def noise_is_broad(teacher: Any, m: float, q: float, tau: float) -> bool:
+def noise_is_broad(teacher: Teacher, m: float, q: float, tau: float) -> bool:
     """Whether the noise, and the law of omega given t, are broad enough to sum over y instead."""
     if 2.0 * REACH * math.sqrt(q) > _MOST_PIECES * 2.0 * tau:
         return False
@@ -225,7 +257,7 @@ def noise_is_broad(teacher: Any, m: float, q: float, tau: float) -> bool:
 
 
 @jit
-def noisy_fields(teacher: Any, m: float, q: float, tau: float, rule: Any) -> Any:
+def noisy_fields(teacher: Teacher, m: float, q: float, tau: float, rule: Rule) -> NoisyFields:
     """Return the nodes of the field t: pieces as short as the sharpest of the three laws needs."""
     activation = teacher.activation
     sd = math.sqrt(teacher.variance)
@@ -273,7 +305,7 @@ def noisy_fields(teacher: Any, m: float, q: float, tau: float, rule: Any) -> Any
 
 
 @jit
-def output_edges(teacher: Any, phi: Any, switches: Any, width: float) -> Any:
+def output_edges(teacher: Teacher, phi: Array, switches: Array, width: float) -> Array:
     """Return the pieces of the output y: of the size of the noise, graded towards the switches."""
     low = phi.min() - REACH * teacher.noise
     high = phi.max() + REACH * teacher.noise
@@ -283,7 +315,7 @@ def output_edges(teacher: Any, phi: Any, switches: Any, width: float) -> Any:
 
 
 @jit
-def law_given_output(fields: Any, noise: float, y: float, law: Any) -> tuple[int, int]:
+def law_given_output(fields: NoisyFields, noise: float, y: float, law: Array) -> tuple[int, int]:
     """Write the joint density of y and omega, times t^l, into ``law[piece, :, l]``.
 
     Returns the first and the last piece that count; none if the first is beyond the last.
@@ -316,7 +348,9 @@ def law_given_output(fields: Any, noise: float, y: float, law: Any) -> tuple[int
 
 
 @jit
-def density_at(law: Any, low: float, tau: float, omega: float) -> tuple[float, float, float, float]:
+def density_at(
+    law: Array, low: float, tau: float, omega: float
+) -> tuple[float, float, float, float]:
     """Return the four densities at omega."""
     x = (omega - low) / (2.0 * tau)
     p = min(max(int(x), 0), law.shape[0] - 1)

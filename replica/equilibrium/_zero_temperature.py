@@ -14,20 +14,33 @@ solved for the proximal step.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica._core.activation_table import activation_at, activation_in
+from replica._core.activation_table import activation_in
 from replica._core.jit import jit
+from replica.inputs import Inputs
+from replica.students import StudentLike
 
 from ._equilibrium import Equilibrium, Noise
-from ._proximal import envelope, switching_outputs
+from ._proximal import (
+    Array,
+    PreparedActivation,
+    Stretch,
+    envelope,
+    field_at,
+    new_room,
+    stretch,
+    switching_outputs,
+)
 from ._saddle_point import solve_all
 from ._teacher_average import (
     DENSITY_NODES,
     REACH,
+    Rule,
+    Teacher,
     density_at,
     law_given_output,
     noise_is_broad,
@@ -40,9 +53,12 @@ __all__ = ["SampleAverages", "normal_moments", "solve_general_student"]
 __all__ += ["zero_temperature_averages"]
 
 _ROOT_2PI = math.sqrt(2 * math.pi)
+# What has a smaller weight in an average is left out; there are a few hundred samples.
+_LEAST_WEIGHT = 1e-18
 # A rule of five nodes takes a part of the normal law of so many standard deviations to 1e-4.
 _PART = 3.0
-# The values of g are kept for pieces of the table cut into up to so many parts.
+# The values of g are kept for pieces of the table cut into up to so many parts: more are needed
+# only by pieces far out, of which a sample sees a part.
 _PARTS = 4
 
 
@@ -51,9 +67,10 @@ def solve_general_student(
     S: ArrayLike,
     zeta: ArrayLike,
     *,
-    student: Any,
-    teacher: Any = "linear",
+    student: StudentLike,
+    teacher: StudentLike = "linear",
     noise: Noise = "output",
+    inputs: Inputs | None = None,
 ) -> Equilibrium:
     """Zero-temperature equilibrium of any student that learns from any teacher.
 
@@ -67,6 +84,8 @@ def solve_general_student(
         Activations g of the student and phi of the teacher.
     noise : {"output", "input"}
         Label y = phi(z) + s, or y = phi(z + s) as in eq. 20.
+    inputs : Inputs, optional
+        See `solve_equilibrium`.
 
     Returns
     -------
@@ -100,6 +119,7 @@ def solve_general_student(
         student=student,
         teacher=teacher,
         noise=noise,
+        inputs=inputs,
     )
 
 
@@ -117,7 +137,7 @@ class SampleAverages(NamedTuple):
     loss: float
     replicon: float
     jump: float
-    slopes: NDArray[np.float64]
+    slopes: Array
 
 
 # What is summed over a sample: products of f, v = (omega - E[omega | t])/tau and t, and energies.
@@ -128,7 +148,7 @@ _N_SUMS = 13
 
 @jit
 def zero_temperature_averages(
-    student: Any, teacher: Any, chi: float, m: float, q: float, rule: Any
+    student: PreparedActivation, teacher: Teacher, chi: float, m: float, q: float, rule: Rule
 ) -> SampleAverages:
     """Average over one sample; NaN if a field leaves the tabulated range."""
     tau2 = q - m * m / teacher.variance
@@ -146,7 +166,7 @@ def zero_temperature_averages(
 
 
 @jit
-def _averages(sums: Any, m: float, tau: float, variance: float) -> SampleAverages:
+def _averages(sums: Array, m: float, tau: float, variance: float) -> SampleAverages:
     """Put the sums together.
 
     Derivatives in m and tau act on the normal law of omega given t, by parts on v; in chi they use
@@ -182,48 +202,48 @@ def _averages(sums: Any, m: float, tau: float, variance: float) -> SampleAverage
 
 @jit
 def _over_fields(
-    student: Any,
-    teacher: Any,
+    student: PreparedActivation,
+    teacher: Teacher,
     chi: float,
     m: float,
     tau: float,
-    switches: Any,
+    switches: Array,
     scale: float,
-    rule: Any,
-) -> Any:
+    rule: Rule,
+) -> Array:
     """Sum over the teacher's field t, then its noise, then omega given t along u."""
     totals = np.zeros(_N_SUMS)
     t, y, w = outer_rule(teacher, switches, scale, rule)
-    n = student.u.size
-    h = np.empty(n)
-    hull = np.empty(n, np.int64)
-    items = np.empty((2 * n + 4, 5))
+    room = new_room(student)
+    found = room.found
     sums = np.zeros(_N_SUMS)
-    none = np.empty((1, 1, 4))
     seen = new_values(student, rule)
     for i in range(t.size):
-        if w[i] < 1e-17:
+        if w[i] < _LEAST_WEIGHT:
             continue
         mean = m * t[i] / teacher.variance
-        rows = envelope(student, y[i], chi, h, hull, items)
+        # A rare sample needs less of the law of omega.
+        reach = min(rule.reach, math.sqrt(2.0 * math.log(w[i] / _LEAST_WEIGHT)))
+        low = mean - reach * tau
+        high = mean + reach * tau
+        rows = envelope(student, y[i], chi, low, high, room)
         sums[:] = 0.0
-        low = mean - REACH * tau
-        high = mean + REACH * tau
-        if items[0, 2] > low or items[rows - 1, 3] < high:
+        if found.omega_low[0] > low or found.omega_high[rows - 1] < high:
             return np.full(_N_SUMS, np.nan)
         for k in range(rows):
-            if items[k, 3] > low and items[k, 2] < high:
-                if items[k, 0] == items[k, 1]:
-                    _add_pinned(items[k], y[i], chi, mean, tau, sums)
+            part = stretch(found, k)
+            if part.omega_high > low and part.omega_low < high:
+                if part.u_low == part.u_high:
+                    _add_pinned(part, y[i], chi, mean, tau, sums)
                 else:
                     _add_smooth(
-                        student, seen, items[k], y[i], chi, mean, tau, low, high, none, 0.0, rule,
+                        student, seen, part, y[i], chi, mean, tau, low, high, None, 0.0, rule,
                         sums,
                     )  # fmt: skip
-            if k + 1 < rows and low < items[k, 3] < high:
-                v = (items[k, 3] - mean) / tau
+            if k + 1 < rows and low < part.omega_high < high:
+                v = (part.omega_high - mean) / tau
                 density = math.exp(-0.5 * v * v) / (tau * _ROOT_2PI)
-                jump = (items[k + 1, 0] - items[k, 1]) / chi
+                jump = (found.u_low[k + 1] - part.u_high) / chi
                 sums[_JUMP] += density * jump
                 sums[_JUMP3] += density * jump**3
         sums[_FT] *= t[i]
@@ -236,16 +256,16 @@ def _over_fields(
 
 @jit
 def _over_outputs(
-    student: Any,
-    teacher: Any,
+    student: PreparedActivation,
+    teacher: Teacher,
     chi: float,
     m: float,
     q: float,
     tau: float,
-    switches: Any,
+    switches: Array,
     scale: float,
-    rule: Any,
-) -> Any:
+    rule: Rule,
+) -> Array:
     """Sum over the output y, then omega along u; the field t is summed beforehand.
 
     The proximal step depends on t through y only, so the law of omega and t given y is enough:
@@ -255,13 +275,11 @@ def _over_outputs(
     fields = noisy_fields(teacher, m, q, tau, rule)
     edges = output_edges(teacher, fields.phi, switches, scale)
     gain = m / teacher.variance
-    n = student.u.size
-    h = np.empty(n)
-    hull = np.empty(n, np.int64)
-    items = np.empty((2 * n + 4, 5))
+    room = new_room(student)
+    found = room.found
     law = np.empty((fields.pieces, DENSITY_NODES, 4))
     seen = new_values(student, rule)
-    nodes, weights = rule
+    nodes, weights, _ = rule
     sums = np.zeros(_N_SUMS)
     for piece in range(edges.size - 1):
         length = edges[piece + 1] - edges[piece]
@@ -272,26 +290,27 @@ def _over_outputs(
             first, last = law_given_output(fields, teacher.noise, y, law)
             if first > last:
                 continue
-            rows = envelope(student, y, chi, h, hull, items)
             low = fields.low + first * 2.0 * tau
             high = fields.low + (last + 1) * 2.0 * tau
-            if items[0, 2] > low or items[rows - 1, 3] < high:
+            rows = envelope(student, y, chi, low, high, room)
+            if found.omega_low[0] > low or found.omega_high[rows - 1] < high:
                 return np.full(_N_SUMS, np.nan)
             sums[:] = 0.0
             for k in range(rows):
-                if items[k, 3] > low and items[k, 2] < high:
-                    if items[k, 0] == items[k, 1]:
+                part = stretch(found, k)
+                if part.omega_high > low and part.omega_low < high:
+                    if part.u_low == part.u_high:
                         _add_pinned_by_rule(
-                            items[k], y, chi, gain, tau, low, high, law, fields.low, rule, sums
+                            part, y, chi, gain, tau, low, high, law, fields.low, rule, sums
                         )
                     else:
                         _add_smooth(
-                            student, seen, items[k], y, chi, gain, tau, low, high, law,
+                            student, seen, part, y, chi, gain, tau, low, high, law,
                             fields.low, rule, sums,
                         )  # fmt: skip
-                if k + 1 < rows and low < items[k, 3] < high:
-                    density = density_at(law, fields.low, tau, items[k, 3])[0]
-                    jump = (items[k + 1, 0] - items[k, 1]) / chi
+                if k + 1 < rows and low < part.omega_high < high:
+                    density = density_at(law, fields.low, tau, part.omega_high)[0]
+                    jump = (found.u_low[k + 1] - part.u_high) / chi
                     sums[_JUMP] += density * jump
                     sums[_JUMP3] += density * jump**3
             totals += weights[node] * length * sums
@@ -311,16 +330,16 @@ def normal_moments(low: float, high: float) -> tuple[float, float, float]:
 
 
 @jit
-def _add_pinned(row: Any, y: float, chi: float, mean: float, tau: float, sums: Any) -> None:
+def _add_pinned(row: Stretch, y: float, chi: float, mean: float, tau: float, sums: Array) -> None:
     """A stretch on which u stands still and f is linear in omega, in closed form."""
-    low = max((row[2] - mean) / tau, -REACH)
-    high = min((row[3] - mean) / tau, REACH)
+    low = max((row.omega_low - mean) / tau, -REACH)
+    high = min((row.omega_high - mean) / tau, REACH)
     p, p1, p2 = normal_moments(low, high)
     d1 = math.exp(-0.5 * low * low) / _ROOT_2PI
     d2 = math.exp(-0.5 * high * high) / _ROOT_2PI
     p3 = 2.0 * p1 + low * low * d1 - high * high * d2
     p4 = 3.0 * p2 + low**3 * d1 - high**3 * d2
-    c0 = (row[0] - mean) / chi
+    c0 = (row.u_low - mean) / chi
     c1 = tau / chi
     sums[_F] += c0 * c0 * p - 2.0 * c0 * c1 * p1 + c1 * c1 * p2
     sums[_FV] += c0 * p1 - c1 * p2
@@ -331,13 +350,13 @@ def _add_pinned(row: Any, y: float, chi: float, mean: float, tau: float, sums: A
     sums[_F2_VV] += c0 * c0 * p2 - 2.0 * c0 * c1 * p3 + c1 * c1 * p4
     sums[_F2_VT] += c0 * c0 * p1 - 2.0 * c0 * c1 * p2 + c1 * c1 * p3
     sums[_F3_V] += c0 * c0 * (c0 * p1 - 3.0 * c1 * p2) + c1 * c1 * (3.0 * c0 * p3 - c1 * p4)
-    sums[_LOSS] += (y - row[4]) ** 2 * p
+    sums[_LOSS] += (y - row.output) ** 2 * p
     sums[_REPLICON] += p
 
 
 @jit
 def _add_by_law(
-    law: Any,
+    law: Array,
     start: float,
     gain: float,
     tau: float,
@@ -346,7 +365,7 @@ def _add_by_law(
     loss: float,
     replicon: float,
     weight: float,
-    sums: Any,
+    sums: Array,
 ) -> None:
     """Add one field omega of a sample whose t is spread: v = (omega - gain t)/tau, by moments."""
     t0, t1, t2, t3 = density_at(law, start, tau, omega)
@@ -373,28 +392,28 @@ def _add_by_law(
 
 @jit
 def _add_pinned_by_rule(
-    row: Any,
+    row: Stretch,
     y: float,
     chi: float,
     gain: float,
     tau: float,
     low: float,
     high: float,
-    law: Any,
+    law: Array,
     start: float,
-    rule: Any,
-    sums: Any,
+    rule: Rule,
+    sums: Array,
 ) -> None:
-    nodes, weights = rule
-    left = max(row[2], low)
-    right = min(row[3], high)
+    nodes, weights, _ = rule
+    left = max(row.omega_low, low)
+    right = min(row.omega_high, high)
     parts = 1 + int((right - left) / (_PART * tau))
     length = (right - left) / parts
     for part in range(parts):
         for k in range(nodes.size):
             omega = left + length * (part + nodes[k])
-            f = (row[0] - omega) / chi
-            loss = (y - row[4]) ** 2
+            f = (row.u_low - omega) / chi
+            loss = (y - row.output) ** 2
             weight = weights[k] * length
             _add_by_law(law, start, gain, tau, omega, f, loss, 1.0, weight, sums)
 
@@ -402,22 +421,23 @@ def _add_pinned_by_rule(
 class _Values(NamedTuple):
     """g, g', g'' at the nodes of whole pieces of the table cut into equal parts, once computed."""
 
-    at: NDArray[np.float64]
+    at: Array
     known: NDArray[np.bool_]
 
 
 @jit
-def new_values(student: Any, rule: Any) -> Any:
+def new_values(student: PreparedActivation, rule: Rule) -> _Values:
     """Return room for the values of pieces in up to four parts."""
     pieces = student.breaks.size - 1
     return _Values(
-        np.empty((pieces, _PARTS, _PARTS * rule[0].size, 3)), np.zeros((pieces, _PARTS), np.bool_)
+        np.empty((pieces, _PARTS, _PARTS * rule.nodes.size, 3)),
+        np.zeros((pieces, _PARTS), np.bool_),
     )
 
 
 @jit
-def _learn(student: Any, seen: Any, piece: int, parts: int, rule: Any) -> None:
-    nodes = rule[0]
+def _learn(student: PreparedActivation, seen: _Values, piece: int, parts: int, rule: Rule) -> None:
+    nodes = rule.nodes
     left = student.breaks[piece]
     length = (student.breaks[piece + 1] - left) / parts
     for part in range(parts):
@@ -432,19 +452,19 @@ def _learn(student: Any, seen: Any, piece: int, parts: int, rule: Any) -> None:
 
 @jit
 def _add_smooth(
-    student: Any,
-    seen: Any,
-    row: Any,
+    student: PreparedActivation,
+    seen: _Values,
+    row: Stretch,
     y: float,
     chi: float,
     mean: float,
     tau: float,
     from_field: float,
     to_field: float,
-    law: Any,
+    law: Array,
     law_start: float,
-    rule: Any,
-    sums: Any,
+    rule: Rule,
+    sums: Array,
 ) -> None:
     """A stretch on which u grows with omega.
 
@@ -452,51 +472,55 @@ def _add_smooth(
     `mean` is the gain of omega given t.
     """
     breaks = student.breaks
-    series = student.series
-    spread = law.shape[0] > 1
+    vertices = (student.u.size - 1) // (breaks.size - 1)  # per piece
     inverse = 1.0 / tau
     norm = inverse / _ROOT_2PI
     f0 = f1 = f2 = f3 = ff0 = ff1 = ff2 = fff1 = cost = rep = 0.0
-    low = max(row[2], from_field)
-    high = min(row[3], to_field)
-    start = row[0] if low == row[2] else _cut(student, row, y, chi, low)
-    stop = row[1] if high == row[3] else _cut(student, row, y, chi, high)
-    nodes, weights = rule
-    left = start
-    left_field = low
-    piece = np.searchsorted(breaks, start, side="right")
-    while left < stop:
-        right = stop
-        right_field = high
-        if piece < breaks.size and breaks[piece] < stop:
-            right = breaks[piece]
-            g, g1, _ = activation_at(breaks, series, right)
-            right_field = right - chi * (y - g) * g1
-        here = min(max(piece - 1, 0), breaks.size - 2)
+    nodes, weights, _ = rule
+    right, right_field = row.u_low, row.omega_low
+    piece = np.searchsorted(breaks, right, side="right") - 2
+    while right < row.u_high and right_field < to_field:
+        left, left_field = right, right_field
         piece += 1
-        parts = 1 + int(abs(right_field - left_field) / (_PART * tau))
-        length = (right - left) / parts
+        right, right_field = row.u_high, row.omega_high
+        if breaks[piece + 1] < right:
+            right = breaks[piece + 1]
+            end = vertices * (piece + 1)
+            right_field = field_at(right, y, chi, student.g_left[end], student.slope_left[end])
+        if right_field <= from_field:
+            continue
         # Most pieces are passed as a whole by every sample.
-        whole = parts <= _PARTS and left == breaks[here] and right == breaks[here + 1]
-        if whole and not seen.known[here, parts - 1]:
-            _learn(student, seen, here, parts, rule)
+        parts = 1 + int((right_field - left_field) / (_PART * tau))
+        whole = parts <= _PARTS and left == breaks[piece] and right == breaks[piece + 1]
+        start, stop = left, right
+        if not whole:
+            if left_field < from_field:
+                start = _cut(student, row, y, chi, from_field)
+            if right_field > to_field:
+                stop = _cut(student, row, y, chi, to_field)
+            inside = min(right_field, to_field) - max(left_field, from_field)
+            parts = 1 + int(inside / (_PART * tau))
+        elif not seen.known[piece, parts - 1]:
+            _learn(student, seen, piece, parts, rule)
+        length = (stop - start) / parts
+        values = seen.at[piece, min(parts, _PARTS) - 1]
         for part in range(parts):
             for k in range(nodes.size):
-                u = left + length * (part + nodes[k])
+                u = start + length * (part + nodes[k])
                 if whole:
                     at = part * nodes.size + k
-                    g = seen.at[here, parts - 1, at, 0]
-                    g1 = seen.at[here, parts - 1, at, 1]
-                    g2 = seen.at[here, parts - 1, at, 2]
+                    g, g1, g2 = values[at, 0], values[at, 1], values[at, 2]
                 else:
-                    g, g1, g2 = activation_in(breaks, series, here, u)
+                    g, g1, g2 = activation_in(breaks, student.series, piece, u)
                 r = y - g
                 f = r * g1
-                stretch = 1.0 + chi * g1 * g1 - chi * r * g2  # domega/du
-                replicon = (1.0 / stretch - 1.0) ** 2
-                weight = weights[k] * length * stretch
                 omega = u - chi * f
-                if spread:
+                if omega < from_field or omega > to_field:
+                    continue
+                stretched = 1.0 + chi * g1 * g1 - chi * r * g2  # domega/du
+                replicon = (1.0 / stretched - 1.0) ** 2
+                weight = weights[k] * length * stretched
+                if law is not None:
                     _add_by_law(law, law_start, mean, tau, omega, f, r * r, replicon, weight, sums)
                     continue
                 v = (omega - mean) * inverse
@@ -515,8 +539,6 @@ def _add_smooth(
                 fff1 += pff * f * v
                 cost += p * r * r
                 rep += p * replicon
-        left = right
-        left_field = right_field
     sums[_F] += ff0
     sums[_FV] += f1
     sums[_FT] += f0
@@ -531,16 +553,16 @@ def _add_smooth(
 
 
 @jit
-def _cut(student: Any, row: Any, y: float, chi: float, field: float) -> float:
+def _cut(student: PreparedActivation, row: Stretch, y: float, chi: float, field: float) -> float:
     """Return about where omega(u) = field on a smooth stretch, from the vertices around it.
 
     It is asked where the law of omega ends, so that a tenth of a standard deviation is no matter.
     """
     u = student.u
-    first = np.searchsorted(u, row[0], side="right")  # the vertices inside the stretch
-    last = np.searchsorted(u, row[1], side="left") - 1
-    left, left_field = row[0], row[2]
-    right, right_field = row[1], row[3]
+    first = np.searchsorted(u, row.u_low, side="right")  # the vertices inside the stretch
+    last = np.searchsorted(u, row.u_high, side="left") - 1
+    left, left_field = row.u_low, row.omega_low
+    right, right_field = row.u_high, row.omega_high
     while first <= last:
         middle = (first + last) // 2
         at = u[middle] - chi * (y - student.g_right[middle]) * student.slope_right[middle]

@@ -12,22 +12,27 @@ import multiprocessing
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from replica._core.cores import n_cores
+from replica._core.student_values import quick_values
+from replica.labels import Flip, NoiseWord
+from replica.students import LINEAR, LeakyReLU, Student
 
 __all__ = [
     "TrainingSet",
     "available_memory",
     "claim_memory",
     "default_threads",
+    "draw_labels",
+    "draw_noise",
     "draw_normal",
     "inputs_key",
     "make_training_set",
@@ -37,32 +42,73 @@ __all__ = [
 ]
 
 
+Ended = TypeVar("Ended")  # what a run hands back
+
 # Random numbers are drawn in blocks of this many, which stay in the cache.
 DRAW_BLOCK = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Inputs X of shape (P, N) with entries N(0, 1/N) and noisy teacher outputs y of shape (P,)."""
+    """Samples of a noisy teacher.
 
-    X: NDArray[Any]
+    Attributes
+    ----------
+    X : ndarray, shape (P, N)
+        Inputs with entries N(0, 1/N); read-only.
+    y : ndarray, shape (P,)
+        Noisy outputs of the teacher.
+    """
+
+    X: NDArray[np.floating]
     y: NDArray[np.float64]
+    #: Where inputs that are not isotropic come from, see `_inputs`.
+    population: object = None
 
 
-_shared: weakref.WeakValueDictionary[tuple[Any, ...], NDArray[Any]] = weakref.WeakValueDictionary()
-_key_locks: dict[tuple[Any, ...], threading.Lock] = {}
+_shared: weakref.WeakValueDictionary[Hashable, NDArray[np.floating]]
+_shared = weakref.WeakValueDictionary()
+_key_locks: dict[Hashable, threading.Lock] = {}
 _lock = threading.Lock()
 
 
 def make_training_set(
-    P: int, N: int, S: float, seed: np.random.SeedSequence, dtype: Any = np.float64
+    P: int,
+    N: int,
+    S: float,
+    seed: np.random.SeedSequence,
+    dtype: DTypeLike = np.float64,
+    teacher: LeakyReLU | Student = LINEAR,
+    noise: NoiseWord | Flip = "output",
 ) -> TrainingSet:
-    """Draw y = w*.x + s with s ~ N(0, S); the inputs exist once per (seed, P, N, dtype).
+    """Draw the samples that a run with this data seed trains on: the labels of z = w*.x.
 
-    One seed gives the same inputs in float64 and, rounded, in float32.
+    One seed gives the same inputs in float64 and, rounded, in float32. Those who ask for the same
+    inputs, from whatever thread, share one read-only array for as long as any of them holds it; S
+    may differ between them.
 
-    Runs that ask for the same inputs, from whatever thread, share one read-only array for as long
-    as any of them holds it; S may differ between them.
+    Parameters
+    ----------
+    P, N : int
+        Number of samples and of inputs.
+    S : float
+        Variance of the noise s.
+    seed : numpy.random.SeedSequence
+        Of the data, as ``run.data_seeds[i]`` of a `TrainingRun`.
+    dtype : dtype, optional
+        Precision of the inputs.
+
+    Returns
+    -------
+    TrainingSet
+
+    See Also
+    --------
+    simulate_training : Trains on such a set; its results name the seeds.
+
+    Notes
+    -----
+    Theory: :eq:`eq-training-energy` in :doc:`/simulation`.
 
     Examples
     --------
@@ -72,7 +118,7 @@ def make_training_set(
     >>> a.X is b.X, bool(np.allclose(a.y, a.X.sum(axis=1)))
     (True, True)
     """
-    inputs, noise = streams(seed, 2)
+    inputs, labels = streams(seed, 2)
     key = inputs_key(P, N, seed, dtype)
     with _lock:
         key_lock = _key_locks.setdefault(key, threading.Lock())
@@ -83,23 +129,55 @@ def make_training_set(
             _shared[key] = X
     with _lock:
         _key_locks.pop(key, None)
-    s = np.random.default_rng(noise).standard_normal(P)
-    return TrainingSet(X, X.sum(axis=1, dtype=np.float64) + math.sqrt(S) * s)
+    z = X.sum(axis=1, dtype=np.float64)
+    return TrainingSet(X, draw_labels(teacher, noise, S, z, np.random.default_rng(labels)))
 
 
-def inputs_key(P: int, N: int, seed: np.random.SeedSequence, dtype: Any) -> tuple[Any, ...]:
+def draw_labels(
+    teacher: LeakyReLU | Student,
+    noise: NoiseWord | Flip,
+    S: float,
+    z: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """The labels of the teacher's fields z."""
+    s, flips = draw_noise(noise, S, z.shape, rng)
+    if noise == "output":
+        return quick_values(teacher, z) + s
+    y = quick_values(teacher, z + s)
+    return y * flips if flips.size else y
+
+
+def draw_noise(
+    noise: NoiseWord | Flip, S: float, shape: tuple[int, ...], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Noise s of variance S, and the factors +-1 that turn labels (empty if none are turned)."""
+    if noise == "logistic":
+        s = rng.logistic(0.0, math.sqrt(3.0 * S) / math.pi, shape)
+    else:
+        s = math.sqrt(S) * rng.standard_normal(shape)
+    if isinstance(noise, Flip):
+        return s, np.where(rng.random(shape) < noise.probability, -1.0, 1.0)
+    return s, np.empty((0,) * len(shape))
+
+
+def inputs_key(
+    P: int, N: int, seed: np.random.SeedSequence, dtype: DTypeLike
+) -> tuple[Hashable, ...]:
     """What the inputs of a training set depend on."""
     return (str(seed.entropy), seed.spawn_key, P, N, np.dtype(dtype).str)
 
 
-def _draw_inputs(P: int, N: int, seed: np.random.SeedSequence, dtype: Any) -> NDArray[Any]:
+def _draw_inputs(
+    P: int, N: int, seed: np.random.SeedSequence, dtype: DTypeLike
+) -> NDArray[np.floating]:
     X = np.empty((P, N), dtype)
     draw_normal(np.random.default_rng(seed), X.reshape(-1), 1.0 / math.sqrt(N))
     X.setflags(write=False)
     return X
 
 
-def draw_normal(rng: np.random.Generator, out: NDArray[Any], scale: float) -> None:
+def draw_normal(rng: np.random.Generator, out: NDArray[np.floating], scale: float) -> None:
     """Fill the vector `out` with numbers N(0, scale^2), drawn in float64 whatever its dtype.
 
     NumPy draws other numbers in float32; rounded ones make the two precisions comparable.
@@ -149,12 +227,14 @@ def require_memory(n_bytes: float, what: str, advice: str) -> None:
 
 
 _memory = threading.Condition()
-_claims: dict[Any, tuple[float, int]] = {}  # what is held: (bytes, number of runs that hold it)
+_claims: dict[
+    Hashable, tuple[float, int]
+] = {}  # what is held: (bytes, number of runs that hold it)
 _capacity: int | None = None  # available memory when there were no claims
 
 
 @contextlib.contextmanager
-def claim_memory(key: Any, n_bytes: float, stop: threading.Event) -> Iterator[None]:
+def claim_memory(key: Hashable, n_bytes: float, stop: threading.Event) -> Iterator[None]:
     """Wait until `n_bytes` fit beside what the other runs of this process hold, and hold them.
 
     Without this, runs that start together in the threads of a sweep would each find the same
@@ -193,8 +273,8 @@ def default_threads() -> int:
 
 
 def map_runs(
-    run: Callable[[int], Any], n_runs: int, workers: int, stop: threading.Event
-) -> list[Any]:
+    run: Callable[[int], Ended], n_runs: int, workers: int, stop: threading.Event
+) -> list[Ended]:
     """``[run(0), ..., run(n_runs - 1)]`` on a thread pool; an exception stops the other runs."""
     if workers <= 1:
         return [run(i) for i in range(n_runs)]

@@ -6,8 +6,9 @@ the field is divided by: nothing, the norm |w|/sqrt(N), or the root mean square 
 Fast math is for loops that either sum or store, never both: a loop that does both is compiled in
 two versions, and which one runs, hence the order of the sum, depends on where the arrays lie.
 
-An activation is its slope on the negative side, with None for a table, or an `ActivationTable`:
-by the type of that the compiler decides, which costs the piecewise-linear ones nothing.
+An activation is its slope on the negative side, with None for a table, or an `ActivationTable`; a
+loss is None, the square, or a `LossTable`: by the types the compiler decides, which costs the
+piecewise-linear students and the square loss nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from replica._core.activation_table import activation_at, activation_value
 from replica._core.jit import jit
@@ -29,12 +31,31 @@ DONE, DIVERGENT, RUNNING = int(Status.DONE), int(Status.DIVERGENT), int(Status.R
 class Gradient(NamedTuple):
     """-dE/dw = b w + sum_j c_j x_j, and dgamma = -(dE/dv)/sqrt(N) for v = sqrt(N) gamma.
 
-    `furthest` is the argument of a tabulated activation that is largest in size, 0 without a table.
+    `furthest` is the argument of a tabulated activation that is largest in size, 0 without a table;
+    `loss_furthest` the argument of the loss farthest beyond its table, 0 if none is.
     """
 
     b: float
     dgamma: float
     furthest: float
+    loss_furthest: float
+
+
+class LossTable(NamedTuple):
+    """l, l', l'' as piecewise Chebyshev series in t = (x - centers[k]) inverses[k].
+
+    The argument x is y - g, or y g if `margin`. `breaks` are the inner edges of the pieces, and
+    `series` has shape (3, n, degree + 1). Strips of a piecewise-quadratic loss have center 0 and
+    inverse 1 and reach everywhere; other tables end at `lower` and `upper`.
+    """
+
+    margin: bool
+    breaks: NDArray[np.float64]
+    centers: NDArray[np.float64]
+    inverses: NDArray[np.float64]
+    series: NDArray[np.float64]
+    lower: float
+    upper: float
 
 
 class WeightState(NamedTuple):
@@ -57,21 +78,75 @@ class Progress(NamedTuple):
     """How far some steps have come.
 
     `status` is DONE, DIVERGENT (the last step made the state run away), or RUNNING: the next step
-    has not been made, since it asks for the activation at `furthest`, beyond its table.
+    has not been made, since it asks for the activation at `furthest` or for the loss at
+    `loss_furthest`, beyond a table.
     """
 
     state: Any
     steps: int
     status: int
     furthest: float
+    loss_furthest: float
 
 
 @jit
-def backpropagate(u, y, keep, gamma, L, N, center, scale, slope, slope_up, table, c):
-    """Negative gradient of 1/2 sum_j (y_j - keep_j g(h_j))^2 through the normalization.
+def loss_in(loss, order, k, x):
+    """The derivative of this order at x, by the series of piece k."""
+    t = (x - loss.centers[k]) * loss.inverses[k]
+    b1 = 0.0
+    b2 = 0.0
+    for n in range(loss.series.shape[2] - 1, 0, -1):
+        b1, b2 = loss.series[order, k, n] + 2.0 * t * b1 - b2, b1
+    return loss.series[order, k, 0] + t * b1 - b2
+
+
+@jit
+def loss_at(loss, order, x):
+    """The derivative of this order at x; from the right at a kink."""
+    low = 0
+    high = loss.breaks.size
+    while low < high:
+        middle = (low + high) // 2
+        if x >= loss.breaks[middle]:
+            low = middle + 1
+        else:
+            high = middle
+    return loss_in(loss, order, low, x)
+
+
+@jit
+def outside(loss, x, furthest):
+    """Of x, if it is beyond the table, and `furthest` the one that is larger in size."""
+    if (x < loss.lower or x > loss.upper) and abs(x) > abs(furthest):
+        return x
+    return furthest
+
+
+@jit
+def losses(loss, order, x, out):
+    """The derivative of this order, elementwise; returns the x farthest beyond the table, or 0."""
+    furthest = 0.0
+    for j in range(x.size):
+        furthest = outside(loss, x[j], furthest)
+        out[j] = loss_at(loss, order, x[j])
+    return furthest
+
+
+@jit
+def beyond(table, furthest, loss_furthest):
+    """Whether a step asks for more than its tables hold."""
+    # A branch of its own: where there is no table the compiler must not look for its breaks.
+    if table is not None:
+        return loss_furthest != 0.0 or not abs(furthest) <= table.breaks[-1]
+    return loss_furthest != 0.0
+
+
+@jit
+def backpropagate(u, y, keep, gamma, L, N, center, scale, slope, slope_up, table, loss, c):
+    """Negative gradient of sum_j l(y_j, keep_j g(h_j)) through the normalization.
 
     `u` holds the fields w.x_j, `c` receives -dE/du_j. `slope_up` is the negative-side slope used
-    for samples with y > 0 (annealing). Beyond the table everything is NaN but `furthest`.
+    for samples with y > 0 (annealing). Beyond a table nothing is right but the arguments asked for.
     """
     M = u.size
     mean = 0.0
@@ -93,6 +168,7 @@ def backpropagate(u, y, keep, gamma, L, N, center, scale, slope, slope_up, table
     sum_delta = 0.0
     sum_delta_h = 0.0
     furthest = 0.0
+    loss_furthest = 0.0
     for j in range(M):
         hat = (u[j] - mean) * inverse
         h = gamma * hat
@@ -101,12 +177,19 @@ def backpropagate(u, y, keep, gamma, L, N, center, scale, slope, slope_up, table
             derivative = 1.0
             if h < 0.0:
                 derivative = slope_up if y[j] > 0.0 else slope
-            delta = k * derivative * (y[j] - k * derivative * h)
+            output = derivative * h
         else:
             output, derivative, _ = activation_at(table.breaks, table.series, h)
-            delta = k * derivative * (y[j] - k * output)
             if abs(h) > abs(furthest):
                 furthest = h
+        if loss is None:
+            delta = k * derivative * (y[j] - k * output)
+        else:
+            x = y[j] * k * output if loss.margin else y[j] - k * output
+            loss_furthest = outside(loss, x, loss_furthest)
+            delta = k * derivative * loss_at(loss, 1, x)
+            if loss.margin:
+                delta *= -y[j]
         sum_delta += delta
         sum_delta_h += delta * hat
         c[j] = delta
@@ -117,9 +200,9 @@ def backpropagate(u, y, keep, gamma, L, N, center, scale, slope, slope_up, table
         hat = (u[j] - mean) * inverse
         c[j] = factor * (c[j] - mean_delta - hat * mean_delta_h)
     if scale == SCALE_NONE:
-        return Gradient(0.0, 0.0, furthest)
+        return Gradient(0.0, 0.0, furthest, loss_furthest)
     b = -gamma * sum_delta_h / (N * L * L) if scale == SCALE_NORM else 0.0
-    return Gradient(b, sum_delta_h / N, furthest)
+    return Gradient(b, sum_delta_h / N, furthest, loss_furthest)
 
 
 @jit
@@ -201,7 +284,7 @@ def order_parameters(w):
 @jit(fastmath=True)
 def train_epoch(
     X, y, order, batch_size, w, d, state, keep, u, batch_y, c,
-    center, scale, slope, slope_up, table, eta, decay, momentum, limit,
+    center, scale, slope, slope_up, table, loss, eta, decay, momentum, limit,
 ):  # fmt: skip
     """Mini-batch gradient descent along `order`, until |w|/sqrt(N) or gamma is beyond `limit`.
 
@@ -219,11 +302,12 @@ def train_epoch(
             batch_y[j] = y[rows[j]]
         project(X, rows, w, u)
         mask = keep[start : start + batch_size] if keep.size else keep
-        b, dgamma, furthest = backpropagate(
-            u, batch_y, mask, gamma, L, N, center, scale, slope, slope_up, table, c
+        b, dgamma, furthest, loss_furthest = backpropagate(
+            u, batch_y, mask, gamma, L, N, center, scale, slope, slope_up, table, loss, c
         )
-        if table is not None and abs(furthest) > table.breaks[-1]:
-            return Progress(WeightState(gamma, gamma_velocity, L), steps, RUNNING, furthest)
+        if beyond(table, furthest, loss_furthest):
+            state = WeightState(gamma, gamma_velocity, L)
+            return Progress(state, steps, RUNNING, furthest, loss_furthest)
         if scale == SCALE_NONE:
             b -= decay
         else:
@@ -238,8 +322,8 @@ def train_epoch(
         L = math.sqrt(sum_of_squares(w) / N)
         steps += 1
         if not (abs(gamma) < limit and abs(L) < limit):
-            return Progress(WeightState(gamma, gamma_velocity, L), steps, DIVERGENT, furthest)
-    return Progress(WeightState(gamma, gamma_velocity, L), steps, DONE, 0.0)
+            return Progress(WeightState(gamma, gamma_velocity, L), steps, DIVERGENT, 0.0, 0.0)
+    return Progress(WeightState(gamma, gamma_velocity, L), steps, DONE, 0.0, 0.0)
 
 
 @jit(fastmath=True)
@@ -270,15 +354,16 @@ def squared_error(u, y, factor, shift, slope):
 
 @jit
 def online_chain(
-    fields, noise, rest, first, state, N, center, scale, slope, table, teacher_slope, teacher_table,
-    eta, decay, limit,
+    fields, noise, inside, flips, rest, first, state, N, center, scale, slope, table, loss,
+    teacher_slope, teacher_table, eta, decay, limit,
 ):  # fmt: skip
     """Advance the order parameters by one step per row of `fields`, beginning with row `first`.
 
     `state` is a `ChainState`. ``fields[k, 0, j]`` and ``fields[k, 1, j]`` are the standard normal
     fields along w and along the part of the teacher orthogonal to it, ``rest[k]`` is the chi-square
-    variable of the other directions. 1 - R^2 is never formed, so R may come as close to 1 as it
-    likes.
+    variable of the other directions. The noise stands `inside` the teacher's activation or not;
+    `flips` are factors of the labels, or empty. 1 - R^2 is never formed, so R may come as close to
+    1 as it likes.
     """
     M = fields.shape[2]
     u = np.empty(M)
@@ -295,15 +380,22 @@ def online_chain(
         for j in range(M):
             u[j] = L * fields[k, 0, j]
             z = cosine * fields[k, 0, j] + sine * fields[k, 1, j]
+            if inside:
+                z += noise[k, j]
             if teacher_table is None:
-                y[j] = (z if z > 0.0 else teacher_slope * z) + noise[k, j]
+                label = z if z > 0.0 else teacher_slope * z
             else:
-                y[j] = activation_value(teacher_table.breaks, teacher_table.series, z) + noise[k, j]
-        b, dgamma, furthest = backpropagate(
-            u, y, keep, gamma, L, N, center, scale, slope, slope, table, c
+                # Beyond the table a label would be no number; what goes in there is refused before.
+                label = activation_value(teacher_table.breaks, teacher_table.series, z)
+            if flips.size:
+                label *= flips[k, j]
+            y[j] = label if inside else label + noise[k, j]
+        b, dgamma, furthest, loss_furthest = backpropagate(
+            u, y, keep, gamma, L, N, center, scale, slope, slope, table, loss, c
         )
-        if table is not None and abs(furthest) > table.breaks[-1]:
-            return Progress(ChainState(gamma, parallel, across), k - first, RUNNING, furthest)
+        if beyond(table, furthest, loss_furthest):
+            state = ChainState(gamma, parallel, across)
+            return Progress(state, k - first, RUNNING, furthest, loss_furthest)
         if scale == SCALE_NONE:
             b -= decay
         else:
@@ -324,5 +416,6 @@ def online_chain(
             gamma = math.hypot(parallel, across)
         if not (abs(parallel) < limit and across < limit and abs(gamma) < limit):
             state = ChainState(gamma, parallel, across)
-            return Progress(state, k + 1 - first, DIVERGENT, furthest)
-    return Progress(ChainState(gamma, parallel, across), fields.shape[0] - first, DONE, 0.0)
+            return Progress(state, k + 1 - first, DIVERGENT, 0.0, 0.0)
+    state = ChainState(gamma, parallel, across)
+    return Progress(state, fields.shape[0] - first, DONE, 0.0, 0.0)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from replica._core.jit import jit
 from replica._core.status import Status
 
 from . import _kernels as kernels
-from ._data import DRAW_BLOCK, draw_normal, streams
+from ._data import DRAW_BLOCK, draw_labels, draw_normal, streams
 from ._settings import DIVERGENCE_LIMIT, Recorder, RunRecord, TrainingSettings
 
 __all__ = ["matrix_free_memory", "run_matrix_free"]
@@ -29,7 +29,7 @@ __all__ = ["matrix_free_memory", "run_matrix_free"]
 # so that float32 sums over a block stay accurate before they are added up in float64.
 _BLOCK = 2048
 
-_NO_MASK = np.empty(0)
+_NO_MASK = np.empty(0)  # no dropout: the kernels read nothing
 
 
 def matrix_free_memory(settings: TrainingSettings) -> int:
@@ -114,7 +114,13 @@ class _Directions:
     """X as far as it has been looked at: X^T u_j = sum_l B[j, l] v_l and X v_l = A[:, l]."""
 
     def __init__(
-        self, P: int, N: int, steps: int, dtype: np.dtype[Any], rng: np.random.Generator, pool: Any
+        self,
+        P: int,
+        N: int,
+        steps: int,
+        dtype: np.dtype[np.floating],
+        rng: np.random.Generator,
+        pool: ThreadPoolExecutor | None,
     ) -> None:
         self.N, self.dtype, self.rng, self.pool = N, dtype, rng, pool
         self.A = np.empty((P, steps + 2), dtype)
@@ -128,7 +134,7 @@ class _Directions:
         self.orthogonality_error = 0.0
         self.edges = [(i, min(i + _BLOCK, P)) for i in range(0, P, _BLOCK)]
 
-    def _each_block(self, kernel: Any, *widths: int) -> list[NDArray[np.float64]]:
+    def _each_block(self, kernel: Callable[..., None], *widths: int) -> list[NDArray[np.float64]]:
         """Run ``kernel(start, stop, *sums)`` on every block; the sums added up in block order."""
         partial = [np.empty((len(self.edges), width), self.dtype) for width in widths]
 
@@ -142,12 +148,12 @@ class _Directions:
             list(self.pool.map(work, range(len(self.edges))))
         return [p.sum(axis=0, dtype=np.float64) for p in partial]
 
-    def fields(self, coefficients: NDArray[np.float64], u: NDArray[Any]) -> None:
+    def fields(self, coefficients: NDArray[np.float64], u: NDArray[np.floating]) -> None:
         """u = X w for the w with these coefficients."""
         c = coefficients.astype(self.dtype)
         self._each_block(lambda a, b: _fields(self.A, self.n_a, c, a, b, u))
 
-    def back_project(self, f: NDArray[Any]) -> NDArray[np.float64]:
+    def back_project(self, f: NDArray[np.floating]) -> NDArray[np.float64]:
         """Coefficients of X^T f, revealing one new direction; `f` is overwritten."""
         U, A, n_u, n_a = self.U, self.A, self.n_u, self.n_a
         norm = float(np.linalg.norm(f))
@@ -204,8 +210,9 @@ def run_matrix_free(
         w = np.zeros(settings.epochs + 2)
         w[0] = settings.L0 * init_rng.standard_normal()
         w[1] = settings.L0 * math.sqrt(init_rng.chisquare(N - 1))
-        y = math.sqrt(N) * known.A[:, 0].astype(np.float64)
-        y += math.sqrt(settings.S) * rng.standard_normal(P)
+        z = math.sqrt(N) * known.A[:, 0].astype(np.float64)
+        y = draw_labels(settings.teacher, settings.noise, settings.S, z, rng)
+        tables = recorder.tables
         velocity = np.zeros_like(w)
         u, f = np.empty(P, settings.dtype), np.empty(P, settings.dtype)
         gamma, gamma_velocity = settings.gamma0, 0.0
@@ -233,10 +240,18 @@ def run_matrix_free(
             mask = _NO_MASK
             if settings.dropout:
                 mask = (drop_rng.random(P) >= settings.dropout) / (1.0 - settings.dropout)
-            b, dgamma, _ = kernels.backpropagate(
-                u, y, mask, gamma, L, N, settings.center, settings.scale,
-                settings.student.slope, settings.up_slopes[epoch], None, f,
-            )  # fmt: skip
+            while True:
+                b, dgamma, *asked = kernels.backpropagate(
+                    u, y, mask, gamma, L, N, settings.center, settings.scale,
+                    tables.slope, settings.up_slopes[epoch], tables.table, tables.loss, f,
+                )  # fmt: skip
+                if not kernels.beyond(tables.table, *asked):
+                    break
+                if not tables.widen(*asked):
+                    recorder.status = Status.DIVERGENT
+                    break
+            if recorder.status == Status.DIVERGENT:
+                break
             if normalized:
                 gamma_velocity = settings.momentum * gamma_velocity + dgamma - settings.zeta * gamma
                 gamma += settings.rates[epoch] * gamma_velocity

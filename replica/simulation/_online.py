@@ -12,27 +12,23 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
+from typing import ClassVar, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from replica._core.arguments import (
-    LARGEST,
-    ArgumentError,
-    choice,
-    integer,
-    real_array,
-    real_scalar,
-)
+from replica._core.arguments import ArgumentError, choice, integer, real_array, real_scalar
 from replica._core.results import over
 from replica._core.status import Status
-from replica.students import LeakyReLU, Student, StudentLike, as_student, refuse_jumps
+from replica._core.student_values import refuse_jumps
+from replica.labels import Flip, NoiseLike, NoiseWord, as_noise, check_labels
+from replica.losses import SQUARE, Loss, LossLike, as_loss
+from replica.students import SIGN, LeakyReLU, Student, StudentLike, as_student
 
 from . import _kernels as kernels
-from ._data import default_threads, map_runs, require_memory, streams
-from ._fresh_errors import LARGEST_FIELD, online_error, table_reaching
-from ._run_statistics import RunStatistics, warn_of_divergence
+from ._data import default_threads, draw_labels, draw_noise, map_runs, require_memory, streams
+from ._fresh_errors import generalization_error, sign_error
+from ._run_statistics import RunStatistics, warn_of_failures
 from ._settings import (
     DIVERGENCE_LIMIT,
     MAX_RUNS,
@@ -43,6 +39,7 @@ from ._settings import (
     Normalizer,
     starting_scale,
 )
+from ._tables import Tables, slope_and_table
 
 __all__ = ["OnlineRun", "simulate_online"]
 
@@ -68,22 +65,25 @@ class OnlineRun(RunStatistics):
         Samples seen per weight, (number of steps) * M / N.
     gamma, R, L, gen_error : ndarray, shape (n_records, n_runs)
         Scale and overlap of the effective weights, |w|/sqrt(N), and E[(g_t(z) - g(u))^2] with
-        population statistics against the noise-free teacher output.
+        population statistics against the noise-free teacher output; for a loss of margins the
+        `error_rate`.
+    error_rate : ndarray, shape (n_records, n_runs)
+        P(sign u != sign z) for a sign teacher, arccos(R)/pi; else NaN.
     status : ndarray of int8, shape (n_runs,)
         A `Status` per run: DONE, or DIVERGENT (the records from there on are NaN).
     seconds : float
         Wall time.
     student, teacher, normalizer, S, zeta, batch_size, learning_rate, gamma0, R0, L0
         The arguments of `simulate_online`, with their defaults filled in.
-    N, engine, seed
+    noise, loss, N, engine, seed
         The same; `n_runs` is a property. ``simulate_online(**run.problem)`` repeats the run.
     """
 
     _problem = (
         "student", "teacher", "normalizer", "S", "zeta", "batch_size", "learning_rate",
-        "gamma0", "R0", "L0", "t", "N", "engine", "n_runs", "seed",
+        "gamma0", "R0", "L0", "t", "noise", "loss", "N", "engine", "n_runs", "seed",
     )  # fmt: skip
-    _observables: ClassVar[tuple[str, ...]] = ("gamma", "R", "L", "gen_error")
+    _observables: ClassVar[tuple[str, ...]] = ("gamma", "R", "L", "gen_error", "error_rate")
 
     student: LeakyReLU | Student
     teacher: LeakyReLU | Student
@@ -95,6 +95,8 @@ class OnlineRun(RunStatistics):
     gamma0: float
     R0: float
     L0: float
+    noise: NoiseWord | Flip
+    loss: Loss
     N: int
     engine: Engine
     seed: int
@@ -103,11 +105,13 @@ class OnlineRun(RunStatistics):
     R: NDArray[np.float64] = over("t", "run")
     L: NDArray[np.float64] = over("t", "run")
     gen_error: NDArray[np.float64] = over("t", "run")
+    error_rate: NDArray[np.float64] = over("t", "run")
     status: NDArray[np.int8] = over("run")
     seconds: float
 
     def _curve_name(self) -> str:
-        return f"{self.normalizer}, N = {self.N}"
+        loss = "" if self.loss == SQUARE else f"{self.loss.name}, "
+        return f"{self.normalizer}, {loss}N = {self.N}"
 
 
 def simulate_online(
@@ -123,6 +127,8 @@ def simulate_online(
     R0: float = 0.0,
     L0: float = 1.0,
     t: ArrayLike = 10.0,
+    noise: NoiseLike = "output",
+    loss: LossLike = "square",
     N: int = 1000,
     engine: Engine = "chain",
     n_runs: int = 1,
@@ -134,7 +140,7 @@ def simulate_online(
 
     One step sees `batch_size` = M fresh samples, follows the summed gradient with rate eta and
     advances t by M/N. The arguments up to `t` mean what they do in `dynamics.integrate`, the limit
-    N -> infinity of this.
+    N -> infinity of this for the square loss and noise of the output, which are all it has.
 
     Parameters
     ----------
@@ -146,13 +152,14 @@ def simulate_online(
         "none" is plain SGD; "wn" and "pn" (population statistics) are the same here; "bn",
         "bn-var" and "bn-mean" have real batch statistics.
     S : float, optional
-        Variance of the output noise.
+        Variance of the labels' noise s.
     zeta : float, optional
         Decay per sample: over dt = 1 gamma (without normalizer: w) shrinks by 1 - eta zeta.
     batch_size : int, optional
-        Samples per step, at least 2 with batch statistics.
+        Samples per step, at least 2 with batch statistics. Below 4 ("bn") or 3 ("bn-var") updates
+        have an infinite variance: runs then scatter at any N, and no theory answers.
     learning_rate : float, optional
-        eta > 0, of the sum over the batch of (1/2) (y - g(u))^2.
+        eta > 0, of the sum over the batch of the losses, (1/2) (y - g(u))^2 by default.
     gamma0, R0, L0 : float, optional
         Start: output scale (> 0; 1 by default, without a normalizer L0 and nothing else), overlap
         in [-1, 1], and weight length |w|/sqrt(N).
@@ -160,6 +167,11 @@ def simulate_online(
         Samples seen per weight. An array, >= 0 and increasing: when to record, each time rounded to
         the next whole step; ``run.t`` holds what comes of it. A number: the end, with 100 equal
         intervals recorded up to it (fewer if there are fewer steps).
+    noise : {"output", "input", "logistic"} or Flip, optional
+        Labels y = g_t(z) + s; y = g_t(z + s); the same with s of the logistic law; or
+        y = +-g_t(z + s), the sign turned with a probability.
+    loss : str or Loss, optional
+        "square", "huber", "logistic", "hinge", ... or your own, as in `simulate_training`.
     N : int, optional
         Number of inputs, at least 3; the chain engine takes any.
     engine : {"chain", "direct"}, optional
@@ -192,8 +204,9 @@ def simulate_online(
     -----
     Theory: :eq:`eq-online-step` in :doc:`/simulation`; :eq:`eq-chain` in :doc:`/exact_chain`.
 
-    Activations outside the leaky family are read from a table that is exact to rounding. Their
-    `gen_error` is a quadrature, accurate to about 1e-11 of the mean square outputs.
+    Activations outside the leaky family and losses of your own are read from tables that are exact
+    to rounding. The `gen_error` of such activations is a quadrature, accurate to about 1e-11 of the
+    mean square outputs.
 
     Examples
     --------
@@ -205,6 +218,9 @@ def simulate_online(
     student = as_student(student)
     refuse_jumps(student)
     teacher = student if teacher is None else as_student(teacher, name="teacher")
+    noise, loss = as_noise(noise), as_loss(loss)
+    S = real_scalar("S", S, low=0.0, high=MAX_VARIANCE)
+    check_labels(loss, teacher, noise, S)
     normalizer = cast(Normalizer, choice("normalizer", normalizer, NORMALIZERS))
     engine = cast(Engine, choice("engine", engine, get_args(Engine)))
     N = integer("N", integer("N", N, low=3), high=MAX_SIZE)
@@ -223,7 +239,9 @@ def simulate_online(
         student=student,
         teacher=teacher,
         normalization=normalization,
-        S=real_scalar("S", S, low=0.0, high=MAX_VARIANCE),
+        noise=noise,
+        loss=loss,
+        S=S,
         decay=zeta * batch_size / N,
         batch_size=batch_size,
         learning_rate=real_scalar("learning_rate", learning_rate, low=0.0, low_open=True),
@@ -237,8 +255,9 @@ def simulate_online(
     workers = min(n_threads, n_runs)
     _require_memory(problem, engine, workers, n_runs, record_steps.size)
     make = {"chain": _Chain, "direct": _Direct}[engine]
-    for activation in (student, teacher):
-        _compiled(activation)  # refused here rather than in a thread
+    # Refused here rather than in a thread.
+    Tables(student, loss)
+    slope_and_table(teacher, _reach(noise, S))
 
     from tqdm import tqdm
 
@@ -252,11 +271,11 @@ def simulate_online(
             return _follow(walker, record_steps, stop, bar.update)
 
         records = map_runs(run, n_runs, workers, stop)
-    gamma, R, L, gen_error = (
+    gamma, R, L, gen_error, error_rate = (
         np.stack(parts, axis=-1) for parts in zip(*(r.observables for r in records), strict=True)
     )
     status = np.array([record.status for record in records], np.int8)
-    warn_of_divergence(status)
+    warn_of_failures(status)
     return OnlineRun(
         student=student,
         teacher=teacher,
@@ -268,6 +287,8 @@ def simulate_online(
         gamma0=start.gamma,
         R0=start.R,
         L0=start.L,
+        noise=noise,
+        loss=loss,
         N=N,
         engine=engine,
         seed=seed,
@@ -276,6 +297,7 @@ def simulate_online(
         R=R,
         L=L,
         gen_error=gen_error,
+        error_rate=error_rate,
         status=status,
         seconds=time.perf_counter() - began,
     )
@@ -294,6 +316,8 @@ class _Problem:
     student: LeakyReLU | Student
     teacher: LeakyReLU | Student
     normalization: Normalization
+    noise: NoiseWord | Flip
+    loss: Loss
     S: float
     decay: float
     batch_size: int
@@ -303,7 +327,7 @@ class _Problem:
 
 
 class _Records(NamedTuple):
-    """gamma, R, L and the generalization error at the records, and how the run ended."""
+    """The observables at the records, and how the run ended."""
 
     observables: tuple[NDArray[np.float64], ...]
     status: Status
@@ -365,8 +389,10 @@ def _follow(
             break
         states[i] = walker.order_parameters()
     gamma, R, L = states.T
-    error = online_error(walker.problem.student, walker.problem.teacher, gamma, R)
-    return _Records((gamma, R, L, error), status)
+    problem = walker.problem
+    error = generalization_error(problem.student, problem.teacher, problem.loss, gamma, R)
+    rate = sign_error(gamma, R) if problem.teacher == SIGN else np.full(R.size, np.nan)
+    return _Records((gamma, R, L, error, rate), status)
 
 
 class _Walker(ABC):
@@ -377,9 +403,7 @@ class _Walker(ABC):
 
     def __init__(self, problem: _Problem) -> None:
         self.problem = problem
-        student, teacher = problem.student, problem.teacher
-        self.slope, self.table = _compiled(student)
-        self.teacher_slope, self.teacher_table = _compiled(teacher)
+        self.tables = Tables(problem.student, problem.loss)
 
     @abstractmethod
     def order_parameters(self) -> _OrderParameters:
@@ -402,31 +426,16 @@ class _Walker(ABC):
             first += progress.steps
             if progress.status != Status.RUNNING:
                 return Status(progress.status)
-            if not self._widen(progress.furthest):
+            if not self.tables.widen(progress.furthest, progress.loss_furthest):
                 return Status.DIVERGENT
 
-    def _widen(self, field: float) -> bool:
-        """Take a table that reaches `field`; False if the student runs away there."""
-        student = self.problem.student
-        if not abs(field) <= LARGEST_FIELD:
-            return False
-        with np.errstate(over="ignore"):
-            try:
-                output = float(student.values(field))
-            except (ArgumentError, OverflowError):
-                return False
-            if abs(output) > LARGEST:
-                return False
-            self.table = table_reaching(student, field)
-        return True
 
-
-def _compiled(activation: LeakyReLU | Student) -> tuple[float, Any]:
-    """Slope and table of an activation, as the kernels want them."""
-    if isinstance(activation, LeakyReLU):
-        return activation.slope, None
-    # A standard normal field, as the teacher's is, is never beyond 16.
-    return math.nan, activation.table(16.0)
+def _reach(noise: NoiseWord | Flip, S: float) -> float:
+    """Teacher's fields, and their noise where it stands inside, are never beyond this."""
+    if noise == "output":
+        return 16.0
+    # Of the logistic law e^-80 is beyond 45 standard deviations.
+    return 16.0 + (45.0 if noise == "logistic" else 16.0) * math.sqrt(S)
 
 
 class _Chain(_Walker):
@@ -434,6 +443,7 @@ class _Chain(_Walker):
 
     def __init__(self, problem: _Problem, seed: np.random.SeedSequence) -> None:
         super().__init__(problem)
+        self.teacher = slope_and_table(problem.teacher, _reach(problem.noise, problem.S))
         self.fields, self.noise, self.rest = map(np.random.default_rng, streams(seed, 3))
         self.block = max(1, _BLOCK_NUMBERS // (3 * problem.batch_size))
         gamma, R, L = problem.start
@@ -445,19 +455,20 @@ class _Chain(_Walker):
         return _OrderParameters(gamma, parallel / L if L > 0.0 else 0.0, L)
 
     def _draw(self, steps: int) -> tuple[NDArray[np.float64], ...]:
-        S, M = self.problem.S, self.problem.batch_size
-        fields = self.fields.standard_normal((steps, 2, M))
-        noise = np.zeros((steps, M))
-        if S:
-            noise = math.sqrt(S) * self.noise.standard_normal((steps, M))
-        return fields, noise, self.draw_chi_square(steps)
+        problem, shape = self.problem, (steps, self.problem.batch_size)
+        fields = self.fields.standard_normal((steps, 2, problem.batch_size))
+        noise, flips = np.zeros(shape), np.empty((0, 0))
+        if problem.S or isinstance(problem.noise, Flip):
+            noise, flips = draw_noise(problem.noise, problem.S, shape, self.noise)
+        return fields, noise, flips, self.draw_chi_square(steps)
 
     def _move(self, drawn: tuple[NDArray[np.float64], ...], first: int) -> kernels.Progress:
-        problem = self.problem
+        problem, tables = self.problem, self.tables
+        fields, noise, flips, rest = drawn
         return kernels.online_chain(
-            *drawn, first, self.state, problem.N, *problem.normalization, self.slope, self.table,
-            self.teacher_slope, self.teacher_table, problem.learning_rate, problem.decay,
-            DIVERGENCE_LIMIT,
+            fields, noise, problem.noise != "output", flips, rest, first, self.state, problem.N,
+            *problem.normalization, tables.slope, tables.table, tables.loss, *self.teacher,
+            problem.learning_rate, problem.decay, DIVERGENCE_LIMIT,
         )  # fmt: skip
 
     def draw_chi_square(self, steps: int) -> NDArray[np.float64]:
@@ -494,20 +505,15 @@ class _Direct(_Walker):
         problem = self.problem
         X = self.inputs.standard_normal((steps * problem.batch_size, problem.N))
         X *= 1.0 / math.sqrt(problem.N)
-        z = X.sum(axis=1)
-        if self.teacher_table is None:
-            y = np.where(z > 0.0, z, self.teacher_slope * z)
-        else:
-            y = kernels.tabulated(self.teacher_table, z)
-        y += math.sqrt(problem.S) * self.noise.standard_normal(y.size)
+        y = draw_labels(problem.teacher, problem.noise, problem.S, X.sum(axis=1), self.noise)
         return X, y
 
     def _move(self, drawn: tuple[NDArray[np.float64], ...], first: int) -> kernels.Progress:
-        problem, M = self.problem, self.problem.batch_size
+        problem, tables, M = self.problem, self.tables, self.problem.batch_size
         X, y = drawn
         self.velocity[:] = 0.0
         return kernels.train_epoch(
             X, y, np.arange(first * M, y.size), M, self.w, self.velocity, self.state,
-            np.empty(0), *self.scratch, *problem.normalization, self.slope, self.slope, self.table,
-            problem.learning_rate, problem.decay, 0.0, DIVERGENCE_LIMIT,
+            np.empty(0), *self.scratch, *problem.normalization, tables.slope, tables.slope,
+            tables.table, tables.loss, problem.learning_rate, problem.decay, 0.0, DIVERGENCE_LIMIT,
         )  # fmt: skip

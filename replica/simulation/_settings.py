@@ -5,21 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from replica._core.arguments import ArgumentError, real_scalar
 from replica._core.normalizer import Normalizer
 from replica._core.status import Status
-from replica.students import LeakyReLU
+from replica.inputs import Clusters, Inputs, Isotropic
+from replica.labels import Flip, NoiseWord, labels_are_signs
+from replica.losses import SQUARE, Loss
+from replica.students import LINEAR, SIGN, LeakyReLU, Student, stretched
 
 from . import _kernels as kernels
-from ._fresh_errors import linear_teacher_error
+from ._fresh_errors import fresh_loss, generalization_error, normal_margin_loss, sign_error
+from ._inputs import field_variance
+from ._tables import Tables
 
 __all__ = ["NORMALIZERS", "OBSERVABLES", "Normalization", "RunRecord"]
-__all__ += ["TrainingSettings", "fill_in_gen_errors", "starting_scale"]
+__all__ += ["TrainingSettings", "fill_in_fresh", "starting_scale"]
+
+
+Method = Literal["sgd", "newton", "l-bfgs"]
 
 
 class Normalization(NamedTuple):
@@ -55,6 +64,10 @@ OBSERVABLES = (
     "bias",
     "train_error",
     "gen_error",
+    "train_loss",
+    "test_loss",
+    "train_error_rate",
+    "error_rate",
     "energy",
     "dead_fraction",
     "norm_ratio",
@@ -81,9 +94,14 @@ class TrainingSettings:
     S: float
     N: int
     P: int
-    student: LeakyReLU
+    student: LeakyReLU | Student
+    teacher: LeakyReLU | Student
+    noise: NoiseWord | Flip
+    loss: Loss
+    inputs: Inputs
     normalizer: Normalizer
     zeta: float
+    method: Method
     batch_size: int
     rates: NDArray[np.float64]
     up_slopes: NDArray[np.float64]
@@ -94,11 +112,20 @@ class TrainingSettings:
     tolerance: float
     anneal_epochs: int
     record_epochs: NDArray[np.int64]
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.floating]
 
     @property
     def epochs(self) -> int:
         return self.rates.size
+
+    @property
+    def labels_are_signs(self) -> bool:
+        return labels_are_signs(self.teacher, self.noise, self.S)
+
+    @property
+    def is_convex(self) -> bool:
+        """Whether every minimum of the energy is the minimum."""
+        return self.student == LINEAR and self.normalizer == "none"
 
     @property
     def center(self) -> bool:
@@ -116,15 +143,18 @@ class RunRecord:
     values: NDArray[np.float64]
     status: Status
     epochs_done: int
-    weights: NDArray[Any] | None
+    weights: NDArray[np.floating] | None
     weight_scale: float
     orthogonality_error: float
     seconds: float
+    gradient_norm: float = math.nan
+    duality_gap: float = math.nan
 
 
 def observe(
     settings: TrainingSettings,
-    u: NDArray[Any],
+    tables: Tables,
+    u: NDArray[np.floating],
     y: NDArray[np.float64],
     gamma: float,
     parallel: float,
@@ -133,13 +163,12 @@ def observe(
 ) -> tuple[NDArray[np.float64], float]:
     """All observables from the fields u = X w of the training set, and W's norm over w's.
 
-    The errors on fresh inputs follow from the others and are left to `fill_in_gen_errors`.
+    What belongs to fresh inputs follows from the others and is left to `fill_in_fresh`.
 
     `gamma` is the trained scale, `parallel` = w.w*/N and `L` = |w|/sqrt(N). The student is
     evaluated with the statistics of the whole training set, and again with those of the population
     (mean 0, standard deviation L).
     """
-    slope = settings.student.slope
     R = parallel / L if L > 0.0 else 0.0
     if settings.scale == kernels.SCALE_NONE:
         gamma, population, factor = L, 1.0, 1.0
@@ -152,25 +181,60 @@ def observe(
         factor = gamma / math.sqrt(square - mean**2)
         gamma_train = factor * L
     bias = -factor * mean
-    train_error, dead = kernels.squared_error(u, y, factor, bias, slope)
-    train_error_population = train_error
+    errors = _training_errors(settings, tables, u, y, factor, bias)
+    train_error_population = errors.square
     if settings.center or settings.scale == kernels.SCALE_BATCH:
-        train_error_population, _ = kernels.squared_error(u, y, population, 0.0, slope)
+        train_error_population = _mean_square(tables, u, y, population, 0.0)[0]
     values = {
         "gamma": gamma_train,
         "R": R,
         "L": L,
         "bias": bias,
-        "train_error": train_error,
-        "gen_error": math.nan,
-        "energy": 0.5 * settings.P / settings.N * train_error + 0.5 * settings.zeta * gamma**2,
-        "dead_fraction": dead,
+        "train_error": errors.square,
+        "train_loss": errors.loss,
+        "train_error_rate": errors.wrong,
+        "energy": settings.P / settings.N * errors.loss + 0.5 * settings.zeta * gamma**2,
+        "dead_fraction": errors.dead,
         "norm_ratio": gamma_train / start_norm if start_norm > 0.0 else math.nan,
         "gamma_population": gamma,
         "train_error_population": train_error_population,
-        "gen_error_population": math.nan,
     }
-    return np.array([values[name] for name in OBSERVABLES]), factor
+    return np.array([values.get(name, math.nan) for name in OBSERVABLES]), factor
+
+
+class _TrainingErrors(NamedTuple):
+    """Mean square error and loss, and fractions of samples: y > 0 > h, and y h <= 0."""
+
+    square: float
+    loss: float
+    dead: float
+    wrong: float
+
+
+def _training_errors(
+    settings: TrainingSettings,
+    tables: Tables,
+    u: NDArray[np.floating],
+    y: NDArray[np.float64],
+    factor: float,
+    bias: float,
+) -> _TrainingErrors:
+    square, dead = _mean_square(tables, u, y, factor, bias)
+    loss, wrong = 0.5 * square, math.nan
+    if settings.loss != SQUARE:
+        loss = float(np.mean(tables.losses(y, tables.outputs(factor * u.astype(float) + bias))))
+    if settings.labels_are_signs:
+        wrong = float(np.mean(y * (factor * u + bias) <= 0.0))
+    return _TrainingErrors(square, loss, dead, wrong)
+
+
+def _mean_square(
+    tables: Tables, u: NDArray[np.floating], y: NDArray[np.float64], factor: float, bias: float
+) -> tuple[float, float]:
+    if tables.table is None:
+        return kernels.squared_error(u, y, factor, bias, tables.slope)
+    h = factor * u.astype(float) + bias
+    return float(np.mean((y - tables.outputs(h)) ** 2)), float(np.mean((y > 0.0) & (h < 0.0)))
 
 
 def starting_scale(normalizer: Normalizer, gamma0: float | None, L0: float) -> float:
@@ -193,12 +257,69 @@ def starting_scale(normalizer: Normalizer, gamma0: float | None, L0: float) -> f
     return gamma0
 
 
-def fill_in_gen_errors(observables: dict[str, NDArray[np.float64]], slope: float) -> None:
-    """Errors on fresh inputs, exact from the order parameters, for all records at once."""
+def fill_in_fresh(settings: TrainingSettings, observables: dict[str, NDArray[np.float64]]) -> None:
+    """Errors and losses on fresh inputs, from the order parameters, for all records at once."""
+    if isinstance(settings.inputs, Clusters):
+        _fill_in_clusters(settings, settings.inputs, observables)
+        return
+    if not isinstance(settings.inputs, Isotropic):
+        _fill_in_structured(settings, observables)
+        return
     R, bias = observables["R"], observables["bias"]
-    for name, shift in (("", bias), ("_population", 0.0)):
-        gamma = observables[f"gamma{name}"]
-        observables[f"gen_error{name}"] = linear_teacher_error(gamma, R, shift, slope)
+    problem = settings.student, settings.teacher
+    for name, shift in (("", bias), ("_population", np.zeros_like(bias))):
+        observables[f"gen_error{name}"] = generalization_error(
+            *problem, settings.loss, observables[f"gamma{name}"], R, shift
+        )
+    gamma = observables["gamma"]
+    observables["test_loss"] = fresh_loss(
+        *problem, settings.noise, settings.S, settings.loss, gamma, R, bias
+    )
+    if settings.teacher == SIGN:
+        observables["error_rate"] = sign_error(gamma, R, bias)
+
+
+def _fill_in_structured(
+    settings: TrainingSettings, observables: dict[str, NDArray[np.float64]]
+) -> None:
+    """The same for a teacher's field of any variance: another teacher of a unit field."""
+    rho = field_variance(settings.inputs, settings.N)
+    size = math.sqrt(rho)
+    student, teacher, noise, S = settings.student, settings.teacher, settings.noise, settings.S
+    inside = teacher != LINEAR and noise != "output"
+    unit = stretched(teacher, size)
+    gamma, R = observables["gamma"], observables["R"]
+    if teacher == LINEAR and isinstance(student, LeakyReLU):
+        error = rho * generalization_error(student, LINEAR, settings.loss, gamma / size, R)
+    else:
+        error = generalization_error(student, unit, settings.loss, gamma, R)
+    observables["gen_error"] = observables["gen_error_population"] = error
+    observables["test_loss"] = fresh_loss(
+        student,
+        unit,
+        "output" if teacher == LINEAR and noise == "input" else noise,
+        S / rho if inside else S,
+        settings.loss,
+        gamma,
+        R,
+        np.zeros_like(gamma),
+    )
+    if teacher == SIGN:
+        observables["error_rate"] = sign_error(gamma, R)
+
+
+def _fill_in_clusters(
+    settings: TrainingSettings, inputs: Clusters, observables: dict[str, NDArray[np.float64]]
+) -> None:
+    """The same for two clusters: y u is normal, of mean gamma R and variance Delta gamma^2."""
+    gamma, R = observables["gamma"], observables["R"]
+    m, sd = gamma * R, math.sqrt(inputs.variance) * gamma
+    rate = ndtr(-R / math.sqrt(inputs.variance))
+    square = (1.0 - m) ** 2 + sd**2
+    error = rate if settings.loss.of == "margin" else square
+    observables["error_rate"] = rate
+    observables["gen_error"] = observables["gen_error_population"] = error
+    observables["test_loss"] = normal_margin_loss(settings.loss, inputs.fraction, m, sd)
 
 
 class Recorder:
@@ -206,6 +327,9 @@ class Recorder:
 
     def __init__(self, settings: TrainingSettings, tick: Callable[[], object]) -> None:
         self.settings = settings
+        self.tables = Tables(settings.student, settings.loss)
+        #: Of inputs that are not isotropic: what knows the fields on fresh ones.
+        self.population: Any = None
         self.values = np.full((settings.record_epochs.size, len(OBSERVABLES)), np.nan)
         self.status = Status.DONE
         self.start_norm = math.nan
@@ -219,16 +343,29 @@ class Recorder:
         return self._next < epochs.size and epochs[self._next] == epoch
 
     def record(
-        self, u: NDArray[Any], y: NDArray[np.float64], gamma: float, parallel: float, L: float
+        self,
+        u: NDArray[np.floating],
+        y: NDArray[np.float64],
+        gamma: float,
+        parallel: float,
+        L: float,
+        w: NDArray[np.floating] | None = None,
     ) -> None:
-        """Measure now."""
+        """Measure now; w are the weights where a population has to be asked."""
         first = math.isnan(self.start_norm)
         self.values[self._next], self.weight_scale = observe(
-            self.settings, u, y, gamma, parallel, L, 1.0 if first else self.start_norm
+            self.settings, self.tables, u, y, gamma, parallel, L, 1.0 if first else self.start_norm
         )
         if first:
             self.start_norm = float(self.values[0, OBSERVABLES.index("gamma")])
             self.values[0, OBSERVABLES.index("norm_ratio")] = 1.0
+        if self.population is not None and w is not None:
+            m, q = self.population.overlaps(w)
+            row = self.values[self._next]
+            size = math.sqrt(q)
+            row[OBSERVABLES.index("gamma")] = row[OBSERVABLES.index("gamma_population")] = size
+            cosine = m / (size * math.sqrt(self.population.rho)) if size > 0.0 else 0.0
+            row[OBSERVABLES.index("R")] = cosine
         self._next += 1
 
     def tick(self) -> None:

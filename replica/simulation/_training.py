@@ -20,12 +20,18 @@ from replica._core.arguments import (
 )
 from replica._core.results import over
 from replica._core.status import Status
-from replica.students import LeakyReLU, StudentLike, as_piecewise
+from replica._core.student_values import refuse_jumps
+from replica.inputs import Clusters, Inputs, Isotropic, as_inputs
+from replica.labels import Flip, NoiseLike, NoiseWord, as_noise, check_labels
+from replica.losses import SQUARE, Loss, LossLike, as_loss
+from replica.students import LINEAR, SIGN, LeakyReLU, Student, StudentLike, as_student
 
 from ._data import claim_memory, default_threads, inputs_key, map_runs, require_memory, streams
 from ._dense import dense_memory, run_dense
+from ._inputs import field_variance
 from ._matrix_free import matrix_free_memory, run_matrix_free
-from ._run_statistics import RunStatistics, warn_of_divergence
+from ._minimize import minimizer_memory, run_minimizer
+from ._run_statistics import RunStatistics, warn_of_failures
 from ._settings import (
     DIVERGENCE_LIMIT,
     MAX_RUNS,
@@ -33,13 +39,15 @@ from ._settings import (
     MAX_VARIANCE,
     NORMALIZERS,
     OBSERVABLES,
+    Method,
     Normalizer,
     Recorder,
     RunRecord,
     TrainingSettings,
-    fill_in_gen_errors,
+    fill_in_fresh,
     starting_scale,
 )
+from ._tables import Tables, has_kinks
 
 __all__ = ["TrainingRun", "mean_field_training", "simulate_training"]
 
@@ -48,6 +56,9 @@ Precision = Literal["float64", "float32"]
 Schedule = Literal["constant", "step", "cosine"]
 
 _MAX_EPOCHS = 10**8  # schedule and slopes hold one number per epoch
+_EPOCHS: dict[Method, int] = {"sgd": 100, "newton": 1000, "l-bfgs": 10_000}
+# L-BFGS compares energies, whose rounding hides gradients smaller than about 1e-8.
+_TOLERANCE: dict[Method, float] = {"sgd": 0.0, "newton": 1e-10, "l-bfgs": 1e-7}
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -68,20 +79,33 @@ class TrainingRun(RunStatistics):
         |w|/sqrt(N) of the trained weights w.
     bias : ndarray
         Offset of the field left by the training-set mean ("bn", "bn-mean"; else 0).
-    train_error, gen_error : ndarray
-        Mean of (y - g(h))^2 over the training set, and E[(z - g(h))^2] on fresh inputs with the
-        noise-free teacher field z, exact from (gamma, R, bias).
+    train_error : ndarray
+        Mean of (y - g(h))^2 over the training set.
+    gen_error : ndarray
+        On fresh inputs, exact from (gamma, R, bias): E[(phi(z) - g(h))^2] against the noise-free
+        output of the teacher, or for a loss of margins the `error_rate`.
+    train_loss, test_loss : ndarray
+        Mean of l(y, g(h)) over the training set, and its average over fresh noisy samples.
+    train_error_rate, error_rate : ndarray
+        Where labels are signs: the fraction of training labels with y h <= 0, and for a sign
+        teacher P(sign h != sign z) on fresh inputs, arccos(R)/pi without bias; else NaN.
     energy : ndarray
-        (1/2 sum_j (y_j - g(h_j))^2 + zeta |W|^2 / 2) / N, the trained energy per weight.
+        (sum_j l(y_j, g(h_j)) + zeta |W|^2 / 2) / N, the trained energy per weight.
     dead_fraction : ndarray
         Fraction of all samples with y > 0 whose field is negative.
     norm_ratio : ndarray
         |W| over its value at epoch 0.
     status : ndarray of int8, shape (n_runs,)
         A `Status` per run: CONVERGED (the tolerance was met; the last state is repeated), DONE (all
-        epochs used) or DIVERGENT (the records from there on are NaN).
+        epochs used), DIVERGENT (the records from there on are NaN), or of a minimizer
+        MAX_ITERATIONS, or NEEDS_DECAY or DIVERGENT where without decay there are many minima or
+        none (the last record is NaN).
     epochs_done : ndarray of int, shape (n_runs,)
-        Epochs actually trained.
+        Epochs actually trained, or iterations of a minimizer.
+    gradient_norm, duality_gap : ndarray, shape (n_runs,)
+        At the end of a minimizer: |gradient|/sqrt(N) (of a loss with kinks with the best slopes
+        found at them), and where the energy is convex and zeta > 0 a bound on (energy -
+        minimum)/energy; else NaN.
     weights, weight_scale : ndarray or None
         Final w of shape (n_runs, N) and the factors that turn w into W; None without weights
         (matrix-free engine). Not in `to_pandas`.
@@ -93,27 +117,34 @@ class TrainingRun(RunStatistics):
         Wall time of each run.
     data_seeds : tuple
         What the training set of each run was drawn from, for `start`.
-    alpha, S, N, student, normalizer, zeta, batch_size, learning_rate, schedule, epochs, momentum
+    alpha, S, N, student, teacher, noise, loss, normalizer, zeta, method, batch_size, learning_rate
         The arguments of `simulate_training`, with their defaults filled in.
-    dropout, gamma0, L0, anneal, tolerance, start, engine, seed, data_seed, dtype
+    schedule, epochs, momentum, dropout, gamma0, L0, anneal, tolerance, start, engine
+        The same, too.
+    seed, data_seed, dtype
         The same; `n_runs` is a property, and `epoch` stands for its `record`.
     """
 
     _problem = (
-        "alpha", "S", "N", "student", "normalizer", "zeta", "batch_size", "learning_rate",
-        "schedule", "epochs", "momentum", "dropout", "gamma0", "L0", "anneal", "tolerance", "start",
-        "engine", "n_runs", "seed", "data_seed", "dtype",
+        "alpha", "S", "N", "student", "teacher", "noise", "loss", "inputs", "normalizer", "zeta",
+        "method", "batch_size", "learning_rate", "schedule", "epochs", "momentum", "dropout", "gamma0", "L0",
+        "anneal", "tolerance", "start", "engine", "n_runs", "seed", "data_seed", "dtype",
     )  # fmt: skip
     _observables: ClassVar[tuple[str, ...]] = OBSERVABLES
 
     alpha: float
     S: float
     N: int
-    student: LeakyReLU
+    student: LeakyReLU | Student
+    teacher: LeakyReLU | Student
+    noise: NoiseWord | Flip
+    loss: Loss
+    inputs: Inputs
     normalizer: Normalizer
     zeta: float
+    method: Method
     batch_size: int
-    learning_rate: float
+    learning_rate: float | None
     schedule: Schedule | tuple[float, ...]
     epochs: int
     momentum: float
@@ -134,6 +165,10 @@ class TrainingRun(RunStatistics):
     bias: NDArray[np.float64] = over("epoch", "run")
     train_error: NDArray[np.float64] = over("epoch", "run")
     gen_error: NDArray[np.float64] = over("epoch", "run")
+    train_loss: NDArray[np.float64] = over("epoch", "run")
+    test_loss: NDArray[np.float64] = over("epoch", "run")
+    train_error_rate: NDArray[np.float64] = over("epoch", "run")
+    error_rate: NDArray[np.float64] = over("epoch", "run")
     energy: NDArray[np.float64] = over("epoch", "run")
     dead_fraction: NDArray[np.float64] = over("epoch", "run")
     norm_ratio: NDArray[np.float64] = over("epoch", "run")
@@ -146,10 +181,15 @@ class TrainingRun(RunStatistics):
     weights: NDArray[Any] | None = over("run", "weight", in_frames=False)
     weight_scale: NDArray[np.float64] = over("run")
     orthogonality_error: NDArray[np.float64] = over("run")
+    gradient_norm: NDArray[np.float64] = over("run")
+    duality_gap: NDArray[np.float64] = over("run")
     data_seeds: tuple[np.random.SeedSequence | None, ...]
 
     def _curve_name(self) -> str:
-        return f"{self.normalizer}, {self.student.name}"
+        parts = [self.normalizer, self.student.name]
+        if self.loss != SQUARE:
+            parts.append(self.loss.name)
+        return ", ".join(parts)
 
 
 def simulate_training(
@@ -158,18 +198,23 @@ def simulate_training(
     *,
     N: int = 4096,
     student: StudentLike = "linear",
+    teacher: StudentLike = "linear",
+    noise: NoiseLike = "output",
+    loss: LossLike = "square",
+    inputs: Inputs | None = None,
     normalizer: Normalizer = "none",
     zeta: float = 0.0,
+    method: Method = "sgd",
     batch_size: int | None = None,
-    learning_rate: float = 0.1,
+    learning_rate: float | None = None,
     schedule: Schedule | Sequence[float] = "constant",
-    epochs: int = 100,
+    epochs: int | None = None,
     momentum: float = 0.0,
     dropout: float = 0.0,
     gamma0: float | None = None,
     L0: float | None = None,
     anneal: bool | float = False,
-    tolerance: float = 0.0,
+    tolerance: float | None = None,
     start: TrainingRun | None = None,
     engine: Engine = "dense",
     n_runs: int | None = None,
@@ -180,25 +225,37 @@ def simulate_training(
     n_threads: int | None = None,
     progress: bool = True,
 ) -> TrainingRun:
-    """Train a student on P = alpha N samples of a noisy linear teacher by mini-batch SGD.
+    """Train a student on P = alpha N samples of a noisy teacher, by SGD or to the minimum.
 
-    The energy is ``1/2 sum_j (y_j - g(h_j))^2 + zeta |W|^2 / 2`` (sum convention; in the mean
-    convention of the paper's loss the coefficient is zeta / alpha). One step of rate eta follows
-    the gradient of the sum over one batch plus the batch's share M/P of the penalty, so that an
-    epoch of small steps is one step of rate eta on the whole energy. With a normalizer the
-    trained parameters are w and the scale v = sqrt(N) gamma, and the penalty is zeta v^2 / 2
-    (gamma decay).
+    The energy is ``sum_j l(y_j, g(h_j)) + zeta |W|^2 / 2`` (sum convention; in the mean
+    convention of the paper's loss the coefficient is zeta / alpha), with l half the square of
+    y - g by default. One step of rate eta follows the gradient of the sum over one batch plus the
+    batch's share M/P of the penalty, so that an epoch of small steps is one step of rate eta on the
+    whole energy. With a normalizer the trained parameters are w and the scale v = sqrt(N) gamma,
+    and the penalty is zeta v^2 / 2 (gamma decay).
 
     Parameters
     ----------
     alpha : float
         Load P/N; P = round(alpha N) must be at least 1.
     S : float
-        Variance of the teacher's noise.
+        Variance of the labels' noise s.
     N : int
         Number of inputs, at least 3.
-    student : "linear", "relu" or LeakyReLU
-        The activation g, piecewise linear; `simulate_online` takes any.
+    student : str, LeakyReLU, Student or function
+        The activation g, continuous: "linear", "relu", "erf", "tanh", ..., or your own.
+    teacher : str, LeakyReLU, Student or function
+        The activation phi of the teacher with field z = w*.x.
+    noise : {"output", "input", "logistic"} or Flip
+        Labels y = phi(z) + s; y = phi(z + s); the same with s of the logistic law; or
+        y = +-phi(z + s), the sign turned with a probability.
+    loss : str or Loss
+        "square", "absolute", "huber", "epsilon-insensitive", "quantile" of y - g, or "hinge",
+        "squared-hinge", "logistic", "exponential" of y g (labels that are signs); or your own.
+    inputs : Inputs, optional
+        `Isotropic()` (the default), `Spectrum`, `PowerLaw`, `RandomFeatures` (as they are, not
+        Gaussian inputs of the same covariance: N features) or `Clusters` without a bias, for a
+        linear student, whose labels are those of the clusters. Dense engine, no normalizer.
     normalizer : {"none", "wn", "pn", "bn", "bn-var", "bn-mean"}
         "none": h = w.x. "wn" and "pn": h = sqrt(N) gamma w.x/|w|; normalization by the population
         statistics of inputs N(0, I/N) is weight normalization (eq. 4), so the two are one.
@@ -207,18 +264,25 @@ def simulate_training(
         h = sqrt(N) gamma (w.x - mu_B)/|w|. Gradients pass through the batch statistics.
     zeta : float
         Weight decay ("none") or gamma decay, sum convention.
+    method : {"sgd", "newton", "l-bfgs"}
+        "sgd" descends by the options below. The others minimize, in float64 with the dense engine:
+        "newton" finds the minimum of every convex loss, with kinks or not, for the linear student
+        without normalizer; it factorizes matrices of size min(N, P). "l-bfgs" takes any student,
+        loss and normalizer without kinks and finds the minimum where the energy is convex, else a
+        local one. Both record the start (as epoch 0) and the minimum (as epoch 1) only.
     batch_size : int, optional
         Samples per step, in [1, P] and at least 2 with batch statistics. By default 32 (P if that
         is smaller), and P for the matrix-free engine. Rows beyond the last full batch of an epoch
         wait for the next shuffle.
     learning_rate : float
-        eta. Full-batch descent without normalizer is stable below
-        2 / ((1 + sqrt(alpha))^2 + zeta).
+        eta, 0.1 by default. Full-batch descent of the square loss without normalizer is stable
+        below 2 / ((1 + sqrt(alpha))^2 + zeta).
     schedule : str or sequence of float
         "constant", "step" (a tenth after 50 % and a hundredth after 75 % of the epochs), "cosine"
         (half a cosine to 0), or one factor per epoch.
-    epochs : int
-        Passes over the training set, at least 0.
+    epochs : int, optional
+        Passes over the training set, at least 0; of a minimizer the most iterations. By default
+        100 ("sgd"), 1000 ("newton"), 10,000 ("l-bfgs").
     momentum : float
         Heavy-ball coefficient in [0, 1).
     dropout : float
@@ -229,14 +293,17 @@ def simulate_training(
         Initial |w|/sqrt(N), in the mean square: 1 with a normalizer, 0.01 without. The entries of w
         are N(0, L0^2), so that the length and R = 0 of a run are met up to O(1/sqrt(N)).
     anneal : bool or float
-        For slopes below 1: take the negative side's slope of the samples with y > 0 linearly from
-        1 to the student's own over this fraction of the epochs (True: 0.5). This finds far lower
-        minima of the non-convex energy than descent from a random start.
-    tolerance : float
-        Stop once |W| changes by less than `tolerance` |W| within an epoch; 0 never stops early.
+        For piecewise-linear students: take the negative side's slope of the samples with y > 0
+        linearly from 1 to the student's own over this fraction of the epochs (True: 0.5). This
+        finds far lower minima of the non-convex energy than descent from a random start.
+    tolerance : float, optional
+        "sgd": stop once |W| changes by less than `tolerance` |W| within an epoch; 0, the default,
+        never stops early. Minimizers have converged when the gradient is below `tolerance` times
+        |dl/dh| at w = 0, by default 1e-10 ("newton") and 1e-7 ("l-bfgs"); with kinks, when the
+        `duality_gap` is below it.
     start : TrainingRun, optional
         Continue from the final effective weights of that run on the same training sets, possibly
-        with another normalizer (fine-tuning after batch normalization is frozen).
+        with another loss or normalizer (fine-tuning after batch normalization is frozen).
     engine : "dense" or "matrix-free"
         "matrix-free" simulates full-batch training exactly in law without the data matrix;
         memory and time do not grow with P N.
@@ -251,7 +318,7 @@ def simulate_training(
         Precision of the data and the weights.
     record : int or sequence of int, optional
         Measure every so many epochs, or at these; about 20 times by default. 0 and the last
-        epoch are always included. Each measurement costs half an epoch.
+        epoch are always included. Each measurement costs half an epoch. "sgd" only.
     n_threads : int, optional
         Threads; by default one per processor, and one in a worker thread or process (sweeps).
     progress : bool
@@ -271,24 +338,48 @@ def simulate_training(
     Warns
     -----
     ConvergenceWarning
-        If a run diverged.
+        If a run diverged, or a minimizer did not converge.
+
+    See Also
+    --------
+    replica.gen_error, replica.solve_equilibrium : What the minimum is for large N.
 
     Notes
     -----
-    Theory: :eq:`eq-training-energy` and :eq:`eq-deferred` in :doc:`/simulation`.
+    Theory: :eq:`eq-training-energy` and :eq:`eq-deferred` in :doc:`/simulation`. Losses and
+    activations of your own are read from tables that are exact to rounding.
 
     Examples
     --------
     >>> run = simulate_training(2.0, 0.25, N=200, zeta=0.25, batch_size=400, epochs=60, seed=1)
     >>> run.messages[0], bool(run.gen_error[-1, 0] < run.gen_error[0, 0])
     ('all steps that were asked for are done', True)
+    >>> svm = simulate_training(2.0, 0.0, N=100, teacher="sign", loss="hinge", zeta=0.1,
+    ...                         method="newton")
+    >>> svm.messages[0], bool(svm.duality_gap[0] < 1e-9)
+    ('converged', True)
     """
     alpha = real_scalar("alpha", alpha, low=0.0, low_open=True)
     S = real_scalar("S", S, low=0.0, high=MAX_VARIANCE)
     N = integer("N", integer("N", N, low=3), high=MAX_SIZE)
-    student = as_piecewise(student, what="simulate_training")
+    student = as_student(student)
+    refuse_jumps(student)
+    teacher = as_student(teacher, name="teacher")
+    noise, loss = as_noise(noise), as_loss(loss)
+    where = as_inputs(inputs)
+    if isinstance(where, Clusters):
+        teacher = _check_clusters(where, student, teacher, noise, S)
+    check_labels(loss, teacher, noise, S)
+    method = cast(Method, choice("method", method, get_args(Method)))
     normalizer = cast(Normalizer, choice("normalizer", normalizer, NORMALIZERS))
     engine = cast(Engine, choice("engine", engine, get_args(Engine)))
+    if not isinstance(where, Isotropic):
+        if normalizer != "none" or engine != "dense":
+            raise ArgumentError(
+                "inputs that are not isotropic need normalizer='none' and engine='dense', "
+                f"got {normalizer!r} and {engine!r}"
+            )
+        field_variance(where, N)  # refuses what N columns cannot hold
     if alpha * N > MAX_SIZE:
         raise ArgumentError(f"alpha must give at most {MAX_SIZE:g} samples, got {alpha * N:g}")
     P = round(alpha * N)
@@ -296,7 +387,7 @@ def simulate_training(
         raise ArgumentError(f"alpha must give at least one sample, got alpha * N = {alpha * N:g}")
     normalization = NORMALIZERS[normalizer]
     if batch_size is None:
-        batch_size = min(32, P) if engine == "dense" else P
+        batch_size = min(32, P) if engine == "dense" and method == "sgd" else P
     batch_size = integer("batch_size", batch_size, low=normalization.smallest_batch, high=P)
     if engine == "matrix-free" and batch_size != P:
         raise ArgumentError(
@@ -305,7 +396,7 @@ def simulate_training(
     if L0 is None:
         L0 = 1.0 if normalization.has_gamma else 0.01
     L0 = real_scalar("L0", L0, low=0.0, high=DIVERGENCE_LIMIT, low_open=normalization.has_gamma)
-    epochs = integer("epochs", epochs, low=0)
+    epochs = _EPOCHS[method] if epochs is None else integer("epochs", epochs, low=0)
     if epochs > _MAX_EPOCHS:
         raise ArgumentError(f"epochs must be at most {_MAX_EPOCHS}, got {epochs}")
     if engine == "matrix-free" and data_seed is not None:
@@ -317,7 +408,11 @@ def simulate_training(
             f"epochs must be at most min(N, P) - 2 = {min(N, P) - 2} with engine='matrix-free', "
             f"got {epochs}; the dense engine is the right one there"
         )
-    learning_rate = real_scalar("learning_rate", learning_rate, low=0.0, low_open=True)
+    if learning_rate is None:
+        learning_rate = 0.1 if method == "sgd" else None
+    else:
+        learning_rate = real_scalar("learning_rate", learning_rate, low=0.0, low_open=True)
+    tolerance = _TOLERANCE[method] if tolerance is None else tolerance
     factors = _schedule(schedule, epochs)
     anneal = _anneal(anneal)
     anneal_epochs = round(anneal * epochs)
@@ -328,20 +423,28 @@ def simulate_training(
         N=N,
         P=P,
         student=student,
+        teacher=teacher,
+        noise=noise,
+        loss=loss,
+        inputs=where,
         normalizer=normalizer,
         zeta=real_scalar("zeta", zeta, low=0.0),
+        method=method,
         batch_size=batch_size,
-        rates=learning_rate * factors,
-        up_slopes=_up_slopes(student.slope, anneal_epochs, epochs),
+        rates=factors if learning_rate is None else learning_rate * factors,
+        up_slopes=_up_slopes(student, anneal_epochs, epochs),
         momentum=real_scalar("momentum", momentum, low=0.0, high=1.0, high_open=True),
         dropout=real_scalar("dropout", dropout, low=0.0, high=1.0, high_open=True),
         gamma0=starting_scale(normalizer, gamma0, L0),
         L0=L0,
         tolerance=real_scalar("tolerance", tolerance, low=0.0),
         anneal_epochs=anneal_epochs,
-        record_epochs=_record_epochs(record, epochs),
+        record_epochs=_record_epochs(record, epochs if method == "sgd" else min(epochs, 1)),
         dtype=dtype,
     )
+    if method != "sgd":
+        _check_minimizer(settings, engine, learning_rate, schedule)
+    Tables(student, loss)  # refused here rather than in a thread
     seed = integer("seed", seed, low=0)
     data_seeds: list[np.random.SeedSequence | None]
     starts: list[tuple[NDArray[Any], float] | None]
@@ -421,7 +524,7 @@ def mean_field_training(
     True
     """
     n_runs = integer("n_runs", n_runs, low=2)
-    for name in ("N", "engine", "batch_size", "start"):
+    for name in ("N", "engine", "batch_size", "start", "method"):
         if name in options:
             raise ArgumentTypeError(
                 f"mean_field_training takes no {name}; it sets the engine itself"
@@ -437,6 +540,27 @@ def mean_field_training(
         seed=seed,
         **options,
     )
+
+
+def _check_clusters(
+    inputs: Clusters,
+    student: LeakyReLU | Student,
+    teacher: LeakyReLU | Student,
+    noise: Any,
+    S: float,
+) -> Student:
+    """Refuse what two clusters do not have; their labels are signs, as those of a sign teacher."""
+    if student != LINEAR or inputs.bias:
+        raise ArgumentError(
+            "inputs=Clusters serves the linear student without a bias, "
+            f"got {student.name!r} and {inputs!r}"
+        )
+    if teacher not in (LINEAR, SIGN) or noise != "output" or S != 0.0:
+        raise ArgumentError(
+            "inputs=Clusters has the labels of its clusters: no teacher, noise='output' and S = 0, "
+            f"got {teacher.name!r}, {noise!r} and {S!r}"
+        )
+    return SIGN
 
 
 def _schedule(schedule: Schedule | Sequence[float], epochs: int) -> NDArray[np.float64]:
@@ -472,10 +596,52 @@ def _anneal(anneal: bool | float) -> float:
     return real_scalar("anneal", anneal, low=0.0, high=1.0)
 
 
-def _up_slopes(slope: float, anneal_epochs: int, epochs: int) -> NDArray[np.float64]:
+def _up_slopes(
+    student: LeakyReLU | Student, anneal_epochs: int, epochs: int
+) -> NDArray[np.float64]:
+    if not isinstance(student, LeakyReLU):
+        if anneal_epochs:
+            raise ArgumentError(
+                "anneal lowers the slope of the negative side and serves piecewise-linear students "
+                f"only ('relu', LeakyReLU(slope)), got {student.name!r}"
+            )
+        return np.full(epochs, np.nan)
+    slope = student.slope
     up_slopes = np.full(epochs, slope)
     up_slopes[:anneal_epochs] = np.linspace(1.0, slope, anneal_epochs + 1)[:anneal_epochs]
     return up_slopes
+
+
+def _check_minimizer(
+    settings: TrainingSettings, engine: Engine, learning_rate: float | None, schedule: Any
+) -> None:
+    """Refuse what a minimizer cannot do, and options of SGD that it would not look at."""
+    method, loss = settings.method, settings.loss
+    for name, value, needed in (
+        ("engine", engine, "dense"),
+        ("dtype", settings.dtype.name, "float64"),
+        ("batch_size", settings.batch_size, settings.P),
+        ("schedule", schedule, "constant"),
+        ("learning_rate", learning_rate, None),
+        ("momentum", settings.momentum, 0.0),
+        ("dropout", settings.dropout, 0.0),
+        ("anneal", settings.anneal_epochs, 0),
+    ):
+        if value != needed:
+            raise ArgumentError(f"{name} must be {needed!r} with method={method!r}, got {value!r}")
+    kinks = has_kinks(loss)
+    if method == "newton":
+        if not settings.is_convex:
+            raise ArgumentError(
+                "method='newton' serves convex energies: the linear student without normalizer, "
+                f"got student {settings.student.name!r} and normalizer {settings.normalizer!r}"
+            )
+    elif kinks or settings.student.kinks:
+        what = f"loss {loss.name!r}" if kinks else f"student {settings.student.name!r}"
+        raise ArgumentError(
+            f"method='l-bfgs' needs a loss and a student without kinks, got {what}"
+            + ("; method='newton' takes it" if kinks and settings.is_convex else "")
+        )
 
 
 def _record_epochs(record: int | Sequence[int] | None, epochs: int) -> NDArray[np.int64]:
@@ -502,16 +668,18 @@ def _continue_from(
         raise ArgumentError("start must hold weights, which only engine='dense' produces and takes")
     if data_seed is not None:
         raise ArgumentError("data_seed must not be given with start, whose training sets are used")
-    for name in ("alpha", "S", "N"):
+    for name in ("alpha", "S", "N", "teacher", "noise"):
         theirs, ours = getattr(start, name), getattr(settings, name)
         if theirs != ours:
-            raise ArgumentError(f"{name} must equal that of start, {theirs:g}, got {ours:g}")
+            raise ArgumentError(f"{name} must equal that of start, {theirs!r}, got {ours!r}")
     if start.weights.dtype != settings.dtype:
         raise ArgumentError(f"dtype must equal that of start, {start.weights.dtype}")
+    if start.inputs is not settings.inputs and start.inputs != settings.inputs:
+        raise ArgumentError(f"inputs must equal that of start, {start.inputs!r}")
     if n_runs is not None and n_runs != start.n_runs:
         raise ArgumentError(f"n_runs must equal that of start, {start.n_runs}, got {n_runs}")
-    if np.any(start.status == Status.DIVERGENT):
-        raise ArgumentError("start must not contain runs that diverged")
+    if not np.isin(start.status, (Status.CONVERGED, Status.DONE)).all():
+        raise ArgumentError("start must not contain runs that diverged or did not converge")
     starts: list[tuple[NDArray[Any], float] | None] = []
     for i, w in enumerate(start.weights):
         if settings.normalizer == start.normalizer:
@@ -534,7 +702,9 @@ def _run_all(
     from tqdm import tqdm
 
     n_runs = len(seeds)
-    need = dense_memory(settings) if engine == "dense" else matrix_free_memory(settings)
+    needs = {"dense": dense_memory, "matrix-free": matrix_free_memory}
+    need = (needs[engine] if settings.method == "sgd" else minimizer_memory)(settings)
+    train = run_dense if settings.method == "sgd" else run_minimizer
     advice = "a smaller N or alpha, dtype='float32', or "
     advice += "engine='matrix-free' (full batch)" if engine == "dense" else "fewer epochs"
     what = f"one run with P = {settings.P}, N = {settings.N}, engine={engine!r}"
@@ -553,7 +723,7 @@ def _run_all(
             # An overflow is recorded as divergence.
             with claim_memory(key, need, stop), np.errstate(over="ignore", invalid="ignore"):
                 if engine == "dense":
-                    return run_dense(settings, seeds[i], data_seeds[i], starts[i], recorder, stop)
+                    return train(settings, seeds[i], data_seeds[i], starts[i], recorder, stop)
                 return run_matrix_free(settings, seeds[i], recorder, n_threads)
 
         return map_runs(run, n_runs, workers, stop)
@@ -568,17 +738,22 @@ def _collect(
 ) -> TrainingRun:
     values = np.stack([record.values for record in records], axis=-1)
     status = np.array([record.status for record in records], np.int8)
-    warn_of_divergence(status)
+    warn_of_failures(status)
     observables: dict[str, Any] = {name: values[:, i] for i, name in enumerate(OBSERVABLES)}
-    fill_in_gen_errors(observables, settings.student.slope)
+    fill_in_fresh(settings, observables)
     weights = [record.weights for record in records if record.weights is not None]
     return TrainingRun(
         alpha=settings.alpha,
         S=settings.S,
         N=settings.N,
         student=settings.student,
+        teacher=settings.teacher,
+        noise=settings.noise,
+        loss=settings.loss,
+        inputs=settings.inputs,
         normalizer=settings.normalizer,
         zeta=settings.zeta,
+        method=settings.method,
         batch_size=settings.batch_size,
         momentum=settings.momentum,
         dropout=settings.dropout,
@@ -595,6 +770,8 @@ def _collect(
         weights=np.stack(weights) if weights else None,
         weight_scale=np.array([record.weight_scale for record in records]),
         orthogonality_error=np.array([record.orthogonality_error for record in records]),
+        gradient_norm=np.array([record.gradient_norm for record in records]),
+        duality_gap=np.array([record.duality_gap for record in records]),
         data_seeds=tuple(
             given or streams(own, 1)[0] for given, own in zip(data_seeds, seeds, strict=True)
         ),

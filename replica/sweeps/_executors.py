@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import current_process, get_context, parent_process
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 from replica._core.arguments import ArgumentError, ArgumentTypeError
 from replica._core.cores import n_cores
@@ -23,8 +23,12 @@ __all__ = [
     "open_executor",
 ]
 
+# Arguments and result of what a thread runs.
+P = ParamSpec("P")
+T = TypeVar("T")
 
-def check_executor(executor: Executor | str | None, function: Callable[..., Any]) -> None:
+
+def check_executor(executor: Executor | str | None, function: Callable[..., object]) -> None:
     """Refuse what is no executor, and a function that its processes cannot have."""
     if not isinstance(executor, Executor) and executor not in (None, "threads", "processes"):
         raise ArgumentTypeError(
@@ -60,7 +64,7 @@ def imports_main(executor: Executor | str | None) -> bool:
     if executor == "processes":
         return True
     # Not public, but there is no other way to know.
-    context: Any = getattr(executor, "_mp_context", None)
+    context = getattr(executor, "_mp_context", None)
     return context is not None and context.get_start_method() != "fork"
 
 
@@ -102,8 +106,8 @@ class _DaemonThreads(Executor):
         for _ in range(max_workers):
             threading.Thread(target=self._work, daemon=True).start()
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
 
         def task() -> None:
             if not future.set_running_or_notify_cancel():

@@ -7,11 +7,11 @@ import hashlib
 import inspect
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from importlib.util import MAGIC_NUMBER
 from types import CodeType
-from typing import Any
+from typing import TypeAlias, cast
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from replica._core.arguments import ArgumentError, ArgumentTypeError
 from replica._core.suggest import closest
 
 __all__ = [
+    "Label",
+    "Plain",
+    "Point",
     "canonical_text",
     "check_call",
     "code_digest",
@@ -29,31 +32,42 @@ __all__ = [
     "run_key",
 ]
 
+#: A parameter as the store keeps it.
+Plain: TypeAlias = "bool | int | float | str | list[Plain] | dict[str, dict[str, Plain]] | None"
+#: The same as tables show it.
+Label: TypeAlias = bool | int | float | str
+#: The arguments of a run.
+Point: TypeAlias = dict[str, object]
 
-def grid_points(grid: Any, fixed: dict[str, Any]) -> list[dict[str, Any]]:
+
+def grid_points(
+    grid: Mapping[str, Sequence[object]] | Iterable[Mapping[str, object]],
+    fixed: Mapping[str, object],
+) -> list[Point]:
     """The points of a grid, each once and in order, with values as they go to the function."""
     if isinstance(grid, Mapping):
-        for key, values in grid.items():
+        axes = cast("Mapping[str, Iterable[object]]", grid)
+        for key, values in axes.items():
             if isinstance(values, str) or not isinstance(values, Iterable):
                 raise ArgumentTypeError(
                     f"grid[{key!r}] must be a sequence of values, got {values!r}"
                 )
-        combinations = itertools.product(*grid.values())
-        points = [dict(zip(grid, values, strict=True)) for values in combinations]
+        combinations = itertools.product(*axes.values())
+        points = [dict(zip(axes, values, strict=True)) for values in combinations]
     else:
         points = [dict(point) for point in grid]
     for point in points:
         both = point.keys() & fixed.keys()
         if both:
             raise ArgumentError(f"fixed must not repeat the grid's parameters, got {sorted(both)}")
-    points = [{k: _value(k, v) for k, v in (point | fixed).items()} for point in points]
-    unique: dict[str, dict[str, Any]] = {}
+    points = [{k: _value(k, v) for k, v in (point | dict(fixed)).items()} for point in points]
+    unique: dict[str, Point] = {}
     for point in points:
         unique.setdefault(_identity(point), point)
     return list(unique.values())
 
 
-def _value(name: str, value: Any) -> Any:
+def _value(name: str, value: object) -> object:
     """A parameter as it is passed to the function: NumPy scalars become Python's."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         value = value.item()
@@ -64,7 +78,7 @@ def _value(name: str, value: Any) -> Any:
     return value
 
 
-def plain(name: str, value: Any, *, finite: bool = False) -> Any:
+def plain(name: str, value: object, *, finite: bool = False) -> Plain:
     """`value` as JSON can hold it."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
@@ -85,7 +99,7 @@ def plain(name: str, value: Any, *, finite: bool = False) -> Any:
     )
 
 
-def canonical_text(value: Any) -> str:
+def canonical_text(value: Plain) -> str:
     """The one text of a plain value: equal numbers have equal ones, whatever their type.
 
     Examples
@@ -107,22 +121,22 @@ def canonical_text(value: Any) -> str:
     return repr(value)
 
 
-def label(value: Any) -> bool | int | float | str:
+def label(value: Plain) -> Label:
     """A plain parameter as tables show it: numbers, strings and truth values are themselves."""
     return value if isinstance(value, bool | int | float | str) else canonical_text(value)
 
 
-def _identity(point: Mapping[str, Any]) -> str:
+def _identity(point: Mapping[str, object]) -> str:
     texts = (f"{name}={canonical_text(plain(name, value))}" for name, value in point.items())
     return "\n".join(sorted(texts))
 
 
-def run_key(function: str, version: str, point: Mapping[str, Any]) -> str:
+def run_key(function: str, version: str, point: Mapping[str, object]) -> str:
     """What a run is known by."""
     return hashlib.sha256(f"{function}\n{version}\n{_identity(point)}".encode()).hexdigest()
 
 
-def name_of(function: Callable[..., Any]) -> str:
+def name_of(function: Callable[..., object]) -> str:
     """The name under which runs of `function` are stored."""
     module = getattr(function, "__module__", None)
     name = getattr(function, "__qualname__", None)
@@ -133,7 +147,7 @@ def name_of(function: Callable[..., Any]) -> str:
     return f"{module}.{name}"
 
 
-def check_call(function: Callable[..., Any], name: str, points: list[dict[str, Any]]) -> None:
+def check_call(function: Callable[..., object], name: str, points: Sequence[Point]) -> None:
     """Refuse points that `function` cannot be called with, before the first run."""
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -151,7 +165,7 @@ def check_call(function: Callable[..., Any], name: str, points: list[dict[str, A
                 raise ArgumentError(f"{name} needs the parameter {p.name!r}, in the grid or fixed")
 
 
-def code_digest(function: Callable[..., Any]) -> str | None:
+def code_digest(function: Callable[..., object]) -> str | None:
     """A digest of what `function` does itself, None if it is not written in Python.
 
     Comments, layout and docstring do not count. It is made of the byte code, since a source is not
@@ -170,7 +184,7 @@ def code_digest(function: Callable[..., Any]) -> str | None:
     return f"{MAGIC_NUMBER.hex()}:{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
-def _described(value: Any, doc: str | None) -> Any:
+def _described(value: object, doc: str | None) -> object:
     """Code and constants as something whose `repr` is the same in every process."""
     if isinstance(value, CodeType):
         constants = [None if c == doc else _described(c, None) for c in value.co_consts]

@@ -18,11 +18,11 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from replica._core.status import Status
 
-from ._points import label
+from ._points import Label, Plain, label
 
 __all__ = [
     "BEAT_SECONDS",
@@ -45,7 +45,7 @@ FINISHED = tuple(
 )
 
 _APPLICATION_ID = 0x7265706C  # "repl": marks the file as one of ours
-_SCHEMA_VERSION = 3
+_SCHEMA_VERSION = 3  # of the tables below and of the words for the status in them
 # A claim whose owner has not been heard of for this long is void; owners beat far more often.
 _LEASE_SECONDS = 120.0
 BEAT_SECONDS = 5.0
@@ -110,7 +110,7 @@ class Row(NamedTuple):
         return hashlib.sha256(json.dumps(self).encode()).hexdigest()[:32]
 
 
-def contents(row: Row, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def contents(row: Row, path: Path) -> tuple[dict[str, Label], dict[str, Plain]]:
     """Parameters, as tables show them, and results of a run."""
     try:
         parameters, result = json.loads(row.parameters), json.loads(row.result or "{}")
@@ -179,9 +179,9 @@ def _beside(path: Path) -> tuple[Path | None, Path | None]:
     return log if log.exists() else None, journal if journal.exists() else None
 
 
-def _state(path: Path) -> tuple[Any, ...]:
+def _state(path: Path) -> tuple[tuple[int, ...] | bytes | None, ...]:
     """What changes with the file, or when its log begins anew; not when the log grows."""
-    state: list[Any] = [None, None, None]
+    state: list[tuple[int, ...] | bytes | None] = [None, None, None]
     with suppress(FileNotFoundError):
         status = path.stat()
         state[0] = status.st_ino, status.st_size, status.st_mtime_ns
@@ -444,7 +444,7 @@ def _advice(path: Path, reason: str) -> str:
     )
 
 
-def _row_advice(path: Path, key: Any, reason: str) -> str:
+def _row_advice(path: Path, key: str, reason: str) -> str:
     return (
         f"store {path} is damaged (run {key!r}: {reason}) and was left untouched. To give up this "
         f"run and keep the others: `sqlite3 FILE \"DELETE FROM runs WHERE key = '{key}'\"`."

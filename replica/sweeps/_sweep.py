@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from replica._core.arguments import ArgumentError, ArgumentTypeError, integer
 from replica._core.cores import n_cores
@@ -25,7 +25,18 @@ from ._executors import (
     main_file,
     open_executor,
 )
-from ._points import check_call, code_digest, grid_points, label, name_of, plain, run_key
+from ._points import (
+    Label,
+    Plain,
+    Point,
+    check_call,
+    code_digest,
+    grid_points,
+    label,
+    name_of,
+    plain,
+    run_key,
+)
 from ._store import (
     BEAT_SECONDS,
     FINISHED,
@@ -41,15 +52,19 @@ from ._table import MISSING, RESERVED, SweepTable
 
 __all__ = ["delete_runs", "load_runs", "sweep"]
 
+# Between two looks at the runs of other sweeps: short beside a run, long beside a look.
 _POLL_SECONDS = 0.2
+
+# Of a run: status, result as JSON, message, seconds.
+_Ended: TypeAlias = tuple[str, str, str | None, float]
 
 
 def sweep(
-    function: Callable[..., Any],
-    grid: Mapping[str, Sequence[Any]] | Iterable[Mapping[str, Any]],
+    function: Callable[..., object],
+    grid: Mapping[str, Sequence[object]] | Iterable[Mapping[str, object]],
     *,
     store: str | Path = "runs.sqlite",
-    fixed: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, object] | None = None,
     executor: Executor | str | None = None,
     retries: int = 1,
     progress: bool = True,
@@ -226,9 +241,7 @@ def delete_runs(store: str | Path, runs: SweepTable) -> int:
 class _Work:
     """The runs of one sweep: what is known of them, and what is left to do."""
 
-    def __init__(
-        self, function: Callable[..., Any], name: str, points: list[dict[str, Any]]
-    ) -> None:
+    def __init__(self, function: Callable[..., object], name: str, points: Sequence[Point]) -> None:
         from replica import __version__
 
         self.function, self.name, self.version = function, name, __version__
@@ -317,16 +330,16 @@ def _known(path: Path) -> Contents:
 
 
 def _table(
-    records: Sequence[tuple[Row, dict[str, Any], dict[str, Any]]],
+    records: Sequence[tuple[Row, dict[str, Label], dict[str, Plain]]],
     names: tuple[str, ...],
-    front: Sequence[dict[str, Any]],
+    front: Sequence[dict[str, str]],
 ) -> SweepTable:
     """The columns of runs, each under a name of its own: `front`, parameters, results, the rest."""
     taken: set[str] = set(RESERVED)
     inputs = {name: _free(name, "_parameter", taken) for name in names}
     outputs = dict.fromkeys(name for _, _, result in records for name in result)
     outputs = {name: _free(name, "_result", taken) for name in outputs}
-    columns: dict[str, list[Any]] = {
+    columns: dict[str, Sequence[object]] = {
         name: [f[name] for f in front] for name in (front[0] if front else ())
     }
     columns |= {
@@ -349,7 +362,7 @@ def _free(name: str, ending: str, taken: set[str]) -> str:
     return name
 
 
-def _place(row: Row, inputs: Mapping[str, Any], names: tuple[str, ...]) -> tuple[Any, ...]:
+def _place(row: Row, inputs: Mapping[str, Label], names: tuple[str, ...]) -> tuple[object, ...]:
     """Sorts runs: parameters as numbers before parameters as text."""
     ordered = []
     for name in names:
@@ -366,7 +379,7 @@ def _run_all(work: _Work, runs: Store, pool: Executor, retries: int, progress: b
 
     todo = deque(work.todo)
     capacity = 2 * (getattr(pool, "_max_workers", None) or 2 * n_cores())
-    in_flight: dict[Future[Any], tuple[str, int]] = {}
+    in_flight: dict[Future[_Ended], tuple[str, int]] = {}
     is_pool_proven = False
 
     def submit(key: str, attempt: int) -> None:
@@ -450,14 +463,13 @@ def _run_all(work: _Work, runs: Store, pool: Executor, retries: int, progress: b
     runs.release()
 
 
-def _call(
-    function: Callable[..., Any], parameters: dict[str, Any]
-) -> tuple[str, str, str | None, float]:
-    """Run one point, in the worker: (status, result as JSON, message, seconds)."""
+def _call(function: Callable[..., object], parameters: Point) -> _Ended:
+    """Run one point, in the worker."""
     began = time.perf_counter()
     result = function(**parameters)
-    if hasattr(result, "final"):
-        result = result.final()
+    final = getattr(result, "final", None)
+    if final is not None:
+        result = final()
     if not isinstance(result, Mapping):
         result = {} if result is None else {"value": result}
     record = {str(key): plain(f"result {key!r}", value) for key, value in result.items()}

@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from html import escape
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +15,10 @@ from replica._core.arguments import ArgumentError
 from replica._core.suggest import closest
 
 from ._points import canonical_text, label, plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
 __all__ = ["MISSING", "RESERVED", "SweepTable"]
 
@@ -29,8 +32,11 @@ _EXACT = 2**53  # up to here floats hold every integer
 # A grid of points is dense in the parameters; a scatter of points would fill the memory.
 _CELLS_PER_RUN, _FREE_CELLS = 1000, 1_000_000
 
+#: Numbers, truth values, texts or objects.
+Column: TypeAlias = NDArray[Any]
 
-class SweepTable(Mapping[str, NDArray[Any]]):
+
+class SweepTable(Mapping[str, Column]):
     """A table of runs: column name -> array with one row per run, in the order of the grid.
 
     The columns are the parameters, the results, and `status`, `seconds` and `message`. The status
@@ -57,7 +63,7 @@ class SweepTable(Mapping[str, NDArray[Any]]):
 
     def __init__(
         self,
-        columns: Mapping[str, Sequence[Any] | NDArray[Any]],
+        columns: Mapping[str, Sequence[object] | Column],
         parameters: Sequence[str],
         *,
         keys: Sequence[str] = (),
@@ -69,7 +75,7 @@ class SweepTable(Mapping[str, NDArray[Any]]):
         }
         self._keys = tuple(keys)
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
+    def __getitem__(self, name: str) -> Column:
         return self._columns[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -130,7 +136,8 @@ class SweepTable(Mapping[str, NDArray[Any]]):
         status = self._columns.get("status", np.full(self.n_rows, "done"))
         done = np.isin(status.astype(str), ("done", "converged"))
         averaged = [[row for row in rows if done[row]] for rows in groups.values()]
-        columns: dict[str, Any] = {name: self._columns[name][first] for name in others}
+        columns: dict[str, Sequence[object] | Column]
+        columns = {name: self._columns[name][first] for name in others}
         columns["n_averaged"] = [len(rows) for rows in averaged]
         for name, column in self._columns.items():
             base = name.removesuffix("_se")
@@ -143,14 +150,15 @@ class SweepTable(Mapping[str, NDArray[Any]]):
             columns[f"{name}_se"] = [_standard_error(values[rows]) for rows in averaged]
         return SweepTable(columns, others)
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self) -> pd.DataFrame:
         """The table as a pandas DataFrame; array-valued results become columns of lists."""
-        pandas = import_module("pandas")
-        return pandas.DataFrame(
+        import pandas as pd
+
+        return pd.DataFrame(
             {name: list(c) if c.ndim > 1 else c for name, c in self._columns.items()}
         )
 
-    def to_xarray(self) -> Any:
+    def to_xarray(self) -> xr.Dataset:
         """The table as an xarray Dataset whose dimensions are the parameters.
 
         Raises
@@ -159,7 +167,8 @@ class SweepTable(Mapping[str, NDArray[Any]]):
             If two runs have the same parameters, or if the points are no grid and the array would
             be mostly empty. Points of the grid without a run are NaN, or None.
         """
-        xarray = import_module("xarray")
+        import xarray as xr
+
         places = self._places(self.parameters)
         if len(set(places)) < len(places):
             raise ArgumentError(
@@ -189,7 +198,7 @@ class SweepTable(Mapping[str, NDArray[Any]]):
                 array = _spread(column, cells, shape)
                 inner = [f"{name}_{axis}" for axis in range(array.ndim - len(shape))]
                 variables[name] = ((*self.parameters, *inner), array)
-        return xarray.Dataset(variables, coordinates)
+        return xr.Dataset(variables, coordinates)
 
     def _places(self, names: Sequence[str]) -> list[tuple[str, ...]]:
         """For each row what tells its values of these parameters from others."""
@@ -217,9 +226,7 @@ def _standard_error(values: NDArray[np.float64]) -> float:
     return float(values.std(ddof=1) / math.sqrt(values.size)) if values.size > 1 else math.nan
 
 
-def _spread(
-    column: NDArray[Any], cells: tuple[NDArray[Any], ...], shape: tuple[int, ...]
-) -> NDArray[Any]:
+def _spread(column: Column, cells: tuple[NDArray[np.int64], ...], shape: tuple[int, ...]) -> Column:
     """`column` on the grid, with NaN or None where there is no run."""
     if math.prod(shape) > len(column):
         if column.dtype.kind in "iu" and _fits_floats(column):
@@ -234,11 +241,11 @@ def _spread(
     return array
 
 
-def _fits_floats(column: NDArray[Any]) -> bool:
+def _fits_floats(column: Column) -> bool:
     return column.size == 0 or all(map(_is_exact, (int(column.min()), int(column.max()))))
 
 
-def _parameter_column(name: str, values: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
+def _parameter_column(name: str, values: Sequence[object] | Column) -> Column:
     if isinstance(values, np.ndarray) and values.dtype.kind in "biufU" and values.ndim == 1:
         return values
     labels = [label(plain(f"parameter {name!r}", value)) for value in values]
@@ -247,7 +254,7 @@ def _parameter_column(name: str, values: Sequence[Any] | NDArray[Any]) -> NDArra
     return _column(labels)
 
 
-def _column(values: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
+def _column(values: Sequence[object] | Column) -> Column:
     """An array of the values, losing nothing: numeric for numbers, with NaN for None."""
     if isinstance(values, np.ndarray):
         return values
@@ -265,13 +272,13 @@ def _column(values: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
     return _objects(values)
 
 
-def _objects(values: Sequence[Any]) -> NDArray[Any]:
+def _objects(values: Sequence[object]) -> Column:
     column = np.empty(len(values), object)
     column[:] = values
     return column
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -279,7 +286,7 @@ def _is_exact(integer: int) -> bool:
     return -_EXACT <= integer <= _EXACT
 
 
-def _leaves(values: Sequence[Any]) -> Iterator[Any]:
+def _leaves(values: Sequence[object]) -> Iterator[object]:
     for value in values:
         if isinstance(value, list):
             yield from _leaves(value)
@@ -287,14 +294,14 @@ def _leaves(values: Sequence[Any]) -> Iterator[Any]:
             yield value
 
 
-def _is_rounded(array: NDArray[Any], values: Sequence[Any]) -> bool:
+def _is_rounded(array: Column, values: Sequence[object]) -> bool:
     """Whether integers have become floats and lost digits in `array`."""
     if array.dtype.kind != "f" or not np.any(np.abs(array[np.isfinite(array)]) >= _EXACT):
         return False
     return not all(_is_exact(value) for value in _leaves(values) if isinstance(value, int))
 
 
-def _numbers(values: Sequence[Any]) -> NDArray[Any]:
+def _numbers(values: Sequence[object]) -> Column:
     integers = [value for value in values if isinstance(value, int)]
     if len(integers) == len(values):
         for kind in (np.int64, np.uint64):
