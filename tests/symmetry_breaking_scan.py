@@ -30,7 +30,7 @@ def main() -> int:
     slopes = parser.parse_args().slopes
     bad = points = broken = 0
     worst_mismatch = worst_quadrature = worst_residual = 0.0
-    largest = 0.0
+    largest, where = 0.0, ""
     start = time.process_time()
     for slope in slopes:
         alpha, S, zeta = np.meshgrid(LOADS, NOISES, DECAYS, indexing="ij")
@@ -56,12 +56,15 @@ def main() -> int:
             worst_mismatch = max(worst_mismatch, found.energy_error[k])
             worst_quadrature = max(worst_quadrature, found.quadrature_error[k])
             worst_residual = max(worst_residual, found.residual[k])
-            largest = max(largest, abs(found.rs_error[k]) / plain.gen_error[k])
+            share = abs(found.rs_error[k]) / plain.gen_error[k]
+            if share > largest:
+                where = f"slope {slope:g} alpha {alpha[k]:g} S {S[k]:g} zeta {zeta[k]:g}"
+                largest = share
     seconds = time.process_time() - start
     print(
         f"{points} points, {broken} with broken symmetry, {bad} faults; largest residual "
         f"{worst_residual:.1e}, energy mismatch {worst_mismatch:.1e}, distance of the last two "
-        f"rules {worst_quadrature:.1e}; |rs_error|/gen_error up to {largest:.4f}; "
+        f"rules {worst_quadrature:.1e}; |rs_error|/gen_error up to {largest:.4f} at {where}; "
         f"{1e3 * seconds / points:.0f} ms of processor time a point"
     )
     return int(bad > 0)

@@ -53,8 +53,7 @@ def test_functional_anywhere_is_that_of_brute_force(slope):
     assert functional == pytest.approx(expected, rel=1e-11)
 
 
-@pytest.mark.parametrize("K", [1, 2, 3])
-@pytest.mark.parametrize("slope", [0.0, 0.3])
+@pytest.mark.parametrize(("slope", "K"), [(0.0, 1), (0.3, 1), (0.0, 2), (0.3, 2), (0.3, 3)])
 def test_averages_are_derivatives_of_phi(slope, K):
     """Every average of the saddle point is a derivative of E phi_0, here by differences."""
     S, step = 0.25, 0.15 if K == 1 else 0.2
@@ -77,17 +76,20 @@ def test_averages_are_derivatives_of_phi(slope, K):
     here = at(start)
     V = here.V0 + np.concatenate([[0.0], np.cumsum(here.spread)])
     d, xi = np.array(start[3 : 3 + K]), np.array(start[3 + K :])
-    # rounding or the rule, over the step of the difference
-    close = {"rel": 1e-7, "abs": 1e-10}
-    assert derivative(0) == pytest.approx(-V[-1] / 2, **close)
-    assert derivative(1) == pytest.approx(-here.g1 - start[1] * here.g0, **close)
-    assert derivative(2) == pytest.approx(-here.g0 / 2, **close)
+
+    # what the rule leaves (1e-12, for nested levels 1e-9) over the step of the difference
+    def close(value):
+        return pytest.approx(value, rel=1e-8 if K == 1 else 3e-6, abs=1e-10)
+
+    assert derivative(0) == close(-V[-1] / 2)
+    assert derivative(1) == close(-here.g1 - start[1] * here.g0)
+    assert derivative(2) == close(-here.g0 / 2)
     curvature = -here.g0
     for j in range(K):
-        assert derivative(3 + j) == pytest.approx((curvature - xi[j] * V[j]) / 2, **close)
+        assert derivative(3 + j) == close((curvature - xi[j] * V[j]) / 2)
         curvature += xi[j] * here.spread[j]
         information = here.excess[j] + xi[j] ** 2 * d[j] * V[j] / 2
-        assert derivative(3 + K + j) == pytest.approx(-information / xi[j] ** 2, **close)
+        assert derivative(3 + K + j) == close(-information / xi[j] ** 2)
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.3])
@@ -169,21 +171,21 @@ def test_divergent_points_stay_divergent():
 
 def test_small_jumps_scale():
     """The step of the overlap goes like the fourth, xi like the inverse third power of the jump."""
-    slopes = np.array([0.99, 0.999])
+    slopes = np.array([0.9, 0.98])
     found = [solve_broken_symmetry(1.5, 0.25, 0.25, student=LeakyReLU(a)) for a in slopes]
-    jumps = np.array([(1 - a) for a in slopes])
-    steps = np.array([x.xi for x in found])
-    assert np.log(steps[1] / steps[0]) / np.log(jumps[1] / jumps[0]) == pytest.approx(-3, abs=0.02)
-    # of the overlap itself only the first is above its rounding
-    assert found[0].broken
-    assert found[0].q_1 - found[0].q_0 == pytest.approx(4e-13, rel=1.0)
+    # kappa, chi and with them the jump per 1 - slope change a little, too
+    for values, power in (([x.q_1 - x.q_0 for x in found], 4), ([x.xi for x in found], -3)):
+        measured = np.log(values[1] / values[0]) / np.log((1 - slopes[1]) / (1 - slopes[0]))
+        assert measured == pytest.approx(power, abs=0.2)
 
 
 def test_complexity_is_the_legendre_transform():
     """At given breakpoints: d complexity/d energy = xi, and nothing is left at the ground state."""
     ground = solve_broken_symmetry(2.0, 0.25, 1 / 64)
     middle = 55.0
-    near = solve_broken_symmetry(2.0, 0.25, 1 / 64, xi=[middle - 0.5, middle + 0.5, ground.xi])
+    near = solve_broken_symmetry(
+        2.0, 0.25, 1 / 64, xi=[middle - 0.5, middle + 0.5, float(ground.xi)]
+    )
     assert near.complexity[0] > near.complexity[1] > 0
     assert near.energy[0] > near.energy[1] > ground.energy
     slope = np.diff(near.complexity)[0] / np.diff(near.energy)[0]
@@ -239,3 +241,36 @@ def test_no_points_are_no_points():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert replica.solve_broken_symmetry([], 0.25).gen_error.shape == (0,)
+
+
+def test_equilibrium_takes_a_broken_symmetry():
+    problem = ([0.5, 2.0], 0.25, [0.0, 1 / 64])
+    plain = solve_equilibrium(*problem, student="relu")
+    one = solve_equilibrium(*problem, student="relu", symmetry="1rsb")
+    found = solve_broken_symmetry(*problem)
+    for name in ("gamma", "R", "chi", "gen_error", "train_error", "energy", "status"):
+        assert (getattr(one, name) == getattr(found, name)).all()
+    assert (one.train_loss, one.symmetry) == (pytest.approx(found.train_error / 2), "1rsb")
+    assert (one.energy == one.free_energy).all()
+    # below its threshold at zeta = 0 the problem is convex
+    assert plain.rs_error[0] == one.rs_error[0] == 0
+    assert plain.rs_error[1] == pytest.approx(found.rs_error[1], rel=1e-12)
+    assert one.rs_error[1] == pytest.approx(found.rs_error[1], rel=1e-9)
+    two = replica.gen_error(2.0, 0.25, 1 / 64, student="relu", symmetry="krsb", levels=2)
+    assert two == solve_broken_symmetry(2.0, 0.25, 1 / 64, levels=2).gen_error
+
+
+def test_error_of_symmetry_is_unknown_where_nobody_knows():
+    inputs = replica.Spectrum([0.5, 1.5])
+    assert math.isnan(solve_equilibrium(2.0, 0.25, 0.1, student="relu", inputs=inputs).rs_error)
+    assert solve_equilibrium(2.0, 0.25, 0.1, student="linear").rs_error == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"beta": 10.0}, {"theory": "published"}, {"teacher": "sign"}, {"student": "erf"}],
+    ids=str,
+)
+def test_broken_symmetry_refuses_what_it_does_not_serve(options):
+    with pytest.raises(ValueError, match="symmetry '1rsb'"):
+        solve_equilibrium(2.0, 0.25, 0.1, **{"student": "relu", **options}, symmetry="1rsb")

@@ -20,7 +20,7 @@ from replica.losses import SQUARE, LossLike, as_loss
 from replica.students import LINEAR, LeakyReLU, Student, as_student
 
 from ._convex_loss import best_decay, serves
-from ._equilibrium import Noise, Theory
+from ._equilibrium import Noise, Symmetry, Theory
 from ._errors import mean_square_error
 from ._piecewise import optimal_zeta_piecewise, piecewise_error, piecewise_errors
 from ._ridge import ridge_error, ridge_errors
@@ -49,6 +49,8 @@ def gen_error(
     loss: LossLike = ...,
     teacher: str | LeakyReLU | Student = ...,
     noise: NoiseLike = ...,
+    symmetry: Symmetry = ...,
+    levels: int = ...,
 ) -> float: ...
 @overload
 def gen_error(
@@ -62,6 +64,8 @@ def gen_error(
     loss: LossLike = ...,
     teacher: str | LeakyReLU | Student = ...,
     noise: NoiseLike = ...,
+    symmetry: Symmetry = ...,
+    levels: int = ...,
 ) -> float | NDArray[np.float64]: ...
 def gen_error(
     alpha: ArrayLike,
@@ -74,6 +78,8 @@ def gen_error(
     loss: LossLike = "square",
     teacher: str | LeakyReLU | Student = "linear",
     noise: NoiseLike = "output",
+    symmetry: Symmetry = "rs",
+    levels: int = 2,
 ) -> float | NDArray[np.float64]:
     """Generalization error of a student trained to the end on alpha N noisy samples, N -> infinity.
 
@@ -98,6 +104,8 @@ def gen_error(
         `solve_equilibrium`.
     loss, teacher, noise
         What training minimizes and how labels are made; see `solve_equilibrium`.
+    symmetry, levels
+        Whether replica symmetry is broken, and how often; see `solve_equilibrium`.
 
     Returns
     -------
@@ -136,7 +144,7 @@ def gen_error(
     >>> round(gen_error(2.0, 0.0, 0.1, loss="logistic", teacher="sign"), 6)
     0.179662
     """
-    usual = loss == "square" and teacher == "linear" and noise == "output"
+    usual = loss == "square" and teacher == "linear" and noise == "output" and symmetry == "rs"
     if usual and theory == "replica" and inputs is None:
         number = _of_plain_numbers(alpha, S, zeta, student)
         if number == number:
@@ -145,7 +153,8 @@ def gen_error(
     activation = as_student(student)
     where = as_inputs(inputs)
     usual = usual or (
-        as_loss(loss) == SQUARE
+        symmetry == "rs"
+        and as_loss(loss) == SQUARE
         and as_student(teacher, name="teacher") == LINEAR
         and as_noise(noise) in get_args(Noise)
     )
@@ -172,7 +181,7 @@ def gen_error(
     else:
         error = solve_equilibrium(
             alpha, S, zeta, student=activation, theory=theory, loss=loss, teacher=teacher,
-            noise=noise, inputs=where,
+            noise=noise, inputs=where, symmetry=symmetry, levels=levels,
         ).gen_error  # fmt: skip
     return float(error) if error.ndim == 0 else error
 

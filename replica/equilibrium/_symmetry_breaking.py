@@ -25,7 +25,7 @@ from ._piecewise import piecewise_point
 from ._ridge import Point, ridge_point
 from ._tilted_sample import bend
 
-__all__ = ["BrokenSymmetry", "solve_broken_symmetry"]
+__all__ = ["BrokenSymmetry", "error_of_replica_symmetry", "solve_broken_symmetry"]
 
 Array = NDArray[np.float64]
 
@@ -140,8 +140,10 @@ def _newton(
         fresh = jacobian is None
         if jacobian is None:
             jacobian = np.empty((r.size, r.size))
-            for k, unit in enumerate(np.eye(r.size)):
-                trial = moved(_DIFFERENCE * unit)
+            for k in range(r.size):
+                unit = np.zeros(r.size)
+                unit[k] = _DIFFERENCE
+                trial = moved(unit)
                 there = r if trial is None else residuals(trial)
                 jacobian[:, k] = (there - r) / _DIFFERENCE
             count += r.size
@@ -562,7 +564,7 @@ def solve_broken_symmetry(
         given = real_array("xi", xi, low=0.0, low_open=True)
         alpha_, S_, zeta_, given = broadcast(alpha=alpha_, S=S_, zeta=zeta_, xi=given)
     flat = zip(*(array.ravel().tolist() for array in (alpha_, S_, zeta_, given)), strict=True)
-    problems = [(_Problem(*point, who.slope), breakpoint_) for *point, breakpoint_ in flat]
+    problems = [(_Problem(a, s, z, who.slope), breakpoint_) for a, s, z, breakpoint_ in flat]
     rows: list[dict[str, object]] = [{}] * alpha_.size
 
     def kernel(start: int, stop: int) -> None:
@@ -596,3 +598,14 @@ _QUANTITIES = tuple(
     for item in fields(BrokenSymmetry)
     if item.name not in (*BrokenSymmetry._problem, *_FROM_LEVELS)
 )
+
+
+def error_of_replica_symmetry(
+    alpha: Array, S: Array, zeta: Array, slope: float, gen_error: Array | None = None
+) -> Array:
+    """`gen_error`, that of one level unless given, less the replica-symmetric one."""
+    if gen_error is None:
+        return solve_broken_symmetry(alpha, S, zeta, student=LeakyReLU(slope)).rs_error
+    problems = zip(alpha.tolist(), S.tolist(), zeta.tolist(), strict=True)
+    symmetric = [_symmetric(_Problem(*problem, slope)).gen_error for problem in problems]
+    return gen_error - np.array(symmetric)

@@ -34,7 +34,7 @@ def _rule(n: int) -> tuple[np.ndarray, np.ndarray]:
     return 0.5 * (nodes + 1.0), 0.5 * weights
 
 
-@numba.njit(cache=False)
+@numba.njit(cache=True)
 def _envelope(x, y, chi, a):
     """min over u of (u - x)^2/(2 chi) + (y - g(u))^2/2, from the three candidates."""
     best = x * x / (2.0 * chi) + y * y / 2.0  # u = 0
@@ -47,7 +47,7 @@ def _envelope(x, y, chi, a):
     return best
 
 
-@numba.njit(cache=False)
+@numba.njit(cache=True)
 def _pieces(low, high, cuts, longest, edges):
     """Fill the edges of pieces between low and high, cut at `cuts` and no longer than `longest`."""
     edges[0] = low
@@ -63,7 +63,7 @@ def _pieces(low, high, cuts, longest, edges):
     return n
 
 
-@numba.njit(cache=False)
+@numba.njit(cache=True)
 def _between(w, y, chi, s, xi, a, ends, nodes, weights, edges):
     """-(1/xi) ln E exp(-xi M(w + s eta, y)) over a standard normal eta."""
     here = _envelope(w, y, chi, a)
@@ -80,7 +80,7 @@ def _between(w, y, chi, s, xi, a, ends, nodes, weights, edges):
     return here - math.log(total / math.sqrt(2.0 * math.pi)) / xi
 
 
-@numba.njit(cache=False)
+@numba.njit(cache=True)
 def _average(chi, m, v, d, xi, S, a, labels, nodes, weights):
     """E phi_0 over the label and the field between states."""
     sigma = math.sqrt(1.0 + S)
