@@ -274,3 +274,16 @@ def test_error_of_symmetry_is_unknown_where_nobody_knows():
 def test_broken_symmetry_refuses_what_it_does_not_serve(options):
     with pytest.raises(ValueError, match="symmetry '1rsb'"):
         solve_equilibrium(2.0, 0.25, 0.1, **{"student": "relu", **options}, symmetry="1rsb")
+
+
+def test_band_of_a_curve_is_the_error_of_replica_symmetry():
+    loads = np.array([1.0, 2.0])
+    ax = replica.plot_curve(loads, 0.25, 1 / 64, student="relu", band=True)
+    edges = ax.collections[0].get_paths()[0].vertices
+    found = solve_broken_symmetry(loads, 0.25, 1 / 64)
+    for x, with_error, shift in zip(loads, found.gen_error, found.rs_error, strict=True):
+        heights = edges[edges[:, 0] == x, 1]
+        assert heights.min() == pytest.approx(with_error, rel=1e-12)
+        assert heights.max() == pytest.approx(with_error - shift, rel=1e-12)
+    with pytest.raises(ValueError, match="band is for quantity 'gen_error'"):
+        replica.plot_curve(loads, 0.25, 0.1, student="relu", quantity="chi", band=True)

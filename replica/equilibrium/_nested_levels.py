@@ -35,7 +35,7 @@ _FIRST_LABEL = -3.7
 _SPACING = 3.5
 # room for the nodes of a field, and of a window: 10 times what was seen; NaN beyond the latter
 _MOST_FIELDS = 20_000
-_MOST_NODES = 20_000
+_MOST_NODES = 100_000
 # the ends of a kink have one window if they are nearer than so many half-widths of a window
 _MERGED = 2.5
 _LOW, _KINK, _HIGH = 0, 1, 2

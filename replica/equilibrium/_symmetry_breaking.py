@@ -273,12 +273,33 @@ def _follow_breakpoint(p: _Problem, found: _Found, target: float) -> _Found:
     return found._replace(evaluations=count, jacobian=None, converged=found.x[4] == target)
 
 
-def _split(x: Array, K: int) -> Array:
-    """The guess for K levels from the solution x of one."""
-    d = math.exp(x[3]) * np.array(_STEPS_OF_LEVELS[K])
-    left = math.exp(x[2]) + math.exp(x[3]) - float(d.sum())
+def _deeper(x: Array, K: int) -> Array:
+    """The guess for K levels from a solution x for fewer, which takes its place among small jumps.
+
+    Their steps and breakpoints are in known proportions; what x has in others, the guess has too.
+    """
+    L = (x.size - 3) // 2
+    nearest = np.minimum(np.arange(K), L - 1)
+    d = x[3 : 3 + L] - np.log(_STEPS_OF_LEVELS[L])
+    xi = x[3 + L :] - np.log(_BREAKPOINTS_OF_LEVELS[L])
+    d = d[nearest] + np.log(_STEPS_OF_LEVELS[K])
+    xi = xi[nearest] + np.log(_BREAKPOINTS_OF_LEVELS[K])
+    left = math.exp(x[2]) + float(np.exp(x[3 : 3 + L]).sum() - np.exp(d).sum())
     v = math.log(left) if left > 0.0 else x[2]
-    return np.concatenate([x[:2], [v], np.log(d), x[4] + np.log(_BREAKPOINTS_OF_LEVELS[K])])
+    return np.concatenate([x[:2], [v], d, xi])
+
+
+def _more_levels(p: _Problem, one: _Found, K: int) -> _Found:
+    """Solve for K levels by a coarse rule, at once or, if that fails, level by level."""
+    found = _newton(_deeper(one.x, K), p, _NESTED_RULES[0], _ALL)
+    count, found_levels = found.evaluations, one
+    if not found.converged:
+        for k in range(2, K + 1):
+            found = found_levels = _newton(_deeper(found_levels.x, k), p, _NESTED_RULES[1], _ALL)
+            count += found.evaluations
+            if not found.converged:
+                break
+    return found._replace(evaluations=one.evaluations + count)
 
 
 def _solve(p: _Problem, K: int, xi: float) -> dict[str, object]:
@@ -299,8 +320,8 @@ def _solve(p: _Problem, K: int, xi: float) -> dict[str, object]:
         found = other._replace(evaluations=found.evaluations + other.evaluations)
     free, rules, jacobian = _ALL, _RULES[1:], found.jacobian
     if found.converged and K > 1:
-        found = found._replace(x=_split(found.x, K))
-        rules, jacobian = _NESTED_RULES, None
+        found = _more_levels(p, found, K)
+        rules, jacobian = _NESTED_RULES[1:], found.jacobian
     elif found.converged and not math.isnan(xi):
         found = _follow_breakpoint(p, found, math.log(xi))
         free, jacobian = _BREAKPOINT_GIVEN, None
