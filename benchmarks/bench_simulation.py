@@ -1,9 +1,11 @@
 """Speed of the simulators, as ratios measured in one run.
 
-    python benchmarks/bench_simulation.py [dense] [online] [matrix-free] [full-size] [torch]
+    python benchmarks/bench_simulation.py [dense] [losses] [minima] [online] [matrix-free]
+                                          [full-size] [torch]
 
 ``torch`` measures PyTorch on the CPU and needs the optional package ``torch``; without an argument
-every section but ``full-size`` runs (torch only where it is installed). One thread unless stated.
+every section but ``full-size`` and ``minima`` runs (torch only where it is installed). One thread
+unless stated.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from replica.losses import Loss, LossLike, as_loss
 from replica.simulation import _kernels as kernels
-from replica.simulation._online import simulate_online
-from replica.simulation._training import simulate_training
+from replica.simulation import simulate_online, simulate_training
+from replica.simulation._tables import Tables
+from replica.students import RELU
 
 N, P, M = 4096, 8192, 32
 
@@ -54,8 +58,11 @@ def read_all(X: np.ndarray) -> float:
     return a + b + c + d
 
 
-def make_epoch(X: np.ndarray, y: np.ndarray, scale: int) -> Callable[[], object]:
+def make_epoch(
+    X: np.ndarray, y: np.ndarray, scale: int, loss: LossLike = "square"
+) -> Callable[[], object]:
     """One epoch of BN (or plain) training on (X, y) with its own state."""
+    table = Tables(RELU, as_loss(loss)).loss
     rng = np.random.default_rng(0)
     w = rng.standard_normal(N).astype(np.float32)
     d, state = np.zeros_like(w), kernels.WeightState(1.0, 0.0, 1.0)
@@ -63,7 +70,7 @@ def make_epoch(X: np.ndarray, y: np.ndarray, scale: int) -> Callable[[], object]
     order = rng.permutation(P)
     return lambda: kernels.train_epoch(
         X, y, order, M, w, d, state, np.empty(0), u, batch_y, c,
-        scale == kernels.SCALE_BATCH, scale, 0.0, 0.0, None, loss, 0.01, 0.0, 0.0, 1e6,
+        scale == kernels.SCALE_BATCH, scale, 0.0, 0.0, None, table, 0.01, 0.0, 0.0, 1e6,
     )  # fmt: skip
 
 
@@ -109,6 +116,57 @@ def bench_dense() -> float:
         )
         print(f"  {what}  {2 * single / pair:10.2f} x one (on the clock)")
     return steps
+
+
+def log_cosh(r: float) -> float:
+    """A loss of one's own, in plain Python."""
+    return float(np.logaddexp(r, -r))
+
+
+LOSSES: list[LossLike] = ["absolute", "huber", "epsilon-insensitive", "quantile", "hinge"]
+LOSSES += ["squared-hinge", "logistic", "exponential", Loss(log_cosh)]
+
+
+def bench_losses() -> None:
+    """A step of every loss over one of the square, dense engine and chain."""
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((P, N), dtype=np.float32) / np.float32(np.sqrt(N))
+    y = np.sign(X.sum(axis=1)).astype(np.float64)
+    square = make_epoch(X, y, kernels.SCALE_NONE)
+    signs = {"teacher": "sign", "student": "linear", "n_threads": 1, "progress": False}
+
+    def chain(loss: LossLike) -> None:
+        simulate_online(loss=loss, batch_size=M, N=N, t=[200.0], learning_rate=0.01, **signs)
+
+    print(f"a step of a loss over one of the square, N = {N}, M = {M}: dense (float32), chain")
+    for loss in LOSSES:
+        epoch = make_epoch(X, y, kernels.SCALE_NONE, loss)
+        times = np.full(4, np.inf)
+        for _ in range(5):  # alternate: neighbors on the machine then disturb both alike
+            works = (square, epoch, lambda: chain("square"), lambda loss=loss: chain(loss))
+            times = np.minimum(times, [best_of(work, 1) for work in works])
+        dense, online = times[1] / times[0], times[3] / times[2]
+        print(f"  {as_loss(loss).name:<22} {dense:8.3f} {online:8.2f}")
+
+
+def bench_minima() -> None:
+    """Seconds to the minimum at N = 4096, P = 8192, over a pass of SGD; takes minutes."""
+    options = {"N": N, "teacher": "sign", "noise": "input", "zeta": 0.1, "progress": False}
+    epochs = {"epochs": 5, "record": 5, "loss": "logistic", "n_threads": 1}
+    began = time.process_time()
+    simulate_training(2.0, 0.25, **options, **epochs)
+    epoch = (time.process_time() - began) / 5
+    print(
+        f"to the minimum, N = {N}, P = {P}, against {epoch:.2f} s of an epoch with the data drawn"
+    )
+    for loss, method in (("logistic", "l-bfgs"), ("logistic", "newton"), ("hinge", "newton")):
+        began = time.process_time()
+        run = simulate_training(2.0, 0.25, loss=loss, method=method, **options)
+        seconds = time.process_time() - began
+        print(
+            f"  {loss:<10} {method:<8} {seconds / epoch:7.1f} epochs, {run.epochs_done[0]} "
+            f"iterations, duality gap {run.duality_gap[0]:.0e}"
+        )
 
 
 def bench_torch(ours: float | None) -> None:
@@ -208,8 +266,12 @@ def bench_full_size() -> None:
 
 def main(sections: list[str]) -> None:
     """Run the sections named on the command line."""
-    sections = sections or ["dense", "torch", "online", "matrix-free"]
+    sections = sections or ["dense", "losses", "torch", "online", "matrix-free"]
     steps = bench_dense() if "dense" in sections else None
+    if "losses" in sections:
+        bench_losses()
+    if "minima" in sections:
+        bench_minima()
     if "torch" in sections:
         if importlib.util.find_spec("torch"):
             bench_torch(steps)

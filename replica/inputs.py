@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._core.arguments import ArgumentError, ArgumentTypeError, integer, real_array, real_scalar
 from ._core.student_values import quick_values
+from ._sample_spectrum import as_samples, sample_spectrum, source_modes
 from .students import LeakyReLU, Student, StudentLike, as_student
 
 __all__ = ["Clusters", "Inputs", "InputsLike", "Isotropic", "Modes", "PowerLaw", "RandomFeatures"]
-__all__ += ["Spectrum", "as_inputs", "hermite_coefficients"]
+__all__ += ["SampledInputs", "Spectrum", "as_inputs", "hermite_coefficients"]
 
 # Largest number of nodes of the law of random features: more are as slow as a matrix.
 _MOST_NODES = 1024
@@ -83,6 +84,43 @@ class Inputs:
     def modes(self) -> Modes:
         """The modes, as the theory takes them."""
         raise NotImplementedError
+
+    @staticmethod
+    def from_samples(X: Any, y: Any, *, standardize: bool = False) -> SampledInputs:
+        """Return inputs with the spectrum of the source of samples, and their linear teacher.
+
+        Parameters
+        ----------
+        X : array_like, pandas.DataFrame or sparse matrix, shape (n_samples, n_columns)
+            Numbers. More rows than columns, or signal and noise cannot be told apart.
+        y : array_like, shape (n_samples,)
+            Numbers, or two labels, which become -1 and 1.
+        standardize : bool
+            Whether the columns are divided by their standard deviations.
+
+        Returns
+        -------
+        SampledInputs
+            With the variance `S` of the noise; X and y are centered.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the samples are not numbers, have missing values, or are too few.
+
+        Examples
+        --------
+        >>> X = np.random.default_rng(1).standard_normal((2000, 50))
+        >>> inputs = Inputs.from_samples(X, X[:, 0])
+        >>> inputs
+        SampledInputs(size=50, n_samples=2000, S=0, rho=0.977)
+        """
+        samples = as_samples(X, y, standardize=standardize)
+        source = source_modes(sample_spectrum(samples))
+        size = float(source.counts.sum())
+        powers = source.powers * (size / source.counts)
+        modes = Modes(source.variances * size, powers, source.counts / size, 0.0)
+        return SampledInputs(modes, source.S, round(size), samples.shape[0])
 
 
 @dataclass(frozen=True)
@@ -375,13 +413,57 @@ class Clusters(Inputs):
         object.__setattr__(self, "fraction", fraction)
         object.__setattr__(self, "bias", bool(self.bias))
 
+    @cached_property
+    def modes(self) -> Modes:
+        """There are none: refused."""
+        raise ArgumentError("Clusters have labels of their own and no teacher: see solve_clusters")
+
 
 #: What `as_inputs` takes.
 InputsLike: TypeAlias = Inputs | None
 
 
+class SampledInputs(Inputs):
+    """Inputs with the spectrum of the source of given samples; see `Inputs.from_samples`.
+
+    ``gen_error(n / inputs.size, inputs.S, zeta, inputs=inputs)`` is the error of n samples, with
+    the decay of inputs as they are, without a factor 1/sqrt(N).
+
+    Attributes
+    ----------
+    modes : Modes
+        Few, of many modes each: what the theory needs is their sums.
+    S : float
+        Variance of what no linear function of the inputs explains.
+    size : int
+        Number N of directions in which the samples vary.
+    n_samples : int
+        Number of samples.
+    """
+
+    def __init__(self, modes: Modes, S: float, size: int, n_samples: int) -> None:
+        self.modes, self.S, self.size, self.n_samples = modes, S, size, n_samples
+
+    def __repr__(self) -> str:
+        return (
+            f"SampledInputs(size={self.size}, n_samples={self.n_samples}, S={self.S:.3g}, "
+            f"rho={self.modes.rho:.3g})"
+        )
+
+
 def as_inputs(value: Any, name: str = "inputs") -> Inputs:
     """Return the inputs meant by `value`: themselves, or `Isotropic()` for None.
+
+    Parameters
+    ----------
+    value : Inputs or None
+        What a user gave.
+    name : str
+        What error messages call `value`.
+
+    Returns
+    -------
+    Inputs
 
     Raises
     ------
@@ -399,12 +481,25 @@ def as_inputs(value: Any, name: str = "inputs") -> Inputs:
         return value
     raise ArgumentTypeError(
         f"{name} must be Isotropic(), Spectrum(variances), PowerLaw(exponent), "
-        f"RandomFeatures(activation, ratio), Clusters(variance) or None, got {value!r}"
+        f"RandomFeatures(activation, ratio), Clusters(variance), Inputs.from_samples(X, y) or "
+        f"None, got {value!r}"
     )
 
 
 def hermite_coefficients(activation: LeakyReLU | Student, count: int) -> NDArray[np.float64]:
-    """Return E[phi(z) He_k(z)]/sqrt(k!), k = 0 .. count.
+    """Return the Hermite coefficients E[phi(z) He_k(z)]/sqrt(k!), k = 0 .. count.
+
+    Parameters
+    ----------
+    activation : LeakyReLU or Student
+        The function phi.
+    count : int
+        The highest of them.
+
+    Returns
+    -------
+    ndarray
+        Of shape (count + 1,).
 
     Examples
     --------

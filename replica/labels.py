@@ -10,7 +10,7 @@ from ._core.suggest import suggestion
 from .losses import Loss
 from .students import SIGN, LeakyReLU, Student
 
-__all__ = ["Flip", "NoiseLike", "NoiseWord", "as_noise", "check_labels", "labels_are_signs"]
+__all__ = ["Flip", "NoiseLike", "NoiseWord", "as_noise"]
 
 NoiseWord = Literal["output", "input", "logistic"]
 

@@ -288,6 +288,10 @@ def huber(delta: float = 1.0) -> Loss:
     TypeError, ValueError
         If `delta` is not a real number in that range.
 
+    Notes
+    -----
+    Theory: :eq:`eq-residual-loss` in :doc:`/classification`.
+
     Examples
     --------
     >>> huber(1.5).values([1.0, 2.0])
@@ -314,6 +318,10 @@ def epsilon_insensitive(epsilon: float = 0.1) -> Loss:
     ------
     TypeError, ValueError
         If `epsilon` is not a real number in that range.
+
+    Notes
+    -----
+    Theory: :eq:`eq-residual-loss` in :doc:`/classification`.
 
     Examples
     --------
@@ -344,6 +352,10 @@ def quantile(level: float = 0.5) -> Loss:
     ------
     TypeError, ValueError
         If `level` is not a real number in (0, 1).
+
+    Notes
+    -----
+    Theory: :eq:`eq-residual-loss` in :doc:`/classification`.
 
     Examples
     --------

@@ -170,6 +170,20 @@ def test_even_teachers_have_the_transitions_of_phase_retrieval():
     assert same.q == pytest.approx(solved.q[2], rel=1e-10)
 
 
+@pytest.mark.parametrize("S", [0.0764, 2.01, 92.6])
+def test_even_teachers_with_output_noise_teach_nothing_at_small_loads(S):
+    solved = bayes_optimal(0.08, S, teacher="quadratic")
+    assert solved.converged
+    assert solved.q == 0.0
+    assert solved.weak_recovery > 0.5
+
+
+def test_narrow_peaks_of_the_output_are_resolved():
+    # the peak of silent outputs, of width 1e-4, is 1e4 times as high as the law beside it
+    solved = bayes_optimal([0.047, 0.12], 1e-8, teacher="relu")
+    assert solved.quadrature_error.max() < 1e-10
+
+
 def test_of_several_solutions_that_of_least_free_energy_is_returned():
     alpha = np.linspace(1.0, 1.2, 5)
     solved = bayes_optimal(alpha, 1e-6, teacher="quadratic", noise="input")

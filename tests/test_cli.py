@@ -449,7 +449,7 @@ def test_dynamics_code_is_1_if_a_run_diverges(run):
         (("error", "--alfa=2", "--S", "1"), "unknown option --alfa; did you mean --alpha?"),
         (("simulate", "--S", "1", "--stud", "relu"), "--stud; did you mean --student?"),
         (("--versio",), "unknown option --versio; did you mean --version?"),
-        (("curv", "--alpha", "2"), "'curv' is not one of error, curve, figure"),
+        (("curv", "--alpha", "2"), "'curv' is not one of error, curve, bayes"),
         (("curv", "--alpha", "2"), "did you mean curve?"),
         (("error", "--theory", "Published"), "did you mean published?"),
         (("error", "--student", "lineer"), "did you mean linear?"),

@@ -88,7 +88,7 @@ def test_simulate_online_and_picture(run, tmp_path):
         (["--alpha", "1", "--S", "0.25", "-t", "3"], "-t goes with --online"),
         (["--online", "--S", "0.25", "--epochs", "3"], "--epochs goes without --online"),
         (["--alpha", "1", "--S", "0.25", "--R0", "0.1"], "--R0 goes with --online"),
-        (["--alpha", "1", "--S", "0.25", "--student", "erf"], "piecewise-linear students only"),
+        (["--alpha", "1", "--S", "0.25", "--student", "sign"], "student must be continuous"),
         (["--online", "--S", "0.25", "--student", "sign"], "student must be continuous"),
         (["--alpha", "1", "--S", "-1"], "S must lie in"),
         (["--alpha", "1", "--S", "0", "--engine", "gpu"], "engine must be one of"),

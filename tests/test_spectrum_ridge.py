@@ -139,7 +139,7 @@ def test_decay_of_raw_inputs_is_N_times_that_of_the_library():
 
 
 def test_counts_are_repeated_modes():
-    s, p, c = power_law(20)
+    s, p, _ = power_law(20)
     counts = np.arange(1.0, 21.0)
     repeats = counts.astype(int)
     long = [np.repeat(s, repeats), np.repeat(p / counts, repeats), np.ones(repeats.sum())]
@@ -150,6 +150,18 @@ def test_counts_are_repeated_modes():
     third = np.full(3, 1.0 / 3.0)
     assert spectrum_point(1.0, 0.1, 0.0, s[:3], p[:3], third).status == Status.DIVERGENT
     assert spectrum_point(1.0, 0.1, 1e-12, s[:3], p[:3], third).residual <= 1e-13
+
+
+def test_counts_that_are_fractions_cost_no_digits():
+    """Beside n = rank = 1, where 98 times 1/98 is 1 but for rounding."""
+    s, p, _ = power_law(98, 0.5)
+    for zeta in (1e-12, 1e-6, 1.0):
+        for alpha in (0.1, 1.0, 3.0):
+            point = spectrum_point(alpha, 0.3, zeta, s, p, np.full(98, 1.0 / 98.0))
+            with mpmath.workdps(60):
+                known = exact(alpha, 0.3, zeta, s, p, [mpmath.mpf(1) / 98] * 98)
+            for name, value in known.items():
+                assert getattr(point, name) == pytest.approx(float(value), rel=1e-12, abs=0.0), name
 
 
 def test_order_of_the_modes_does_not_matter():

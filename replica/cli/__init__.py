@@ -40,6 +40,7 @@ _AREAS = (
     "figure",
     "dynamics",
     "simulation",
+    "predict",
 )
 
 _EPILOG = """\
@@ -59,11 +60,21 @@ _FIRST_SIGN, _NEXT_SIGN = 30.0, 2.0
 _NEGATIVE = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Makes room for the longest command, which argparse counts without its indentation."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        for command in self._iter_indented_subactions(action):
+            length = len(self._format_action_invocation(command)) + self._current_indent
+            self._action_max_length = max(self._action_max_length, length)
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are exceptions, and whose options are never abbreviated."""
 
     def __init__(self, **options) -> None:
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("formatter_class", _Help)
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:

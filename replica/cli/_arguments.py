@@ -46,6 +46,8 @@ __all__ = [
     "problem_of",
     "student",
     "students",
+    "suggestion",
+    "whole_number",
 ]
 
 # How to write these arguments, for help texts.
@@ -113,6 +115,17 @@ def positive_integer(text: str) -> int:
     if value < 1:
         raise ArgumentTypeError(f"must be a whole number >= 1, got {text!r}")
     return value
+
+
+def whole_number(text: str) -> int:
+    """Return a whole number >= 0.
+
+    Examples
+    --------
+    >>> whole_number("0")
+    0
+    """
+    return 0 if text.strip() == "0" else positive_integer(text)
 
 
 def numbers(text: str) -> NDArray[np.float64]:

@@ -142,14 +142,17 @@ def _run_bayes(arguments: Namespace) -> None:
     table: dict[str, list[object]] = {
         "teacher": [solved.teacher.name] * solved.q.size,
         "noise": [arg.name_of(solved.noise)] * solved.q.size,
-        "S": solved.S.ravel().tolist(),
-        "alpha": solved.alpha.ravel().tolist(),
+        "S": list(solved.S.ravel()),
+        "alpha": list(solved.alpha.ravel()),
     }
-    table |= {name: getattr(solved, name).ravel().tolist() for name in shown}
+    for name in shown:
+        table[name] = list(getattr(solved, name).ravel())
     _write(table, output)
 
 
 def _run_threshold(arguments: Namespace) -> None:
+    import numpy as np
+
     import replica
 
     if arguments.teacher == replica.LINEAR:
@@ -168,7 +171,8 @@ def _run_threshold(arguments: Namespace) -> None:
     table: dict[str, list[object]] = {
         name: [word] * arguments.S.size for name, word in named.items()
     }
-    table |= {"S": arguments.S.tolist(), "alpha": list(loads)}  # type: ignore[arg-type]
+    table["S"] = list(arguments.S)
+    table["alpha"] = list(np.atleast_1d(loads))
     _write(table, arguments.output)
 
 

@@ -1,6 +1,7 @@
 """The equilibrium (gamma, R) of training to the end: the replica-symmetric saddle point."""
 
 from ._bayes import BayesOptimal, bayes_optimal
+from ._clusters import ClusterEquilibrium, solve_clusters
 from ._convex_loss import separability_threshold
 from ._equilibrium import Equilibrium
 from ._free_energy import free_energy, free_energy_published
@@ -13,6 +14,7 @@ from ._symmetry_breaking import BrokenSymmetry, solve_broken_symmetry
 __all__ = [
     "BayesOptimal",
     "BrokenSymmetry",
+    "ClusterEquilibrium",
     "EarlyStopping",
     "Equilibrium",
     "PerceptronRules",
@@ -27,6 +29,7 @@ __all__ = [
     "perceptron_rules",
     "separability_threshold",
     "solve_broken_symmetry",
+    "solve_clusters",
     "solve_equilibrium",
     "zeta_from_mean",
 ]

@@ -200,9 +200,9 @@ def bayes_optimal(
     Notes
     -----
     Linear teachers, and what is as good as one (an invertible phi of z + s): closed form. Signs:
-    relative accuracy 1e-12 (1 - q and errors included), about 0.1 ms. (Leaky) ReLU with output
-    noise: tens of milliseconds; any other phi with output noise: about a second, and the longer the
-    smaller S > 0 is.
+    relative accuracy 1e-12 (1 - q and errors included), below a millisecond, a few with logistic
+    noise. (Leaky) ReLU with output noise: tens of milliseconds; any other phi with output noise:
+    about a second, and the longer the smaller S > 0 is.
 
     Without noise an output that is not flat gives one equation for the weights: at loads above
     1/P(phi is not flat) they are determined, and the errors exactly 0.

@@ -10,6 +10,7 @@ pulls is P = x - p of the proximal step p at V = Delta chi. With K = E[1 - p'] a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,11 @@ __all__ = ["ClusterEquilibrium", "clusters_bayes_error", "solve_clusters"]
 _TOLERANCE = 1e-12
 # Without decay a chi beyond this is that of separable clusters, which no chi solves.
 _LARGEST_CHI = 1e8
+# Where a start fails the decay is lowered by this factor, and from there on to 0.
+_RATIO, _LEAST_DECAY = 0.3, 1e-9
+_DIFFERENCE = 1e-5
+# Longest step of the bias.
+_LONGEST = 0.5
 # Losses of one's own are tabulated for margins in this range, then in wider ones.
 _REACHES = (40.0, 640.0, 10240.0)
 
@@ -191,14 +197,19 @@ def _point(alpha: float, zeta: float, inputs: Clusters, loss: Loss) -> dict[str,
     square = _square(alpha, zeta, inputs)
     if loss == SQUARE:
         return square
+    if zeta == 0.0:
+        found = _largest_margin(alpha, inputs, loss, square)
+        if found is not None:
+            return found
     for reach in _REACHES:
         curves = [_margin_curve(loss, y, reach) for y in (1.0, -1.0)]
         found = _solve(alpha, zeta, inputs, curves, square)
         if found is None or np.isfinite(found["train_loss"]):
             break
-    if found is None and zeta == 0.0:
-        found = _largest_margin(alpha, inputs, loss, square)
-    return found or {"n_iter": 0, "status": Status.MAX_ITERATIONS}
+    if found is None:
+        status = Status.NEEDS_DECAY if zeta == 0.0 else Status.MAX_ITERATIONS
+        return {"n_iter": 0, "status": status}
+    return found
 
 
 def _margin_curve(loss: Loss, y: float, reach: float) -> Curve:
@@ -294,20 +305,25 @@ def _solve(
     Delta = inputs.variance
     sides = _Sides(inputs, curves)
 
-    def step(x: NDArray[np.float64]) -> Step:
+    decay = zeta
+
+    def once(x: NDArray[np.float64]) -> NDArray[np.float64]:
         chi, m, v = math.exp(x[0]), float(x[1]), math.exp(x[2])
         bias = float(x[3]) if inputs.bias else 0.0
         pulls = sides(Delta * chi, m, v, bias)
         K = sum(share * p.K for share, p in pulls)
         P = sum(share * p.P for share, p in pulls)
         W = sum(share * p.W for share, p in pulls)
-        stiffness = zeta + alpha * K / chi
-        if not (stiffness > 0.0 and W > 0.0) or (zeta == 0.0 and chi > _LARGEST_CHI):
-            return Step(np.full(x.size, np.nan))
+        stiffness = decay + alpha * K / chi
+        if not (stiffness > 0.0 and W > 0.0) or (decay == 0.0 and chi > _LARGEST_CHI):
+            return np.full(x.size, np.nan)
         new = [-math.log(stiffness), -alpha * P / Delta, math.log(alpha * W / Delta)]
         if inputs.bias:
-            new.append(bias - (pulls[0][0] * pulls[0][1].P - pulls[1][0] * pulls[1][1].P) / K)
-        return Step(np.array(new))
+            new.append(_better_bias(bias, pulls, K))
+        return np.array(new)
+
+    def step(x: NDArray[np.float64]) -> Step:
+        return _with_slopes(once, x)
 
     chi = start["chi"] if start["chi"] < math.inf else 1.0 / alpha
     gamma = min(start["gamma"], 10.0)
@@ -316,6 +332,12 @@ def _solve(
         : 4 if inputs.bias else 3
     ]
     found = fixed_point(step, x, _TOLERANCE, plain=10)
+    if found is None:  # along decreasing decay
+        decay = max(zeta, alpha)
+        found = fixed_point(step, x, _TOLERANCE, plain=10)
+        while found is not None and decay > zeta:
+            decay = max(_RATIO * decay, zeta) if decay > _LEAST_DECAY else zeta
+            found = fixed_point(step, found.x, _TOLERANCE, plain=3)
     if found is None:
         return None
     chi, m, v = math.exp(found.x[0]), float(found.x[1]), math.exp(found.x[2])
@@ -328,6 +350,22 @@ def _solve(
         "test_loss": sum(share * p.train for share, p in fresh),
         "train_error_rate": _train_error_rate(inputs, curves, Delta * chi, m, v, bias),
     }
+
+
+def _better_bias(bias: float, pulls: list[tuple[float, Pull]], K: float) -> float:
+    """A Newton step towards E[y P] = 0, or a step of one half where its slope K is nothing."""
+    (plus, p), (minus, q) = pulls
+    gap = plus * p.P - minus * q.P
+    return bias - (gap / K if abs(gap) < _LONGEST * K else math.copysign(_LONGEST, gap))
+
+
+def _with_slopes(
+    once: Callable[[NDArray[np.float64]], NDArray[np.float64]], x: NDArray[np.float64]
+) -> Step:
+    """The map with its Jacobian, by central differences, which are accurate to about 1e-9."""
+    steps = _DIFFERENCE * np.eye(x.size)
+    slopes = [(once(x + d) - once(x - d)) / (2.0 * _DIFFERENCE) for d in steps]
+    return Step(once(x), np.array(slopes).T)
 
 
 def _train_error_rate(
@@ -349,14 +387,14 @@ def _largest_margin(
 ) -> dict[str, Any] | None:
     """Separable clusters without decay: the shortest weights with y u >= 1, and chi infinite."""
     if loss.of != "margin":
-        return {"n_iter": 0, "status": Status.NEEDS_DECAY}
+        return None
     strips = loss.strips
     reached = strips is not None and strips.coefficients[-1] == (0.0, 0.0, 0.0)
     edge = strips.breaks[-1] if strips is not None and reached else 1.0
     sides = _Sides(inputs, [nearest(edge, math.inf)] * 2)
     Delta = inputs.variance
 
-    def step(x: NDArray[np.float64]) -> Step:
+    def once(x: NDArray[np.float64]) -> NDArray[np.float64]:
         m, v = float(x[0]), math.exp(x[1])
         bias = float(x[2]) if inputs.bias else 0.0
         pulls = sides(1.0, m, v, bias)
@@ -364,11 +402,14 @@ def _largest_margin(
         P = sum(share * p.P for share, p in pulls)
         W = sum(share * p.W for share, p in pulls)
         if not W > 0.0:
-            return Step(np.full(x.size, np.nan))
+            return np.full(x.size, np.nan)
         new = [-alpha * P / Delta, math.log(alpha * W / Delta)]
         if inputs.bias:
-            new.append(bias - (pulls[0][0] * pulls[0][1].P - pulls[1][0] * pulls[1][1].P) / K)
-        return Step(np.array(new))
+            new.append(_better_bias(bias, pulls, K))
+        return np.array(new)
+
+    def step(x: NDArray[np.float64]) -> Step:
+        return _with_slopes(once, x)
 
     gamma = min(start["gamma"], 10.0)
     rest = max(gamma * gamma - start["m"] ** 2, 1e-3 * gamma * gamma)

@@ -29,11 +29,27 @@ from ._structured_loss import LABELS, RESIDUALS, solve_structured_loss
 from ._teacher_loss import labels_of, teacher_point
 from ._weights import Ridge, mode_arrays
 
-__all__ = ["best_decay", "separability_threshold", "serves", "solve_convex_loss"]
+__all__ = [
+    "best_decay",
+    "best_ridge_decay",
+    "separability_threshold",
+    "serves",
+    "solve_convex_loss",
+]
 
-# Ranges of the table of a loss of one's own, tried in turn until all fields are inside. Margins may
-# grow where the loss is small, so that the right side grows first.
-_REACHES = ((-40.0, 40.0), (-40.0, 640.0), (-640.0, 640.0), (-40.0, 1e4), (-1e4, 1e4))
+# Ranges of the table of a loss of one's own, tried in turn until all fields are inside. The second
+# is for functions that are no numbers on the first; all functions must be on it. Margins may grow
+# where the loss is small, so that the right side grows first.
+_REACHES = (
+    (-160.0, 160.0),
+    (-40.0, 40.0),
+    (-160.0, 640.0),
+    (-640.0, 640.0),
+    (-160.0, 1e4),
+    (-1e4, 1e4),
+    (-1e5, 1e5),
+)
+_LEAST_REACH = _REACHES[1]
 _ISOTROPIC = Isotropic()
 # A slope so small beside the largest is rounding of zero.
 _FLAT = 1e-11
@@ -141,7 +157,9 @@ def found_columns(
     flat = alpha.reshape(-1), S.reshape(-1), zeta.reshape(-1)
     columns = FoundColumns.of_size(alpha.size)
     if loss.strips is not None or loss in (LOGISTIC, EXPONENTIAL):
-        _solve(*flat, loss, teacher, noise, inputs, _REACHES[0], columns, lengths)
+        _solve(
+            flat[0], flat[1], flat[2], loss, teacher, noise, inputs, _REACHES[0], columns, lengths
+        )
     else:
         _widen(flat, loss, teacher, noise, inputs, columns, lengths)
     if teacher == SIGN and not labels_are_signs(teacher, noise, S):
@@ -170,11 +188,10 @@ def _widen(
         part = FoundColumns.of_size(int(again.sum()))
         length = np.full(int(again.sum()), np.nan)
         try:
-            _solve(
-                *(array[again] for array in flat), loss, teacher, noise, inputs, reach, part, length
-            )
+            alpha, S, zeta = (array[again] for array in flat)
+            _solve(alpha, S, zeta, loss, teacher, noise, inputs, reach, part, length)
         except (ArithmeticError, ArgumentError):
-            if reach == _REACHES[0]:
+            if reach == _LEAST_REACH:
                 raise
             continue  # the loss itself ends before this table does
         for column, values in zip(columns, part, strict=True):
@@ -222,6 +239,17 @@ def _solve(
             f"noise 'logistic' serves teachers 'linear' and 'sign' here, got {teacher.name!r}"
         )
     assert not isinstance(noise, Flip)
+    silent = S == 0.0
+    if noise == "logistic" and silent.any():
+        laws: tuple[NoiseWord, NoiseWord] = ("output", "logistic")
+        for some, law in zip((silent, ~silent), laws, strict=True):
+            part = FoundColumns.of_size(int(some.sum()))
+            _solve(
+                alpha[some], S[some], zeta[some], loss, teacher, law, inputs, reach, part, lengths
+            )
+            for column, values in zip(columns, part, strict=True):
+                column[some] = values
+        return
     smooth = curve.breaks.size == 0
 
     def solve(start: int, stop: int) -> None:
@@ -332,7 +360,7 @@ def _least(loss: Loss) -> _Least:
     """Where the loss is least."""
     if loss in (LOGISTIC, EXPONENTIAL):
         return _Least(np.inf, np.inf, 0.0, False)
-    low, high = _REACHES[0]
+    low, high = _LEAST_REACH
     if loss.strips is None:
         table = loss.table(low, high)
         points = np.unique(np.concatenate([table.breaks, np.linspace(low, high, 4001)]))
@@ -399,7 +427,19 @@ def _has_exponential_tail(loss: Loss) -> bool:
 # these half-widths: the derivative of the interpolation vanishes at the minimum.
 _LOOK = np.logspace(-8.0, 6.0, 43)
 _HALF_WIDTHS = (0.8, 0.2)
+# Below, E[y z]^2 is rounding of an average that vanishes.
+_NO_SIGNAL = 1e-24
 _CHEBYSHEV = np.cos(np.pi * (np.arange(15) + 0.5) / 15)
+
+
+def best_ridge_decay(S: float, teacher: LeakyReLU | Student) -> float:
+    """Return the decay of least error of the linear student, square loss, noise added to y.
+
+    To a linear student, labels are c z and noise of variance E[y^2] - c^2, c = E[y z].
+    """
+    labels = labels_of(teacher, "output", S, False)
+    signal = labels.c1**2
+    return (labels.c2 - signal) / signal if signal > _NO_SIGNAL * labels.c2 else math.inf
 
 
 def best_decay(
@@ -479,6 +519,8 @@ def separability_threshold(
     Below alpha_c a hinge or logistic loss without decay finds the maximal margin, above it finite
     weights. Candes and Sur (2020): 1/alpha_c = min_t E[max(0, t y z + Z)^2] with Z ~ N(0, 1)
     independent of the teacher's field z and the label y.
+
+    Theory: :eq:`eq-separability` in :doc:`/classification`.
 
     Examples
     --------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from functools import partial
 from typing import Any, get_args, overload
 
@@ -14,12 +15,13 @@ from replica._core.arguments import LARGEST, ArgumentError, broadcast, choice, p
 from replica._core.jit import for_each_chunk
 from replica._core.status import ConvergenceWarning, Status, warn_not_converged
 from replica._core.student_values import error_of_overlaps
-from replica.inputs import Inputs, Isotropic, as_inputs
+from replica.inputs import Clusters, Inputs, Isotropic, as_inputs
 from replica.labels import NoiseLike, as_noise, check_labels
-from replica.losses import SQUARE, LossLike, as_loss
+from replica.losses import SQUARE, Loss, LossLike, as_loss
 from replica.students import LINEAR, LeakyReLU, Student, as_student
 
-from ._convex_loss import best_decay, serves
+from ._clusters import solve_clusters
+from ._convex_loss import best_decay, best_ridge_decay, serves
 from ._equilibrium import Noise, Symmetry, Theory
 from ._errors import mean_square_error
 from ._piecewise import optimal_zeta_piecewise, piecewise_error, piecewise_errors
@@ -101,7 +103,8 @@ def gen_error(
         closed forms of the paper (see `solve_equilibrium`).
     inputs : Inputs, optional
         `Isotropic()` (the default), `Spectrum`, `PowerLaw` or `RandomFeatures`; see
-        `solve_equilibrium`.
+        `solve_equilibrium`. `Clusters` have labels of their own: S = 0 and no teacher, a linear
+        student, and the error is the error rate for every loss; see `solve_clusters`.
     loss, teacher, noise
         What training minimizes and how labels are made; see `solve_equilibrium`.
     symmetry, levels
@@ -140,7 +143,7 @@ def gen_error(
     >>> gen_error([0.5, 1.0, 2.0], 0.25, 1 / 64, student="relu").round(6)
     array([0.891687, 0.821235, 0.841794])
     >>> round(gen_error(2.0, 0.25, 0.1, loss="huber:0.5"), 6)
-    0.302906
+    0.195704
     >>> round(gen_error(2.0, 0.0, 0.1, loss="logistic", teacher="sign"), 6)
     0.179662
     """
@@ -152,6 +155,10 @@ def gen_error(
     choice("theory", theory, get_args(Theory))
     activation = as_student(student)
     where = as_inputs(inputs)
+    if isinstance(where, Clusters):
+        _check_clusters(S, activation, teacher, noise, theory)
+        rate = solve_clusters(alpha, zeta, inputs=where, loss=loss).error_rate
+        return float(rate) if rate.ndim == 0 else rate
     usual = usual or (
         symmetry == "rs"
         and as_loss(loss) == SQUARE
@@ -184,6 +191,24 @@ def gen_error(
             noise=noise, inputs=where, symmetry=symmetry, levels=levels,
         ).gen_error  # fmt: skip
     return float(error) if error.ndim == 0 else error
+
+
+def _check_clusters(
+    S: ArrayLike, student: LeakyReLU | Student, teacher: Any, noise: Any, theory: str = "replica"
+) -> None:
+    """Refuse what two clusters do not have."""
+    if student != LINEAR or theory != "replica":
+        raise ArgumentError(
+            f"inputs=Clusters serves student 'linear' and theory 'replica', got {student.name!r} "
+            f"and {theory!r}"
+        )
+    if as_student(teacher, name="teacher") != LINEAR or noise != "output":
+        raise ArgumentError(
+            f"inputs=Clusters have labels of their own: no teacher and no noise, got {teacher!r} "
+            f"and {noise!r}"
+        )
+    if real_array("S", S, low=0.0).any():
+        raise ArgumentError("S must be 0 with inputs=Clusters, which have labels of their own")
 
 
 def _of_plain_numbers(alpha: Any, S: Any, zeta: Any, student: Any) -> float:
@@ -341,8 +366,9 @@ def optimal_zeta(
     Returns
     -------
     float or ndarray
-        Of the broadcast shape. Linear student and teacher, square loss: S exactly. Linear student
-        and another loss or teacher: where the derivative vanishes, to about nine digits; inf if
+        Of the broadcast shape. Linear student and teacher, square loss: S exactly; any other
+        teacher with noise added to its output: E[y^2]/E[y z]^2 - 1, pi/2 - 1 for clean signs.
+        Linear student and another loss, or signs: where the derivative vanishes, to about nine digits; inf if
         the limit of large decay is the best, for a loss of margins. Else the minimizer of the replica curve,
         found by a scan of log zeta from 1e-14 to 1e3 (1 + S) and golden section; since the curve
         is flat at its minimum, expect seven digits in zeta. 0 if no decay is best. Students without
@@ -378,9 +404,21 @@ def optimal_zeta(
     activation = as_student(student)
     where = as_inputs(inputs)
     alpha_, S_, _ = problem(alpha, S, 0.0)
+    if isinstance(where, Clusters):
+        _check_clusters(S_, activation, teacher, noise)
+        best = np.empty_like(alpha_)
+        for index in np.ndindex(best.shape):
+            best[index] = _optimal_zeta_of_clusters(float(alpha_[index]), where, as_loss(loss))
+        warn_not_converged(_status(np.isnan(best)))
+        return float(best) if best.ndim == 0 else best
     cost, how = as_loss(loss), as_noise(noise)
     whom = as_student(teacher, name="teacher")
     check_labels(cost, whom, how, S_)
+    isotropic = isinstance(where, Isotropic)
+    plain = activation == LINEAR and cost == SQUARE and how == "output" and isotropic
+    if plain and whom != LINEAR:
+        best = np.array([best_ridge_decay(value, whom) for value in S_.ravel().tolist()])
+        return float(best[0]) if S_.ndim == 0 else best.reshape(S_.shape)
     if serves(cost, activation, whom, how, S_):
         best = np.empty_like(S_)
         for index in np.ndindex(best.shape):
@@ -390,7 +428,6 @@ def optimal_zeta(
             )  # fmt: skip
         warn_not_converged(_status(np.isnan(best)))
         return float(best) if best.ndim == 0 else best
-    isotropic = isinstance(where, Isotropic)
     if activation == whom == LINEAR and isotropic:
         best = S_.copy()
     else:
@@ -428,7 +465,6 @@ def _optimal_zeta(
     inputs: Inputs,
 ) -> float:
     """The decay of least error; NaN if no point of the scan converged."""
-    from scipy.optimize import minimize_scalar
 
     def error(zeta: Any) -> NDArray[np.float64]:
         with warnings.catch_warnings():
@@ -440,20 +476,49 @@ def _optimal_zeta(
 
     modes = inputs.modes
     quick = isinstance(student, LeakyReLU) and teacher == LINEAR
+    unit = float(modes.weights @ modes.variances)
     least, most = (_LEAST_QUICK, _MOST_QUICK) if quick else (_LEAST_ZETA, _MOST_ZETA)
-    unit = math.log(float(modes.weights @ modes.variances))
-    low, high = math.log(least) + unit, math.log(most * (1.0 + S / modes.rho)) + unit
-    grid = np.linspace(low, high, 1 + round((high - low) / math.log(10.0) * _PER_DECADE))
+    limits = least * unit, most * unit * (1.0 + S / modes.rho)
+    return _least_error(error, *limits, _PRECISION_QUICK if quick else _PRECISION, quick)
+
+
+def _optimal_zeta_of_clusters(alpha: float, inputs: Clusters, loss: Loss) -> float:
+    """The decay of least error rate; inf if the limit of large decay is the best."""
+
+    def error(zeta: Any) -> NDArray[np.float64]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = solve_clusters(alpha, zeta, inputs=inputs, loss=loss).error_rate
+        return np.where(np.isnan(found), np.inf, found)
+
+    most = _MOST_QUICK * inputs.variance
+    best = _least_error(error, _LEAST_ZETA * inputs.variance, most, _PRECISION, True)
+    large = error(np.array([best, 1e3 * most])) if best > 0.5 * most else np.zeros(2)
+    return math.inf if best > 0.5 * most and large[1] <= large[0] else best
+
+
+def _least_error(
+    error: Callable[[Any], NDArray[np.float64]],
+    low: float,
+    high: float,
+    precision: float,
+    with_zero: bool,
+) -> float:
+    """The minimum of a function of zeta between two decays, or 0 if that may be and is better."""
+    from scipy.optimize import minimize_scalar
+
+    decades = math.log10(high / low)
+    grid = np.linspace(math.log(low), math.log(high), 1 + round(decades * _PER_DECADE))
     errors = error(np.exp(grid))
     k = int(np.argmin(errors))
     if not np.isfinite(errors[k]):
         return math.nan
     if k in (0, grid.size - 1):
-        return 0.0 if quick and k == 0 and error(0.0) <= errors[0] else float(np.exp(grid[k]))
+        return 0.0 if with_zero and k == 0 and error(0.0) <= errors[0] else float(np.exp(grid[k]))
     found = minimize_scalar(
         lambda x: float(error(math.exp(x))),
         bounds=(grid[k - 1], grid[k + 1]),
         method="bounded",
-        options={"xatol": _PRECISION_QUICK if quick else _PRECISION},
+        options={"xatol": precision},
     )
     return float(np.exp(found.x if found.fun <= errors[k] else grid[k]))

@@ -49,6 +49,10 @@ _STEP = 0.5
 _FLAT = 1e-12
 # Outputs that differ by less are one.
 _SAME = 1e-12
+# Where the integrals end that give the law of an output, which is asked for within REACH.
+_WIDE = 9.6
+# Outputs of a lower probability are left out: at the ends of all integrals their scores are wrong.
+_NEGLIGIBLE = 1e-17
 # More pieces of the field mean a noise too small for sums over it; a second at most.
 _MOST_PIECES = 4000
 # How closely, in standard deviations, the pieces shrink towards a square root.
@@ -218,12 +222,15 @@ def leaky_information(slope, S, q, V, rule):
             reach = REACH * math.sqrt(V)
             ends = np.array([min(slope * (omega - reach), 0.0), max(omega + reach, 0.0)])
             y_edges = _output_edges(ends, kink, S, V)
+            span = y_edges[-1] - y_edges[0]
             for p in range(y_edges.size - 1):
                 length = y_edges[p + 1] - y_edges[p]
+                if length == 0.0:
+                    continue
                 for j in range(rule[0].size):
                     y = y_edges[p] + length * rule[0][j]
                     P, by_parts, direct = _leaky_density(y, omega, slope, S, V)
-                    if P < _TINY:
+                    if P * span < _NEGLIGIBLE:
                         continue
                     w = weight * length * rule[1][j]
                     used, other = (by_parts, direct) if S > V else (direct, by_parts)
@@ -261,7 +268,15 @@ def _output_edges(ends, centers, S, V):
     coarse = max(sd, (high - low) / 12.0)
     base = np.linspace(low, high, math.ceil((high - low) / (2.0 * coarse)) + 1)
     marks = np.append(centers, ends)
-    return graded_edges(base, marks, np.full(marks.size, sd), coarse)
+    edges = graded_edges(base, marks, np.full(marks.size, sd), coarse)
+    if sd > 0.3 * coarse:
+        return edges
+    # A narrow peak above a broad law: 1/P has poles not far from where the two are equal.
+    steps = np.append(np.arange(-6, 0), np.arange(1, 7)) * (1.5 * sd)
+    around = np.empty(12 * centers.size)
+    for c in range(centers.size):
+        around[12 * c : 12 * c + 12] = centers[c] + steps
+    return np.sort(np.append(edges, around[(around > low) & (around < high)]))
 
 
 def turning_points(activation: PreparedActivation) -> NDArray[np.float64]:
@@ -298,7 +313,7 @@ def output_information(activation, turns, S, q, V, rule):
             if weight == 0.0:
                 continue
             cuts = (turns - omega) / sd
-            cuts = cuts[np.abs(cuts) < REACH]
+            cuts = cuts[np.abs(cuts) < _WIDE]
             x_edges = _field_edges(activation, omega, sd, noise, cuts)
             n = x_edges.size - 1
             if n >= _MOST_PIECES:
@@ -315,10 +330,10 @@ def output_information(activation, turns, S, q, V, rule):
                     slope[p, j] = value[1] / noise
                     law[p, j] = w / (_ROOT_2PI * noise)
                     pull[p, j] = x / sd
-                low[p] = phi[p].min() - REACH * noise
-                high[p] = phi[p].max() + REACH * noise
-            ends = np.array([low.min() + REACH * noise, high.max() - REACH * noise])
-            inside = turns[np.abs(turns - omega) < REACH * sd]
+                low[p] = phi[p].min() - _WIDE * noise
+                high[p] = phi[p].max() + _WIDE * noise
+            ends = np.array([low.min() + _WIDE * noise, high.max() - _WIDE * noise])
+            inside = turns[np.abs(turns - omega) < _WIDE * sd]
             images = np.empty(2 * inside.size)
             jumps = np.empty(inside.size)
             for c in range(inside.size):
@@ -333,8 +348,11 @@ def output_information(activation, turns, S, q, V, rule):
                 x = (inside[c] - omega) / sd
                 jumps[c] = math.exp(-0.5 * x * x) / (2.0 * math.pi * sd * noise)
             y_edges = _output_edges(ends, images, S, V)
+            span = y_edges[-1] - y_edges[0]
             for p in range(y_edges.size - 1):
                 length = y_edges[p + 1] - y_edges[p]
+                if length == 0.0:
+                    continue
                 for j in range(order):
                     y = y_edges[p] + length * rule[0][j]
                     P = direct = by_parts = 0.0
@@ -347,7 +365,7 @@ def output_information(activation, turns, S, q, V, rule):
                             P += density
                             direct += density * pull[i, l]
                             by_parts += density * s * slope[i, l]
-                    if P < _TINY:
+                    if P * span < _NEGLIGIBLE:
                         continue
                     for c in range(inside.size):  # where phi jumps
                         before = (y - images[2 * c]) / noise
@@ -366,8 +384,8 @@ def output_information(activation, turns, S, q, V, rule):
 @jit
 def _field_edges(activation, omega, sd, noise, cuts):
     """Pieces of x = (z - omega)/sd, so short that phi varies by little more than the noise."""
-    edges = [-REACH]
-    for stop in np.append(np.sort(cuts), REACH):
+    edges = [-_WIDE]
+    for stop in np.append(np.sort(cuts), _WIDE):
         left = edges[-1]
         while left < stop and len(edges) <= _MOST_PIECES:
             step = 2.0

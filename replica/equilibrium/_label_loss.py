@@ -19,7 +19,7 @@ import numpy as np
 from replica._core.jit import jit
 from replica._core.status import Status
 
-from ._pull import new_nodes, place_nodes, value_slope_curvature
+from ._pull import EXPONENTIAL_CURVE, new_nodes, place_nodes, value_slope_curvature
 from ._residual_loss import Found, failed, write_found
 from ._ridge import ridge_point
 
@@ -38,12 +38,19 @@ _XI_WEIGHTS = 0.5 * np.exp(-0.5 * _XI**2) / _ROOT_2PI
 _LOGIT = np.arange(-40.0, 40.25, 0.5)
 _LOGIT_WEIGHTS = 0.125 / np.cosh(0.5 * _LOGIT) ** 2
 _RESIDUAL = 1e-10
+# Residuals below are rounding: no reason to damp.
+_FLOOR = 1e-11
 _LAST_STEP = 1e-7
-_MOST_STEPS = 60
+_MOST_STEPS = 40
 _LONGEST = 2.0
+# Where alpha K = 1 - h is so near to 1 that h is lost in it.
+_NEAR = 0.1
+_ROUNDING = 1e-14
 _LARGEST_LOG = 300.0
+# A normal step ends here, to 1e-21.
+_EXTENT = 9.5
 # Plain iterations before Newton's method, and how well chi is solved for in them.
-_FIRST, _ROUGH = 3, 0.05
+_FIRST, _ROUGH = 2, 0.2
 # Continuation in log(zeta), or in log(alpha): first step, and the shortest.
 _FIRST_MOVE, _LEAST_MOVE = 2.0, 1e-4
 # A decay so much larger than the pull of all samples makes the student that of Hebb.
@@ -117,15 +124,26 @@ class Sums(NamedTuple):
     K_q: float
     W_q: float
     G_q: float
+    FP: float  # 2 E[W (p - x) p]
+    FP_size: float  # the same of absolute values
+
+
+@jit
+def _step(law, m, v, q):
+    """Width of the step W in x, how many of them it extends, and below what x nothing is left."""
+    width = math.sqrt(v / q + law.S) * q / abs(m) if m != 0.0 else math.inf
+    if law.kind == NORMAL or law.S == 0.0:
+        floor = -_EXTENT * width if law.flip == 0.0 and m > 0.0 else -math.inf
+        return width, _EXTENT, floor
+    return width, math.inf, -math.inf
 
 
 @jit
 def _add_side(curve, law, chi, m, v, q, factor, nodes, sums):
     sigma = math.sqrt(q)
     tau2 = v / q
-    step = math.sqrt(tau2 + law.S)
-    width = step * q / abs(m) if m != 0.0 else math.inf
-    count = place_nodes(nodes, curve, chi, 0.0, sigma, width, False)
+    width, extent, floor = _step(law, m, v, q)
+    count = place_nodes(nodes, curve, chi, 0.0, sigma, width, extent, floor, False)
     if count < 0:
         sums[0] = math.nan
     norm = factor / (_ROOT_2PI * sigma)
@@ -157,6 +175,8 @@ def _add_side(curve, law, chi, m, v, q, factor, nodes, sums):
         sums[10] += r_q * share
         sums[11] += r_q * f * f
         sums[12] += d_q * f
+        sums[13] += r * f * p
+        sums[14] += r * abs(f * p)
 
 
 @jit
@@ -168,7 +188,7 @@ def _sums(sides, law, chi, m, v, nodes, sums):
         _add_side(sides.minus, law, chi, m, v, q, 1.0, nodes, sums)
     return Sums(
         sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7], sums[8], sums[9],
-        sums[10], sums[11], sums[12],
+        sums[10], sums[11], sums[12], sums[13], sums[14],
     )  # fmt: skip
 
 
@@ -201,6 +221,7 @@ def _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums):
     damping = 1.0
     small = False
     h = 0.0
+    size = math.inf
     for n in range(_MOST_STEPS):
         s = _sums(sides, law, chi, m, v, nodes, sums)
         if limit:
@@ -215,9 +236,11 @@ def _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums):
         r2 = m - alpha * s.G
         r3 = 1.0 - alpha * s.W / v
         norm = max(abs(r1), abs(r2) / scale, abs(r3))
+        exact = alpha * s.FP_size < _NEAR * (v + m * m)
+        near = not limit and zeta > 0.0 and h < _NEAR and size < 1e-3 and exact
         if small and norm < _RESIDUAL:
             return Saddle(chi, m, v, h, norm, n, True)
-        if not norm < 4.0 * norm0:
+        if not norm < 4.0 * norm0 + _FLOOR:
             damping *= 0.25
             if damping < 1e-5:
                 break
@@ -237,6 +260,18 @@ def _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums):
             a12 = alpha * (s.K_m + 2.0 * m * s.K_q) * scale / e1
             a13 = alpha * v * s.K_q / e1
             r1 = math.log1p(r1)
+            if near:
+                # zeta q = alpha E[F p]/chi: the same by the other two equations, and exact where
+                # alpha K is near 1
+                q = v + m * m
+                r1 = 1.0 - alpha * s.FP / (q * h)
+                e1 = h * q / alpha
+                a11 = (h * q / alpha + q * s.K_l - s.W_l - m * s.G_l) / e1
+                in_q = (s.W + m * s.G) / q
+                in_m = q * s.K_m - s.W_m - s.G - m * s.G_m
+                in_q += q * s.K_q - s.W_q - m * s.G_q
+                a12 = (in_m + 2.0 * m * in_q) * scale / e1
+                a13 = v * in_q / e1
             a31 = -s.W_l / s.W
         if m != 0.0 and s.G / m > 0.0:
             a21 = -s.G_l / s.G if not limit else 0.0
@@ -261,7 +296,10 @@ def _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums):
         size = max(abs(d_l), abs(d_m), abs(d_v))
         if not size < math.inf:
             break
-        small = size < _LAST_STEP
+        # What rounding leaves of 1 - alpha K moves chi by its inverse.
+        rounding = 0.0 if limit or near or h == 0.0 else _ROUNDING / h
+        small = max(abs(d_m), abs(d_v)) < _LAST_STEP and abs(d_l) < max(_LAST_STEP, rounding)
+        small = small and (near or not exact or h > _NEAR or limit or zeta == 0.0)
         damping = 1.0
         longest = max(abs(d_l), abs(d_m), abs(d_v)) / _LONGEST
         if longest > 1.0:
@@ -295,8 +333,10 @@ def _chi_at(alpha, zeta, sides, law, chi, m, v, nodes, sums):
     """About the chi that solves zeta chi + alpha K = 1 at given m and v."""
     low, high = -math.inf, math.inf
     x = math.log(chi)
+    s = _sums(sides, law, chi, m, v, nodes, sums)
     for n in range(_MOST_STEPS):
-        s = _sums(sides, law, math.exp(x), m, v, nodes, sums)
+        if n > 0:
+            s = _sums(sides, law, math.exp(x), m, v, nodes, sums)
         h = zeta * math.exp(x)
         gap = h + alpha * s.K - 1.0
         if gap > 0.0:
@@ -475,16 +515,16 @@ def _everything(sides, law, chi, m, v, nodes):
     q = v + m * m
     sigma = math.sqrt(q)
     tau2 = v / q
-    step = math.sqrt(tau2 + law.S)
-    width = step * q / abs(m) if m != 0.0 else math.inf
+    width, extent, floor = _step(law, m, v, q)
     out = np.zeros(5)
     for side in range(1 if sides.same else 2):
         curve = sides.plus if side == 0 else sides.minus
         factor = (2.0 if sides.same else 1.0) / (_ROOT_2PI * sigma)
         # at chi = 0 the step stays where it is
         for pass_ in range(2):
-            count = place_nodes(nodes, curve, chi * pass_ if pass_ else 0.0, 0.0, sigma, width,
-                                True)  # fmt: skip
+            count = place_nodes(
+                nodes, curve, chi * pass_ if pass_ else 0.0, 0.0, sigma, width, extent, floor, True
+            )
             for i in range(count):
                 x, p = nodes.x[i], nodes.p[i]
                 g = factor * nodes.weight[i] * math.exp(-0.5 * x * x / q)
@@ -499,7 +539,22 @@ def _everything(sides, law, chi, m, v, nodes):
                     out[4] += g * nodes.share[i] * nodes.share[i]
             if count < 0:
                 out[pass_] = math.nan
+    if sides.plus.kind == EXPONENTIAL_CURVE and sides.same:
+        out[0] = _exponential_test_loss(law, m, v)
     return out
+
+
+@jit
+def _exponential_test_loss(law, m, v):
+    """E exp(-y omega): the factor exp(-omega) moves the law of z by -m, far beyond any rule."""
+    if law.flip == 0.0 and (law.kind == NORMAL or law.S == 0.0) and m > 0.0:
+        x = m / math.sqrt(1.0 + law.S)
+        if x > 30.0:  # the tail of the normal law, to 1e-9 and better
+            rest = (v + x * x * law.S) / 2.0
+            series = 1.0 - 1.0 / (x * x) * (1.0 - 3.0 / (x * x) * (1.0 - 5.0 / (x * x)))
+            return 2.0 * math.exp(rest) * series / (x * _ROOT_2PI)
+    q = v + m * m
+    return 2.0 * math.exp(0.5 * q) * agreement(law, -m, 1.0)[0] if q < 1400.0 else math.inf
 
 
 @jit
@@ -632,7 +687,7 @@ def solve_label_loss(
 ):
     """Fill the columns from `start` to `stop`."""
     nodes = new_nodes(sides.plus)
-    sums = np.zeros(13)
+    sums = np.zeros(15)
     for i in range(start, stop):
         law = Law(kind, S[i], flip)
         point = label_point(

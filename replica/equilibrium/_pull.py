@@ -18,7 +18,17 @@ from replica._core.activation_table import activation_at
 from replica._core.jit import jit
 from replica.losses import EXPONENTIAL, LOGISTIC, Loss
 
-__all__ = ["NEAREST", "STRIPS", "Curve", "Pull", "curve_of", "nearest", "new_nodes", "place_nodes"]
+__all__ = [
+    "EXPONENTIAL_CURVE",
+    "NEAREST",
+    "STRIPS",
+    "Curve",
+    "Pull",
+    "curve_of",
+    "nearest",
+    "new_nodes",
+    "place_nodes",
+]
 __all__ += ["prox", "pull", "value_slope_curvature"]
 
 # Kinds of a curve. NEAREST is the limit chi -> infinity: p is the point of [low, high] next to x.
@@ -294,6 +304,7 @@ def _of_strips(curve, chi, mean, tau):
     total = _ZERO
     n = curve.breaks.size
     left = _edge(-math.inf)
+    edge = high = 0.0
     for k in range(n + 1):
         c0, c1, c2 = curve.coefficients[k]
         rest = 1.0 / (1.0 + 2.0 * chi * c2)
@@ -368,10 +379,25 @@ def _add_linear(nodes, count, left, right, offset, rest, share):
 
 
 @jit
+def _of_piece(curve, piece, x):
+    """l' and l'' at x, of the piece of the table that holds it."""
+    breaks, series = curve.table_breaks, curve.table
+    left, right = breaks[piece], breaks[piece + 1]
+    t = (2.0 * (curve.shift + curve.sign * x) - left - right) / (right - left)
+    b1 = b2 = c1 = c2 = 0.0
+    for n in range(series.shape[2] - 1, 0, -1):
+        b1, b2 = series[1, piece, n] + 2.0 * t * b1 - b2, b1
+        c1, c2 = series[2, piece, n] + 2.0 * t * c1 - c2, c1
+    slope = series[1, piece, 0] + t * b1 - b2
+    return curve.sign * slope, max(series[2, piece, 0] + t * c1 - c2, 0.0)
+
+
+@jit
 def _add_smooth(nodes, count, curve, chi, start, stop):
     """Nodes along p from start to stop, on which the curve is smooth."""
     bends = curve.bends
     at = np.searchsorted(bends, start, side="right")
+    piece = -1
     left = start
     while left < stop:
         right = stop
@@ -379,9 +405,15 @@ def _add_smooth(nodes, count, curve, chi, start, stop):
             right = bends[at]
             at += 1
         half = 0.5 * (right - left)
+        if curve.kind == TABLE:
+            r = curve.shift + curve.sign * (left + half)
+            piece = np.searchsorted(curve.table_breaks, r, side="right") - 1
         for k in range(_NODES.size):
             p = left + half * (1.0 + _NODES[k])
-            _, slope, curvature = value_slope_curvature(curve, p)
+            if piece >= 0:
+                slope, curvature = _of_piece(curve, piece, p)
+            else:
+                _, slope, curvature = value_slope_curvature(curve, p)
             stretch = 1.0 + chi * curvature
             nodes.x[count] = p + chi * slope
             nodes.p[count] = p
@@ -407,23 +439,22 @@ def _merge(edges, n, value, low, high):
 
 
 @jit
-def place_nodes(nodes, curve, chi, mean, tau, width, everywhere):
+def place_nodes(nodes, curve, chi, mean, tau, width, extent, floor, everywhere):
     """Fill the nodes for x ~ N(mean, tau^2) times a step at x = 0 of that width; return how many.
 
-    Without `everywhere`, stretches without a pull are left out. -1 if p leaves a table.
+    The step ends `extent` widths from 0, and nothing is left below `floor`. Without `everywhere`, stretches without a pull are left out. -1 if p leaves a table.
     """
-    low, high = mean - REACH * tau, mean + REACH * tau
+    low, high = max(mean - REACH * tau, floor), mean + REACH * tau
     edges = nodes.edges
     n = 0
     for k in range(_PANELS + 1):
         edges[n] = mean + (k * _PANEL - REACH) * tau
         n += 1
-    if width < 2.0 * tau:
-        step = width
-        for factor in (1.5, 3.0, 4.5, 6.5, 9.0, 13.0, 19.0, 28.0, 40.0):
-            step = factor * width
-            n = _merge(edges, n, step, low, high)
-            n = _merge(edges, n, -step, low, high)
+    if width < tau:
+        for factor in (2.0, 4.0, 6.5, 9.0, 13.0, 19.0, 28.0, 40.0):
+            if factor <= extent:
+                n = _merge(edges, n, factor * width, low, high)
+                n = _merge(edges, n, -factor * width, low, high)
         n = _merge(edges, n, 0.0, low, high)
     count = 0
     if curve.kind == STRIPS or curve.kind == NEAREST:
@@ -525,7 +556,7 @@ def _stretch(nodes, count, n, start, stop, offset, rest, share, low, high):
 @jit
 def _by_rule(curve, chi, mean, tau, nodes):
     """The averages of a curve without closed moments; NaN if p leaves a table."""
-    count = place_nodes(nodes, curve, chi, mean, tau, math.inf, True)
+    count = place_nodes(nodes, curve, chi, mean, tau, math.inf, 0.0, -math.inf, True)
     K = K_rest = W = W_rest = P = KPv = KPP = Kvv = KK = train = pp = 0.0
     for i in range(count):
         v = (nodes.x[i] - mean) / tau

@@ -254,8 +254,9 @@ def residual_point(alpha, S, zeta, curve, limit, least, nodes):
                 continue
         elif abs(step) < _LAST_STEP:
             last = True
-        if abs(new - log_s2) < 1.0:
-            log_chi += chi_in_s2 * (new - log_s2)
+        move = chi_in_s2 * (new - log_s2)
+        if abs(move) < 1.0:
+            log_chi += move
         log_s2 = new
         if S == 0.0 and high - math.log(min(zeta * zeta, 1.0)) < _MET:
             return _teacher_found(alpha, curve, least)

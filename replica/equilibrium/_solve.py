@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from replica._core.arguments import LARGEST, ArgumentError, choice, problem, real_array
 from replica._core.jit import for_each_chunk
 from replica._core.status import warn_not_converged
-from replica.inputs import Inputs, Isotropic, as_inputs
+from replica.inputs import Clusters, Inputs, Isotropic, as_inputs
 from replica.labels import NoiseLike, as_noise, check_labels
 from replica.losses import SQUARE, LossLike, as_loss
 from replica.students import LINEAR, RELU, LeakyReLU, Student, as_piecewise, as_student
@@ -117,6 +117,7 @@ def solve_equilibrium(
     interpolating weights of least norm.
 
     Theory: :eq:`eq-ridge`, :eq:`eq-saddle-point` and :eq:`eq-cone-moments` in :doc:`/theory`;
+    :eq:`eq-residual-loss` and :eq:`eq-label-loss` in :doc:`/classification`;
     :eq:`eq-gibbs-saddle-point` in :doc:`/finite_temperature`.
 
     Examples
@@ -130,6 +131,10 @@ def solve_equilibrium(
     choice("theory", theory, get_args(Theory))
     choice("symmetry", symmetry, get_args(Symmetry))
     where = as_inputs(inputs)
+    if isinstance(where, Clusters):
+        raise ArgumentError(
+            f"{where!r} have labels of their own and no teacher: see solve_clusters"
+        )
     activation = as_student(student)
     how, cost = as_noise(noise), as_loss(loss)
     whom = as_student(teacher, name="teacher")
@@ -154,7 +159,7 @@ def solve_equilibrium(
             "a temperature, and theory 'published', know loss 'square' and noise 'output' or "
             f"'input' only, got loss {cost.name!r} and noise {noise!r}"
         )
-    noise = choice("noise", how, get_args(Noise))
+    plain: Noise = choice("noise", how, get_args(Noise))
     if beta is not None or not isinstance(activation, LeakyReLU) or whom != LINEAR:
         if theory != "replica":
             raise ArgumentError(
@@ -168,8 +173,8 @@ def solve_equilibrium(
             zeta,
             inverse,
             student=activation,
-            teacher=teacher,
-            noise=noise,
+            teacher=whom,
+            noise=plain,
             inputs=where,
         )
     student = activation
@@ -209,7 +214,7 @@ def solve_equilibrium(
     return Equilibrium(
         student=student,
         teacher=LINEAR,
-        noise=noise,
+        noise=plain,
         inputs=where,
         theory=theory,
         alpha=alpha_,
@@ -235,7 +240,7 @@ def solve_equilibrium(
         quadrature_error=np.zeros_like(alpha_),
         n_iter=found.n_iter,
         status=found.status,
-        **of_square_loss(LINEAR, noise, S_, eps, train, found.R),
+        **of_square_loss(LINEAR, plain, S_, eps, train, found.R),
     )
 
 

@@ -69,13 +69,14 @@ class SpectrumColumns(NamedTuple):
 
 
 @jit
-def _excess(kappa, n, zeta, s, c):
+def _excess(kappa, n, over, zeta, s, c):
     """zeta/kappa + sum c s/(s + kappa) - n, and minus its derivative by ln kappa.
 
     A mode above kappa is counted whole, less what it lacks: then no term is larger than twice the
-    derivative, and the root has the precision of the sum.
+    derivative, and the root has the precision of the sum. ``over = n - rank`` stands in where most
+    modes are counted whole: counts that are fractions add up to their sum but for rounding.
     """
-    whole, parts = 0.0, zeta / kappa
+    whole, below, parts = 0.0, 0.0, zeta / kappa
     slope = parts
     for k in range(s.size):
         inverse = 1.0 / (s[k] + kappa)
@@ -86,7 +87,9 @@ def _excess(kappa, n, zeta, s, c):
             parts -= c[k] * left
         else:
             parts += c[k] * learned
-    return parts - (n - whole), slope
+            if s[k] > 0.0:
+                below += c[k]
+    return parts - (n - whole if whole <= below else over + below), slope
 
 
 @jit
@@ -104,7 +107,7 @@ def _root(n, zeta, s, c, rank):
     low, high = low * (1.0 - 1e-12), high * (1.0 + 1e-12)  # the bounds are rounded
     kappa = high
     for step in range(1, _MOST_STEPS + 1):
-        excess, slope = _excess(kappa, n, zeta, s, c)
+        excess, slope = _excess(kappa, n, n - rank, zeta, s, c)
         if excess > 0.0:
             low = kappa
         else:

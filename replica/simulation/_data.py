@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -25,6 +25,9 @@ from replica._core.cores import n_cores
 from replica._core.student_values import quick_values
 from replica.labels import Flip, NoiseWord
 from replica.students import LINEAR, LeakyReLU, Student
+
+if TYPE_CHECKING:
+    from ._inputs import Population
 
 __all__ = [
     "TrainingSet",
@@ -63,7 +66,7 @@ class TrainingSet:
     X: NDArray[np.floating]
     y: NDArray[np.float64]
     #: Where inputs that are not isotropic come from, see `_inputs`.
-    population: object = None
+    population: Population | None = None
 
 
 _shared: weakref.WeakValueDictionary[Hashable, NDArray[np.floating]]

@@ -17,7 +17,7 @@ from replica._core.arguments import ArgumentError
 from replica._core.jit import jit
 from replica._core.student_values import quick_values
 from replica.labels import Flip, NoiseWord, labels_are_signs
-from replica.losses import SQUARE, Loss
+from replica.losses import EXPONENTIAL, SQUARE, Loss
 from replica.students import LINEAR, LeakyReLU, Student
 
 from ._tables import Tables, table_reaching
@@ -301,6 +301,7 @@ class _FreshLoss:
         loss: Loss,
     ) -> None:
         self.student, self.teacher = student, teacher
+        self.grows = loss == EXPONENTIAL
         self.signs = labels_are_signs(teacher, noise, S)
         self.flip = noise.probability if isinstance(noise, Flip) else 0.0
         #: Scale of logistic noise, and the variance of normal noise that adds to the field.
@@ -319,7 +320,12 @@ class _FreshLoss:
     def __call__(self, gamma: float, R: float, bias: float) -> float:
         R = min(max(R, -1.0), 1.0)
         sine = math.sqrt((1.0 - R) * (1.0 + R))
-        reach = _EDGE * abs(gamma) + abs(bias)
+        if self.student == LINEAR and self.teacher == LINEAR:  # z - u is one normal number
+            width = math.hypot(gamma - R, math.sqrt(sine**2 + self.variance))
+            return float(self._averaged(np.array([-bias]), width, np.zeros(1))[0])
+        # Where the normal law times an exponential is largest.
+        edge = _EDGE + (abs(gamma) if self.grows else 0.0)
+        reach = edge * abs(gamma) + abs(bias)
         table = table_reaching(self.student, reach)
         step = _STEP_IN_PIECES * _narrowest(table) / max(abs(gamma), 1e-10)
         cuts = [np.empty(0)]
@@ -347,7 +353,7 @@ class _FreshLoss:
                 spread = width / np.maximum(steepness, _NARROW)
                 cuts.append((zeros[:, None] + spread[:, None] * _KINK_CUTS).ravel())
         gap = min(_LARGEST_GAP, _GAP_IN_STEPS * max(step, _SMALLEST_STEP))
-        edges = _edges(np.concatenate(cuts), gap)
+        edges = _edges(np.concatenate(cuts), gap, edge)
         v, weight = _gauss(edges[None, :])
         v, weight = v[0], weight[0]
         g = outputs(v)
@@ -460,9 +466,9 @@ def _zeros(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return _GRID[changes] + share * (_GRID[1] - _GRID[0])
 
 
-def _edges(cuts: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
-    """Edges on [-_EDGE, _EDGE] that contain the cuts, no farther apart than `gap`."""
-    edges = np.unique([-_EDGE, *cuts[np.abs(cuts) < _EDGE], _EDGE])
+def _edges(cuts: NDArray[np.float64], gap: float, edge: float = _EDGE) -> NDArray[np.float64]:
+    """Edges on [-edge, edge] that contain the cuts, no farther apart than `gap`."""
+    edges = np.unique([-edge, *cuts[np.abs(cuts) < edge], edge])
     pieces = np.ceil(np.diff(edges) / gap).astype(int)
     gaps = zip(edges[:-1], edges[1:], pieces, strict=True)
     parts = [np.linspace(a, b, n, endpoint=False) for a, b, n in gaps]

@@ -353,6 +353,14 @@ def squared_error(u, y, factor, shift, slope):
 
 
 @jit
+def teacher_output(slope, table, z):
+    """The teacher's activation at z; what reaches beyond its table is refused before."""
+    if table is None:
+        return z if z > 0.0 else slope * z
+    return activation_value(table.breaks, table.series, z)
+
+
+@jit
 def online_chain(
     fields, noise, inside, flips, rest, first, state, N, center, scale, slope, table, loss,
     teacher_slope, teacher_table, eta, decay, limit,
@@ -377,19 +385,20 @@ def online_chain(
             cosine, sine = parallel / L, across / L
         else:
             cosine, sine = 1.0, 0.0
-        for j in range(M):
-            u[j] = L * fields[k, 0, j]
-            z = cosine * fields[k, 0, j] + sine * fields[k, 1, j]
-            if inside:
-                z += noise[k, j]
-            if teacher_table is None:
-                label = z if z > 0.0 else teacher_slope * z
-            else:
-                # Beyond the table a label would be no number; what goes in there is refused before.
-                label = activation_value(teacher_table.breaks, teacher_table.series, z)
-            if flips.size:
-                label *= flips[k, j]
-            y[j] = label if inside else label + noise[k, j]
+        # Two loops without switches inside: the compiler then takes several samples at a time.
+        if inside:
+            for j in range(M):
+                u[j] = L * fields[k, 0, j]
+                z = cosine * fields[k, 0, j] + sine * fields[k, 1, j]
+                y[j] = teacher_output(teacher_slope, teacher_table, z + noise[k, j])
+        else:
+            for j in range(M):
+                u[j] = L * fields[k, 0, j]
+                z = cosine * fields[k, 0, j] + sine * fields[k, 1, j]
+                y[j] = teacher_output(teacher_slope, teacher_table, z) + noise[k, j]
+        if flips.size:
+            for j in range(M):
+                y[j] *= flips[k, j]
         b, dgamma, furthest, loss_furthest = backpropagate(
             u, y, keep, gamma, L, N, center, scale, slope, slope, table, loss, c
         )

@@ -217,7 +217,7 @@ def _in_row_space(
     With X X^T = L L^T they are L^T beta for w = X^T beta, which keeps lengths and makes L the data.
     """
     X = problem.X
-    L = cholesky(X @ X.T, lower=True, overwrite_a=True, check_finite=False)
+    L = cholesky((X @ X.T).T, lower=True, overwrite_a=True, check_finite=False)
 
     def back(v: Array) -> Array:
         return X.T @ solve_triangular(L, v, trans=1, lower=True, check_finite=False)
@@ -373,10 +373,12 @@ def _interior_point(problem: _Problem, w: Array) -> _Minimum:
 def _factorize(X: Array, curvatures: Array, zeta: float) -> Callable[[Array], Array]:
     """The solver of (zeta + X^T D X) step = gradient."""
     rows = np.flatnonzero(curvatures > 0.0)
-    scaled = (X if rows.size == len(X) else X[rows]) * np.sqrt(curvatures[rows])[:, None]
+    scaled = X[rows]
+    scaled *= np.sqrt(curvatures[rows])[:, None]
     hessian = scaled.T @ scaled
     hessian[np.diag_indices_from(hessian)] += zeta
-    factor = cho_factor(hessian, overwrite_a=True, check_finite=False)
+    # The transpose is in the order of LAPACK: no copy.
+    factor = cho_factor(hessian.T, overwrite_a=True, check_finite=False)
     return lambda gradient: cho_solve(factor, gradient)
 
 

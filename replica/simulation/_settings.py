@@ -21,7 +21,7 @@ from replica.students import LINEAR, SIGN, LeakyReLU, Student, stretched
 
 from . import _kernels as kernels
 from ._fresh_errors import fresh_loss, generalization_error, normal_margin_loss, sign_error
-from ._inputs import field_variance
+from ._inputs import Population, field_variance
 from ._tables import Tables
 
 __all__ = ["NORMALIZERS", "OBSERVABLES", "Normalization", "RunRecord"]
@@ -315,10 +315,8 @@ def _fill_in_clusters(
     gamma, R = observables["gamma"], observables["R"]
     m, sd = gamma * R, math.sqrt(inputs.variance) * gamma
     rate = ndtr(-R / math.sqrt(inputs.variance))
-    square = (1.0 - m) ** 2 + sd**2
-    error = rate if settings.loss.of == "margin" else square
-    observables["error_rate"] = rate
-    observables["gen_error"] = observables["gen_error_population"] = error
+    for name in ("error_rate", "gen_error", "gen_error_population"):
+        observables[name] = rate
     observables["test_loss"] = normal_margin_loss(settings.loss, inputs.fraction, m, sd)
 
 
@@ -329,7 +327,7 @@ class Recorder:
         self.settings = settings
         self.tables = Tables(settings.student, settings.loss)
         #: Of inputs that are not isotropic: what knows the fields on fresh ones.
-        self.population: Any = None
+        self.population: Population | None = None
         self.values = np.full((settings.record_epochs.size, len(OBSERVABLES)), np.nan)
         self.status = Status.DONE
         self.start_norm = math.nan

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from replica._core.activation_table import ActivationTable
 from replica._core.arguments import LARGEST, ArgumentError
 from replica._core.student_values import quick_values
-from replica.losses import SQUARE, Loss
+from replica.losses import EXPONENTIAL, LOGISTIC, SQUARE, Loss
 from replica.students import LeakyReLU, Student
 
 from . import _kernels as kernels
@@ -20,6 +20,8 @@ __all__ = ["Tables", "has_kinks", "kinks_of", "loss_table", "slope_and_table", "
 
 # Fields beyond this are not tabulated: the state of a run whose fields get there has diverged.
 LARGEST_FIELD = 2.0**20
+# Losses without strips whose own functions take arrays.
+_FAST = (LOGISTIC, EXPONENTIAL)
 # Half-width of the first tables: a standard normal field is never beyond.
 _FIRST_WIDTH = 16.0
 
@@ -129,13 +131,13 @@ class Tables:
         return self._loss.of == "margin"
 
     def losses(
-        self, y: NDArray[np.float64], outputs: NDArray[np.float64], order: int = 0
+        self, y: NDArray[np.floating], outputs: NDArray[np.floating], order: int = 0
     ) -> NDArray[np.float64]:
         """l(y, u) at the outputs u, or a derivative with respect to u; NaN where it overflows."""
         loss = self._loss
         x = loss.argument(y, outputs)
         sign = 1.0 if order != 1 else y if loss.of == "margin" else -1.0
-        if loss.strips is not None:
+        if loss.strips is not None or loss in _FAST:
             return sign * (loss.values, loss.slopes, loss.curvatures)[order](x)
         found = np.empty(x.size)
         while self.loss is not None and (beyond := kernels.losses(self.loss, order, x, found)):
