@@ -147,7 +147,13 @@ def gen_error(
     >>> round(gen_error(2.0, 0.0, 0.1, loss="logistic", teacher="sign"), 6)
     0.179662
     """
-    usual = loss == "square" and teacher == "linear" and noise == "output" and symmetry == "rs"
+    if symmetry != "rs":
+        error = solve_equilibrium(
+            alpha, S, zeta, student=student, theory=theory, loss=loss, teacher=teacher,
+            noise=noise, inputs=inputs, symmetry=symmetry, levels=levels,
+        ).gen_error  # fmt: skip
+        return float(error) if error.ndim == 0 else error
+    usual = loss == "square" and teacher == "linear" and noise == "output"
     if usual and theory == "replica" and inputs is None:
         number = _of_plain_numbers(alpha, S, zeta, student)
         if number == number:
@@ -160,8 +166,7 @@ def gen_error(
         rate = solve_clusters(alpha, zeta, inputs=where, loss=loss).error_rate
         return float(rate) if rate.ndim == 0 else rate
     usual = usual or (
-        symmetry == "rs"
-        and as_loss(loss) == SQUARE
+        as_loss(loss) == SQUARE
         and as_student(teacher, name="teacher") == LINEAR
         and as_noise(noise) in get_args(Noise)
     )
@@ -188,7 +193,7 @@ def gen_error(
     else:
         error = solve_equilibrium(
             alpha, S, zeta, student=activation, theory=theory, loss=loss, teacher=teacher,
-            noise=noise, inputs=where, symmetry=symmetry, levels=levels,
+            noise=noise, inputs=where,
         ).gen_error  # fmt: skip
     return float(error) if error.ndim == 0 else error
 
