@@ -44,7 +44,8 @@ def nested_sums(nodes: int) -> float:
         off = np.minimum(inner, 0.0)
         cost_on = np.where(on > 0, (on - inner) ** 2 / (2 * chi) + (y - on) ** 2 / 2, np.inf)
         cost = np.minimum(cost_on, (off - inner) ** 2 / (2 * chi) + y * y / 2)
-        total += p * (w @ -np.log(np.exp(-xi * cost) @ w)) / xi
+        least = cost.min(axis=1)
+        total += p * (w @ (least - np.log(np.exp(-xi * (cost - least[:, None])) @ w) / xi))
     return total
 
 

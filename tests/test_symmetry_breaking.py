@@ -279,7 +279,7 @@ def test_broken_symmetry_refuses_what_it_does_not_serve(options):
 def test_band_of_a_curve_is_the_error_of_replica_symmetry():
     loads = np.array([1.0, 2.0])
     ax = replica.plot_curve(loads, 0.25, 1 / 64, student="relu", band=True)
-    edges = ax.collections[0].get_paths()[0].vertices
+    edges = np.asarray(ax.collections[0].get_paths()[0].vertices)
     found = solve_broken_symmetry(loads, 0.25, 1 / 64)
     for x, with_error, shift in zip(loads, found.gen_error, found.rs_error, strict=True):
         heights = edges[edges[:, 0] == x, 1]

@@ -146,8 +146,8 @@ def solve_equilibrium(
                 "teacher, noise 'output' or 'input', isotropic inputs and zero temperature only"
             )
         as_piecewise(student, what=f"symmetry {symmetry!r}")
-        plain = solve_equilibrium(alpha, S, zeta, student=student, noise=noise)
-        return _broken(plain, symmetry, 1 if symmetry == "1rsb" else levels)
+        symmetric = solve_equilibrium(alpha, S, zeta, student=student, noise=noise)
+        return _broken(symmetric, symmetry, 1 if symmetry == "1rsb" else levels)
     check_labels(cost, whom, how, real_array("S", S, low=0.0))
     if beta is None and theory == "replica":
         if serves(cost, activation, whom, how, np.asarray(S)):

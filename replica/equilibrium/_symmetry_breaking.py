@@ -148,12 +148,12 @@ def _newton(
                 jacobian[:, k] = (there - r) / _DIFFERENCE
             count += r.size
         try:
-            move = -np.linalg.solve(jacobian, r)
+            move = np.asarray(-np.linalg.solve(jacobian, r), dtype=np.float64)
         except np.linalg.LinAlgError:
             break
         if not np.isfinite(move).all():
             break
-        damping = min(1.0, 1.0 / float(np.abs(move).max()))
+        damping = 1.0 / max(1.0, float(np.abs(move).max()))
         full = damping == 1.0
         for _ in range(7):
             trial = moved(damping * move)

@@ -37,7 +37,7 @@ def _rule(n: int) -> tuple[np.ndarray, np.ndarray]:
     return 0.5 * (nodes + 1.0), 0.5 * weights
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _envelope(x, y, chi, a):
     """min over u of (u - x)^2/(2 chi) + (y - g(u))^2/2, from the three candidates."""
     best = x * x / (2.0 * chi) + y * y / 2.0  # u = 0
@@ -50,7 +50,7 @@ def _envelope(x, y, chi, a):
     return best
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _pieces(low, high, cuts, longest, edges):
     """Fill the edges of pieces between low and high, cut at `cuts` and no longer than `longest`."""
     edges[0] = low
@@ -66,13 +66,17 @@ def _pieces(low, high, cuts, longest, edges):
     return n
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _between(w, y, chi, s, xi, a, ends, nodes, weights, edges):
     """-(1/xi) ln E exp(-xi M(w + s eta, y)) over a standard normal eta."""
     here = _envelope(w, y, chi, a)
-    pull = 0.5 * xi * (_envelope(w - s, y, chi, a) - _envelope(w + s, y, chi, a))
+    low = high = 0.0  # where the weight may have its maximum
+    for far in (-10.0, 0.0, 10.0):
+        x = w + far * s
+        pull = 0.5 * xi * (_envelope(x - s, y, chi, a) - _envelope(x + s, y, chi, a))
+        low, high = min(low, pull), max(high, pull)
     cuts = (ends - w) / s
-    n = _pieces(min(-10.0, pull - 10.0), max(10.0, pull + 10.0), cuts, 2.0, edges)
+    n = _pieces(low - 10.0, high + 10.0, cuts, 2.0, edges)
     total = 0.0
     for k in range(n - 1):
         length = edges[k + 1] - edges[k]
@@ -83,7 +87,7 @@ def _between(w, y, chi, s, xi, a, ends, nodes, weights, edges):
     return here - math.log(total / math.sqrt(2.0 * math.pi)) / xi
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _average(chi, m, v, d, xi, S, a, labels, nodes, weights):
     """E phi_0 over the label and the field between states."""
     sigma = math.sqrt(1.0 + S)
@@ -121,7 +125,7 @@ def _average(chi, m, v, d, xi, S, a, labels, nodes, weights):
 def _labels(s: float) -> np.ndarray:
     """Edges of pieces of y/sigma, finer and finer towards 0."""
     half = [8.5, 6.0, 4.5, 3.0, 2.0, 1.2, 0.6]
-    while half[-1] > s:
+    while half[-1] > min(s, 0.02):
         half.append(0.45 * half[-1])
     return np.array([*(-x for x in half), 0.0, *half[::-1]])
 
@@ -142,14 +146,18 @@ def functional(
     return zeta * (v + m * m + d) / 2 - (math.log(D / chi) / xi + v / D) / 2 + alpha * phi
 
 
-def _row(inputs: tuple[float, float, float, float], nodes: int = NODES) -> tuple[float, ...]:
+def _row(inputs: tuple[float, float, float, float]) -> tuple[float, ...]:
     x = np.log(STARTS[inputs])
+
+    def at(x: np.ndarray) -> float:
+        chi, m, v, d, xi = np.exp(x).tolist()
+        return functional(chi, m, v, d, xi, inputs)
 
     def gradient(x: np.ndarray) -> np.ndarray:
         h = DIFFERENCE
         slopes = np.empty(5)
         for k, unit in enumerate(np.eye(5)):
-            f = [functional(*np.exp(x + j * h * unit), inputs, nodes) for j in (-2, -1, 1, 2)]
+            f = [at(x + j * h * unit) for j in (-2, -1, 1, 2)]
             slopes[k] = (f[0] - 8.0 * f[1] + 8.0 * f[2] - f[3]) / (12.0 * h)
         return slopes
 
@@ -160,7 +168,7 @@ def _row(inputs: tuple[float, float, float, float], nodes: int = NODES) -> tuple
         for k, first in enumerate(units):
             for l, second in enumerate(units[: k + 1]):
                 corners = (first + second, -first - second, first - second, second - first)
-                f = [functional(*np.exp(x + corner), inputs, nodes) for corner in corners]
+                f = [at(x + corner) for corner in corners]
                 matrix[k, l] = matrix[l, k] = (f[0] + f[1] - f[2] - f[3]) / (4 * h * h)
         return matrix
 
@@ -170,8 +178,8 @@ def _row(inputs: tuple[float, float, float, float], nodes: int = NODES) -> tuple
         x = x - step
         if np.abs(step).max() < 1e-6:
             break
-    chi, m, v, d, xi = np.exp(x)
-    return (*inputs, chi, m, v + m * m, v + m * m + d, xi, functional(*np.exp(x), inputs, nodes))
+    chi, m, v, d, xi = np.exp(x).tolist()
+    return (*inputs, chi, m, v + m * m, v + m * m + d, xi, at(x))
 
 
 def _make_row(inputs: tuple[float, float, float, float]) -> list[str]:
@@ -183,7 +191,8 @@ def verify() -> None:
         numbers = {name: float(row[name]) for name in NAMES}
         m, q_0 = numbers["m"], numbers["q_0"]
         unknowns = numbers["chi"], m, q_0 - m * m, numbers["q_1"] - q_0, numbers["xi"]
-        problem = tuple(numbers[name] for name in NAMES[:4])
+        alpha, S, zeta, slope = (numbers[name] for name in NAMES[:4])
+        problem = alpha, S, zeta, slope
         finer = functional(*unknowns, problem, nodes=20)
         print(problem, "functional by a finer rule, less that of the table:", end=" ")
         print(f"{finer - numbers['energy']:.1e}")
@@ -192,4 +201,4 @@ def verify() -> None:
 TABLES = {"symmetry_breaking": (_make_row, lambda: list(STARTS), NAMES)}
 
 if __name__ == "__main__":
-    main(__doc__, TABLES, verify)
+    main(__doc__ or "", TABLES, verify)
