@@ -110,7 +110,7 @@ def test_solve_equilibrium_is_frozen_and_readable():
         solved.gamma = 1.0
     text = repr(solved)
     assert f"gamma                     {solved.gamma:.12g}" in text
-    assert len(text.splitlines()) == 34
+    assert len(text.splitlines()) == 36
     many = repr(replica.solve_equilibrium([0.5, 1.0], 0.25, student="linear"))
     assert "shape (2,), 0.75 .. inf" in many
     assert len(repr(replica.solve_equilibrium([], 0.25)).splitlines()) == 28

@@ -133,7 +133,8 @@ class Equilibrium(Result):
     symmetry: Symmetry = "rs"
 
     _problem = (
-        "student", "teacher", "noise", "inputs", "theory", "loss", "alpha", "S", "zeta", "beta",
+        "student", "teacher", "noise", "inputs", "theory", "symmetry", "loss", "alpha", "S", "zeta",
+        "beta",
     )  # fmt: skip
 
     @property
