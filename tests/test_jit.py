@@ -166,3 +166,15 @@ def test_for_each_chunk_covers_the_range_once(size):
 
     for_each_chunk(kernel, size, min_chunk=64)
     assert (seen == 1).all()
+
+
+def test_jit_compiles_again_without_a_word_what_an_older_version_cached(cache, monkeypatch):
+    fill(cache)
+
+    def gone(self, key):
+        raise AttributeError("module has no attribute 'OldName'")
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "load", gone)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert jit(plus_one)(1.0) == 2.0

@@ -349,6 +349,16 @@ def test_l_bfgs_finds_what_newton_finds(loss):
     assert descent.duality_gap[0] < 1e-10
 
 
+def test_newton_takes_samples_that_depend_on_each_other():
+    # Inputs of rank 10, 20 samples: X X^T has no Cholesky factor.
+    flat = replica.Spectrum([1.0, 0.0, 0.0, 0.0], teacher=[1.0, 0.0, 0.0, 0.0])
+    options = {"N": 40, "zeta": 0.1, "inputs": flat, "method": "newton", **QUIET}
+    for loss in ("huber", "absolute"):
+        run = simulate_training(0.5, 0.25, loss=loss, **options)
+        assert run.status[0] == Status.CONVERGED
+        assert np.count_nonzero(np.abs(run.weights[0]) > 1e-9) == 10
+
+
 def test_least_absolute_deviations_are_the_linear_program():
     run = simulate_training(2.0, 0.5, N=20, loss="absolute", method="newton", **QUIET)
     X, y = training_set_of(run).X, training_set_of(run).y

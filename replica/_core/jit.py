@@ -89,7 +89,9 @@ class _Cache(FunctionCache):
         try:
             return super().load_overload(sig, target_context)
         except Exception as error:
-            _warn_once(f"in {self.cache_path} cannot be read ({_reason(error)})")
+            # What an older version of this package called by a name that is gone is only old.
+            if not isinstance(error, AttributeError | ImportError):
+                _warn_once(f"in {self.cache_path} cannot be read ({_reason(error)})")
             with suppress(Exception):
                 self.flush()  # an empty index: what is compiled now can be stored again
             return None

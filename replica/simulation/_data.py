@@ -60,12 +60,13 @@ class TrainingSet:
     X : ndarray, shape (P, N)
         Inputs with entries N(0, 1/N); read-only.
     y : ndarray, shape (P,)
-        Noisy outputs of the teacher.
+        Labels.
+    population : Population or None
+        Where inputs that are not isotropic come from.
     """
 
     X: NDArray[np.floating]
     y: NDArray[np.float64]
-    #: Where inputs that are not isotropic come from, see `_inputs`.
     population: Population | None = None
 
 
@@ -100,6 +101,10 @@ def make_training_set(
         Of the data, as ``run.data_seeds[i]`` of a `TrainingRun`.
     dtype : dtype, optional
         Precision of the inputs.
+    teacher : LeakyReLU or Student, optional
+        The teacher's activation phi.
+    noise : {"output", "input", "logistic"} or Flip, optional
+        Labels y = phi(z) + s, y = phi(z + s), ...; see `simulate_training`.
 
     Returns
     -------

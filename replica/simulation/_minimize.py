@@ -217,7 +217,10 @@ def _in_row_space(
     With X X^T = L L^T they are L^T beta for w = X^T beta, which keeps lengths and makes L the data.
     """
     X = problem.X
-    L = cholesky((X @ X.T).T, lower=True, overwrite_a=True, check_finite=False)
+    try:
+        L = cholesky((X @ X.T).T, lower=True, overwrite_a=True, check_finite=False)
+    except LinAlgError:  # samples that depend on each other, as of inputs of low rank
+        return solve(problem, w)
 
     def back(v: Array) -> Array:
         return X.T @ solve_triangular(L, v, trans=1, lower=True, check_finite=False)
@@ -254,7 +257,10 @@ def _newton(problem: _Problem, w: Array) -> _Minimum:
         curvatures = tables.losses(y, u, 2)
         # Without decay a little of the largest curvature keeps the system regular.
         shift = zeta or 1e-12 * float(np.max(curvatures, initial=1e-300)) * X.shape[0] / X.shape[1]
-        step = _factorize(X, curvatures, shift)(gradient)
+        try:
+            step = _factorize(X, curvatures, shift)(gradient)
+        except LinAlgError:
+            break
         d = X @ step
         t = _line_search(lambda t, u=u, d=d: float(d @ slopes(u - t * d)), zeta, w, step)
         if not t:

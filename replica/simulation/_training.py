@@ -128,8 +128,8 @@ class TrainingRun(RunStatistics):
     _problem = (
         "alpha", "S", "N", "student", "teacher", "noise", "loss", "inputs", "normalizer", "zeta",
         "method", "batch_size", "learning_rate", "schedule", "epochs", "momentum", "dropout",
-        "gamma0", "L0",
-        "anneal", "tolerance", "start", "engine", "n_runs", "seed", "data_seed", "dtype",
+        "gamma0", "L0", "anneal", "tolerance", "start", "engine", "n_runs", "seed", "data_seed",
+        "dtype",
     )  # fmt: skip
     _observables: ClassVar[tuple[str, ...]] = OBSERVABLES
 
