@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from .equilibrium import (
         BayesOptimal,
+        BrokenSymmetry,
         ClusterEquilibrium,
         EarlyStopping,
         Equilibrium,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         optimal_zeta,
         perceptron_rules,
         separability_threshold,
+        solve_broken_symmetry,
         solve_clusters,
         solve_equilibrium,
         zeta_from_mean,
@@ -113,6 +115,7 @@ _PUBLIC = {
     ),
     "equilibrium": (
         "BayesOptimal",
+        "BrokenSymmetry",
         "ClusterEquilibrium",
         "EarlyStopping",
         "Equilibrium",
@@ -127,6 +130,7 @@ _PUBLIC = {
         "optimal_zeta",
         "perceptron_rules",
         "separability_threshold",
+        "solve_broken_symmetry",
         "solve_clusters",
         "solve_equilibrium",
         "zeta_from_mean",
@@ -220,6 +224,7 @@ __all__ = [
     "ArgumentTypeError",
     "Average",
     "BayesOptimal",
+    "BrokenSymmetry",
     "ClusterEquilibrium",
     "Clusters",
     "ConvergenceWarning",
@@ -273,6 +278,7 @@ __all__ = [
     "shrinkage",
     "simulate_online",
     "simulate_training",
+    "solve_broken_symmetry",
     "solve_clusters",
     "solve_equilibrium",
     "solve_output_penalty",

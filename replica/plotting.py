@@ -56,6 +56,7 @@ def plot_curve(
     teacher: StudentLike = "linear",
     noise: NoiseLike = "output",
     quantity: str = "gen_error",
+    band: bool = False,
     ax: Axes | None = None,
     label: str | None = None,
     **line: object,
@@ -83,6 +84,9 @@ def plot_curve(
         What training minimizes and how labels are made; see `replica.solve_equilibrium`.
     quantity : str
         The field of `replica.Equilibrium` that is drawn, numbers or truth values.
+    band : bool
+        Whether to shade what lies between the error of replica symmetry and that of one step of its
+        breaking, `replica.Equilibrium.rs_error`, of up to ten curves; some 50 ms a point.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default on a new figure (``ax.figure``), which needs no display and has
         a logarithmic load axis if `alpha` is evenly spaced in the logarithm.
@@ -127,6 +131,11 @@ def plot_curve(
     curves = list(product(students, noises.tolist(), decays.tolist()))
     if not curves:
         raise ArgumentError("student, S and zeta must not be empty")
+    if band and (quantity != "gen_error" or len(curves) > _MOST_NAMED):
+        raise ArgumentError(
+            f"band is for quantity 'gen_error' and up to {_MOST_NAMED} curves, "
+            f"got {quantity!r} and {len(curves)}"
+        )
     if label is not None and len(curves) != 1:
         raise ArgumentError(f"label names a single curve, got {len(curves)} curves")
 
@@ -136,6 +145,10 @@ def plot_curve(
     cost, whom, how = as_loss(loss), as_student(teacher, name="teacher"), as_noise(noise)
     options = {"theory": theory, "loss": cost, "teacher": whom, "noise": how}
     values = [_values(quantity, loads, s, z, {"student": g, **options}) for g, s, z in curves]
+    shifts = [
+        _values("rs_error", loads, s, z, {"student": g, **options}) if band else None
+        for g, s, z in curves
+    ]
     origin = "published theory" if theory == "published" else ""
     suffix = f" ({origin})" if origin else ""
     setting = f", {cost.name} loss" if cost != SQUARE else ""
@@ -165,6 +178,9 @@ def plot_curve(
         first = len(curves_of(axes))
         for i, (parts, error) in enumerate(zip(named, values, strict=True)):
             draw_curve(axes, loads, error, index=first + i, label=label or name(parts), **line)
+            if (shift := shifts[i]) is not None:
+                color = curves_of(axes)[first + i].get_color()
+                axes.fill_between(loads, error, error + shift, color=color, alpha=0.3, linewidth=0)
     ylabel = LABELS.get(quantity, quantity.replace("_", " "))
     return finish_axes(axes, xlabel=LOAD_LABEL, ylabel=ylabel, title=title or None)
 
@@ -180,7 +196,10 @@ def _values(
 
     if quantity == "gen_error":  # by itself several times as fast
         return np.asarray(gen_error(loads, S, zeta, **options))
-    fields = solve_equilibrium(loads, S, zeta, **options).to_dict()
+    found = solve_equilibrium(loads, S, zeta, **options)
+    if quantity == "rs_error":
+        return found.rs_error
+    fields = found.to_dict()
     drawable = {
         name: value
         for name, value in fields.items()

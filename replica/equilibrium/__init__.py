@@ -9,9 +9,11 @@ from ._generalization import gen_error, gen_error_from_overlaps, optimal_zeta, z
 from ._perceptron_rules import PerceptronRules, perceptron_rules
 from ._ridge import EarlyStopping, early_stopping
 from ._solve import interpolation_threshold, solve_equilibrium
+from ._symmetry_breaking import BrokenSymmetry, solve_broken_symmetry
 
 __all__ = [
     "BayesOptimal",
+    "BrokenSymmetry",
     "ClusterEquilibrium",
     "EarlyStopping",
     "Equilibrium",
@@ -26,6 +28,7 @@ __all__ = [
     "optimal_zeta",
     "perceptron_rules",
     "separability_threshold",
+    "solve_broken_symmetry",
     "solve_clusters",
     "solve_equilibrium",
     "zeta_from_mean",

@@ -22,7 +22,7 @@ from replica.students import LINEAR, LeakyReLU, Student, as_student
 
 from ._clusters import solve_clusters
 from ._convex_loss import best_decay, best_ridge_decay, serves
-from ._equilibrium import Noise, Theory
+from ._equilibrium import Noise, Symmetry, Theory
 from ._errors import mean_square_error
 from ._piecewise import optimal_zeta_piecewise, piecewise_error, piecewise_errors
 from ._ridge import ridge_error, ridge_errors
@@ -51,6 +51,8 @@ def gen_error(
     loss: LossLike = ...,
     teacher: str | LeakyReLU | Student = ...,
     noise: NoiseLike = ...,
+    symmetry: Symmetry = ...,
+    levels: int = ...,
 ) -> float: ...
 @overload
 def gen_error(
@@ -64,6 +66,8 @@ def gen_error(
     loss: LossLike = ...,
     teacher: str | LeakyReLU | Student = ...,
     noise: NoiseLike = ...,
+    symmetry: Symmetry = ...,
+    levels: int = ...,
 ) -> float | NDArray[np.float64]: ...
 def gen_error(
     alpha: ArrayLike,
@@ -76,6 +80,8 @@ def gen_error(
     loss: LossLike = "square",
     teacher: str | LeakyReLU | Student = "linear",
     noise: NoiseLike = "output",
+    symmetry: Symmetry = "rs",
+    levels: int = 2,
 ) -> float | NDArray[np.float64]:
     """Generalization error of a student trained to the end on alpha N noisy samples, N -> infinity.
 
@@ -101,6 +107,8 @@ def gen_error(
         student, and the error is the error rate for every loss; see `solve_clusters`.
     loss, teacher, noise
         What training minimizes and how labels are made; see `solve_equilibrium`.
+    symmetry, levels
+        Whether replica symmetry is broken, and how often; see `solve_equilibrium`.
 
     Returns
     -------
@@ -139,6 +147,12 @@ def gen_error(
     >>> round(gen_error(2.0, 0.0, 0.1, loss="logistic", teacher="sign"), 6)
     0.179662
     """
+    if symmetry != "rs":
+        error = solve_equilibrium(
+            alpha, S, zeta, student=student, theory=theory, loss=loss, teacher=teacher,
+            noise=noise, inputs=inputs, symmetry=symmetry, levels=levels,
+        ).gen_error  # fmt: skip
+        return float(error) if error.ndim == 0 else error
     usual = loss == "square" and teacher == "linear" and noise == "output"
     if usual and theory == "replica" and inputs is None:
         number = _of_plain_numbers(alpha, S, zeta, student)

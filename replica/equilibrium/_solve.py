@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,11 +18,12 @@ from replica.losses import SQUARE, LossLike, as_loss
 from replica.students import LINEAR, RELU, LeakyReLU, Student, as_piecewise, as_student
 
 from ._convex_loss import serves, solve_convex_loss
-from ._equilibrium import Equilibrium, Noise, Theory, of_square_loss
+from ._equilibrium import Equilibrium, Noise, Symmetry, Theory, of_square_loss
 from ._finite_temperature import solve_finite_temperature
 from ._piecewise import relu_threshold, solve_piecewise
 from ._ridge import Columns, solve_ridge
 from ._structured import solve_structured
+from ._symmetry_breaking import solve_broken_symmetry
 from ._weights import mode_arrays
 
 __all__ = ["interpolation_threshold", "solve_equilibrium"]
@@ -39,6 +41,8 @@ def solve_equilibrium(
     loss: LossLike = "square",
     beta: ArrayLike | None = None,
     inputs: InputsLike = None,
+    symmetry: Symmetry = "rs",
+    levels: int = 2,
 ) -> Equilibrium:
     """Solve for the equilibrium of a student trained to the end on P = alpha N noisy samples.
 
@@ -79,6 +83,12 @@ def solve_equilibrium(
         `Isotropic()` (the default), `Spectrum`, `PowerLaw` or `RandomFeatures`: alpha is the
         number of samples over that of modes, and the teacher's field has the variance rho of the
         inputs. See :doc:`/inputs`.
+    symmetry : {"rs", "1rsb", "krsb"}
+        "rs" assumes replica symmetry, which is exact for convex problems; "1rsb" and "krsb" break
+        it in one step and in `levels`, for a leaky-ReLU student of a linear teacher, square loss,
+        isotropic inputs, zero temperature. See `solve_broken_symmetry`, whose result says more.
+    levels : int
+        Number of steps of "krsb", 1 to 6.
 
     Returns
     -------
@@ -120,6 +130,7 @@ def solve_equilibrium(
     ['converged', 'converged']
     """
     choice("theory", theory, get_args(Theory))
+    choice("symmetry", symmetry, get_args(Symmetry))
     where = as_inputs(inputs)
     if isinstance(where, Clusters):
         raise ArgumentError(
@@ -128,6 +139,16 @@ def solve_equilibrium(
     activation = as_student(student)
     how, cost = as_noise(noise), as_loss(loss)
     whom = as_student(teacher, name="teacher")
+    if symmetry != "rs":
+        usual = cost == SQUARE and whom == LINEAR and how in get_args(Noise)
+        if not (usual and theory == "replica" and beta is None and isinstance(where, Isotropic)):
+            raise ArgumentError(
+                f"symmetry {symmetry!r} covers theory 'replica' of the square loss with a linear "
+                "teacher, noise 'output' or 'input', isotropic inputs and zero temperature only"
+            )
+        as_piecewise(student, what=f"symmetry {symmetry!r}")
+        symmetric = solve_equilibrium(alpha, S, zeta, student=student, noise=noise)
+        return _broken(symmetric, symmetry, 1 if symmetry == "1rsb" else levels)
     check_labels(cost, whom, how, real_array("S", S, low=0.0))
     if beta is None and theory == "replica":
         if serves(cost, activation, whom, how, np.asarray(S)):
@@ -221,6 +242,28 @@ def solve_equilibrium(
         n_iter=found.n_iter,
         status=found.status,
         **of_square_loss(LINEAR, plain, S_, eps, train, found.R),
+    )
+
+
+def _broken(plain: Equilibrium, symmetry: Symmetry, levels: int) -> Equilibrium:
+    """The equilibrium with `levels` steps of symmetry breaking, from the symmetric one."""
+    found = solve_broken_symmetry(
+        plain.alpha, plain.S, plain.zeta, student=cast("LeakyReLU", plain.student), levels=levels
+    )
+    names = ("gamma", "R", "chi", "gen_error", "train_error", "energy", "dead_fraction")
+    names += ("residual", "quadrature_error", "n_iter", "status")
+    eps = found.gen_error
+    return replace(
+        plain,
+        **{name: getattr(found, name) for name in names},
+        q=found.gamma**2,
+        gibbs_gen_error=eps,
+        posterior_mean_gen_error=eps,
+        test_loss=0.5 * (eps + plain.S),
+        train_loss=0.5 * found.train_error,
+        free_energy=found.energy,
+        entropy=np.where(np.isnan(found.gamma), np.nan, plain.entropy),
+        symmetry=symmetry,
     )
 
 
