@@ -23,6 +23,7 @@ SCRIPTS = (
     "table1",
     "dynamics_trajectories",
     "finite_size",
+    "losses",
 )
 
 
