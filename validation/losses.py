@@ -35,15 +35,16 @@ from ._claims import Claim, Point
 from ._runs import Setup
 from .relu_threshold import by_point, last_point, limit, nonnegative_fit
 
-MARGINS = {"teacher": "sign", "noise": "input", "S": 0.25}
-RESIDUALS = {"teacher": "linear", "noise": "output", "S": 0.25}
+MARGINS: dict[str, Any] = {"teacher": "sign", "noise": "input", "S": 0.25}
+RESIDUALS: dict[str, Any] = {"teacher": "linear", "noise": "output", "S": 0.25}
 LOSSES: dict[str, dict[str, Any]] = {
     "logistic": MARGINS | {"loss": "logistic", "zeta": 0.5},
     "hinge": MARGINS | {"loss": "hinge", "zeta": 1.0},
     "Huber": RESIDUALS | {"loss": "huber", "zeta": 0.25},
     "absolute": RESIDUALS | {"loss": "absolute", "zeta": 0.25},
 }
-NEWTON, DESCENT = {"method": "newton"}, {"method": "l-bfgs"}
+NEWTON: dict[str, Any] = {"method": "newton"}
+DESCENT: dict[str, Any] = {"method": "l-bfgs"}
 LARGE = [
     LOSSES["logistic"] | NEWTON | {"alpha": 0.5},
     LOSSES["logistic"] | DESCENT | {"alpha": 2.0},
@@ -396,7 +397,7 @@ def run(setup: Setup) -> list[Claim]:
     return claims
 
 
-CONVEX = {
+CONVEX: dict[str, Any] = {
     "stated_by": "package",
     "formula": "energy sum_j l(y_j, u_j) + zeta |W|^2/2",
 }
@@ -572,7 +573,7 @@ def draw(
                 [cases[k]["alpha"] for k in chosen], [errors[k].simulation for k in chosen],
                 [errors[k].standard_error for k in chosen], **style,
             )  # fmt: skip
-        best = [bayes_bound(case | {"alpha": a}) for a in alpha]
+        best = np.array([bayes_bound(LOSSES[titled[0]] | {"alpha": a}) for a in alpha])
         draw_curve(ax, alpha, best, index=3, marker="none", label="Bayes-optimal")
     for j, (S, runs) in enumerate(zip(NOISES, loads, strict=True)):
         for size, found, width in zip(sizes, runs, (0.6, 1.0, 1.6), strict=True):
@@ -581,7 +582,7 @@ def draw(
             style = line_style(j, marker="none", linewidth=width, label=f"S = {S:g}, N = {size}")
             axes[2].step(loads_found, share, **style)
         axes[2].axvline(float(separability_threshold(S)), color="0.4", linewidth=1.0, zorder=0)
-    rate = {"xlabel": LOAD_LABEL, "ylabel": "error rate", "legend": "below"}
+    rate: dict[str, Any] = {"xlabel": LOAD_LABEL, "ylabel": "error rate", "legend": "below"}
     finish_axes(axes[0], title="signs with noise, S = 0.25", **rate)
     finish_axes(axes[1], title="linear teacher, S = 0.25", **rate | {"ylabel": ERROR_LABEL})
     title = "separable samples (lines: theory)"
