@@ -24,6 +24,7 @@ SCRIPTS = (
     "dynamics_trajectories",
     "finite_size",
     "inputs",
+    "losses",
 )
 
 
