@@ -263,8 +263,8 @@ def inputs(text: str) -> NamedInputs:
 
     Examples
     --------
-    >>> inputs("features:relu:2").value.kappa1.round(12)
-    np.float64(0.5)
+    >>> inputs("power:1.2:1.5:50").value
+    PowerLaw(exponent=1.2, teacher_exponent=1.5, size=50)
     """
     from replica.inputs import Clusters, Isotropic, PowerLaw, RandomFeatures
 
