@@ -25,6 +25,7 @@ from ._core.style import (
     new_axes,
     save_figure,
 )
+from .inputs import Clusters, Inputs, Isotropic, as_inputs
 from .labels import Flip, NoiseLike, as_noise
 from .losses import SQUARE, LossLike, as_loss
 from .students import LINEAR, LeakyReLU, Student, StudentLike, as_student
@@ -55,6 +56,7 @@ def plot_curve(
     loss: LossLike = "square",
     teacher: StudentLike = "linear",
     noise: NoiseLike = "output",
+    inputs: Inputs | None = None,
     quantity: str = "gen_error",
     band: bool = False,
     ax: Axes | None = None,
@@ -82,11 +84,17 @@ def plot_curve(
         See `replica.gen_error`.
     loss, teacher, noise
         What training minimizes and how labels are made; see `replica.solve_equilibrium`.
+    inputs : Inputs, optional
+        See `replica.gen_error`; `Clusters` have labels of their own, and S = 0.
     quantity : str
-        The field of `replica.Equilibrium` that is drawn, numbers or truth values.
-    band : bool
-        Whether to shade what lies between the error of replica symmetry and that of one step of its
-        breaking, `replica.Equilibrium.rs_error`, of up to ten curves; some 50 ms a point.
+    if isinstance(inputs, Clusters):
+        gen_error(loads[:1], S, zeta, **options)  # refuses what clusters do not have
+        fields = solve_clusters(loads, zeta, inputs=inputs, loss=loss).to_dict()
+    else:
+        found = solve_equilibrium(loads, S, zeta, **options)
+        if quantity == "rs_error":
+            return found.rs_error
+        fields = found.to_dict()
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default on a new figure (``ax.figure``), which needs no display and has
         a logarithmic load axis if `alpha` is evenly spaced in the logarithm.
@@ -143,7 +151,8 @@ def plot_curve(
 
     # Everything is computed before anything is drawn: bad input leaves `ax` as it was.
     cost, whom, how = as_loss(loss), as_student(teacher, name="teacher"), as_noise(noise)
-    options = {"theory": theory, "loss": cost, "teacher": whom, "noise": how}
+    where = as_inputs(inputs)
+    options = {"theory": theory, "loss": cost, "teacher": whom, "noise": how, "inputs": where}
     values = [_values(quantity, loads, s, z, {"student": g, **options}) for g, s, z in curves]
     shifts = [
         _values("rs_error", loads, s, z, {"student": g, **options}) if band else None
@@ -151,11 +160,13 @@ def plot_curve(
     ]
     origin = "published theory" if theory == "published" else ""
     suffix = f" ({origin})" if origin else ""
-    setting = f", {cost.name} loss" if cost != SQUARE else ""
-    setting += f", {whom.name} teacher" if whom != LINEAR else ""
-    setting += f", {how.name}" if isinstance(how, Flip) else ""
+    setting = [f"{cost.name} loss"] if cost != SQUARE else []
+    setting += [f"{whom.name} teacher"] if whom != LINEAR else []
+    setting += [how.name] if isinstance(how, Flip) else []
+    setting += [where.name] if not isinstance(where, Isotropic) else []
+    common = ", ".join(setting)
     named = [
-        (f"{g.name} student{setting}{suffix}", f"S = {s:.6g}", f"ζ = {z:.6g}") for g, s, z in curves
+        (f"{g.name} student{suffix}", common, f"S = {s:.6g}", f"ζ = {z:.6g}") for g, s, z in curves
     ]
     axes, title = ax, None
     shared: list[str] = []
@@ -164,13 +175,14 @@ def plot_curve(
         if is_logarithmic(loads):
             axes.set_xscale("log")
         # The title says what all curves have in common, the legend the rest.
-        shared = [part for part in named[0] if all(part in parts for parts in named)]
+        shared = [part for part in named[0] if part and all(part in parts for parts in named)]
         title = ", ".join(shared if origin in ", ".join(shared) else [origin, *shared])
 
     def name(parts: Iterable[str]) -> str:
         if ax is not None or len(curves) == 1:  # others are there, or may come
-            return ", ".join(parts)
-        return ", ".join(part.removesuffix(suffix) for part in parts if part not in shared)
+            return ", ".join(filter(None, parts))
+        told = (part for part in parts if part and part not in shared)
+        return ", ".join(part.removesuffix(suffix) for part in told)
 
     if len(curves) > _MOST_NAMED and "color" not in line:
         _draw_family(axes, loads, curves, values, named, name, line)
@@ -192,14 +204,19 @@ def _values(
     zeta: float,
     options: dict[str, Any],
 ) -> NDArray[np.float64]:
-    from .equilibrium import gen_error, solve_equilibrium
+    from .equilibrium import gen_error, solve_clusters, solve_equilibrium
 
+    inputs, loss = options["inputs"], options["loss"]
     if quantity == "gen_error":  # by itself several times as fast
         return np.asarray(gen_error(loads, S, zeta, **options))
-    found = solve_equilibrium(loads, S, zeta, **options)
-    if quantity == "rs_error":
-        return found.rs_error
-    fields = found.to_dict()
+    if isinstance(inputs, Clusters):
+        gen_error(loads[:1], S, zeta, **options)  # refuses what clusters do not have
+        fields = solve_clusters(loads, zeta, inputs=inputs, loss=loss).to_dict()
+    else:
+        found = solve_equilibrium(loads, S, zeta, **options)
+        if quantity == "rs_error":
+            return found.rs_error
+        fields = found.to_dict()
     drawable = {
         name: value
         for name, value in fields.items()
@@ -216,7 +233,7 @@ def _draw_family(
     loads: NDArray[np.float64],
     curves: list[tuple[LeakyReLU | Student, float, float]],
     drawn: list[NDArray[np.float64]],
-    named: list[tuple[str, str, str]],
+    named: list[tuple[str, str, str, str]],
     name: Callable[[Iterable[str]], str],
     line: dict[str, object],
 ) -> None:
@@ -235,7 +252,8 @@ def _draw_family(
     # Without its last tenth, a yellow that is too faint on white.
     colors = ListedColormap(colormaps["viridis"](np.linspace(0.0, 0.9, 256)))
     scale = ScalarMappable(_norm(np.array(values[which])), colors)
-    rest = [tuple(part for i, part in enumerate(parts) if i != which) for parts in named]
+    place = (0, 2, 3)[which]  # after the student stands what all curves share
+    rest = [tuple(part for i, part in enumerate(parts) if i != place) for parts in named]
     kinds = list(dict.fromkeys(rest))
     if len(kinds) <= len(PATTERNS):
         line = {"marker": "none"} | line
@@ -247,7 +265,7 @@ def _draw_family(
         for parts, kind, value, curve in zip(named, rest, values[which], drawn, strict=True):
             style = {
                 "color": scale.to_rgba(np.array(value, float)),
-                "label": "_" + ", ".join(parts),
+                "label": "_" + ", ".join(filter(None, parts)),
             } | line
             draw_curve(ax, loads, curve, index=kinds.index(kind), **style)
         bar = ax.figure.colorbar(scale, ax=ax, label=label, aspect=30)

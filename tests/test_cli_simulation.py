@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from replica.cli import main
+from replica.inputs import PowerLaw
 from replica.simulation import simulate_online, simulate_training
 from replica.students import LeakyReLU
 from replica.sweeps import load_runs
@@ -93,6 +94,14 @@ def test_simulate_online_and_picture(run, tmp_path):
         (["--alpha", "1", "--S", "-1"], "S must lie in"),
         (["--alpha", "1", "--S", "0", "--engine", "gpu"], "engine must be one of"),
         (["--alpha", "1e9", "--S", "0"], "GiB"),
+        (["--alpha", "1", "--S", "0", "--method", "adam"], "method must be one of"),
+        (["--alpha", "1", "--S", "0", "--loss", "hinge"], "needs labels that are signs"),
+        (
+            ["--alpha", "1", "--S", "0", "--inputs", "power:1:1:4", "--engine", "matrix-free"],
+            "dense",
+        ),
+        (["--online", "--S", "0", "--inputs", "power:1"], "--inputs goes without --online"),
+        (["--online", "--S", "0", "--method", "newton"], "--method goes without --online"),
     ],
 )
 def test_simulate_refuses_bad_input_in_one_line(run, argv, word):
@@ -107,6 +116,99 @@ def test_simulate_diverging_run_is_exit_code_1(run):
     assert code == 1
     assert "1 divergent" in out
     assert "warning: 1 of 1 runs diverged" in err
+
+
+def test_simulate_to_the_minimum_of_a_loss_on_labels(run, tmp_path):
+    path = tmp_path / "run.csv"
+    argv = ("--alpha", 2, "--S", 0.5, "--zeta", 0.1, "--N", 40, "--method", "newton")
+    labels = ("--teacher", "sign", "--noise", "input")
+    assert run("simulate", *argv, *labels, "--loss", "hinge", "-o", path)[0] == 0
+    options = {"zeta": 0.1, "N": 40, "method": "newton", "progress": False}
+    expected = simulate_training(2.0, 0.5, teacher="sign", noise="input", loss="hinge", **options)
+    last = read_csv(path)[-1]
+    for name in ("error_rate", "train_error_rate", "test_loss", "train_loss"):
+        assert float(last[name]) == getattr(expected, name)[-1, 0]
+    # What is half of another column, or means nothing, is left out.
+    assert run("simulate", *argv, *labels, "-o", path)[0] == 0
+    assert read_csv(path)[0].keys() >= {"error_rate", "train_error_rate"}
+    assert read_csv(path)[0].keys().isdisjoint({"test_loss", "train_loss"})
+    assert run("simulate", *argv, "--loss", "huber:0.5", "-o", path)[0] == 0
+    assert "test_loss" in read_csv(path)[0]
+    assert "error_rate" not in read_csv(path)[0]
+
+
+def test_simulate_takes_inputs(run, tmp_path):
+    path = tmp_path / "run.csv"
+    argv = ("--alpha", 2, "--S", 0.1, "--zeta", 0.1, "--N", 20, "--method", "newton")
+    assert run("simulate", *argv, "--inputs", "power:1:1.5:20", "-o", path)[0] == 0
+    expected = simulate_training(
+        2.0, 0.1, zeta=0.1, N=20, method="newton", inputs=PowerLaw(1.0, 1.5, 20), progress=False
+    )
+    assert float(read_csv(path)[-1]["gen_error"]) == expected.gen_error[-1, 0]
+
+
+def test_simulate_online_takes_a_loss_and_labels(run, tmp_path):
+    path = tmp_path / "run.csv"
+    argv = ("--S", 0.5, "--student", "linear", "--teacher", "sign", "--noise", "input")
+    argv += ("--loss", "logistic", "--N", 50, "-t", 0.5)
+    assert run("simulate", "--online", *argv, "-o", path)[0] == 0
+    expected = simulate_online(
+        S=0.5, student="linear", teacher="sign", noise="input", loss="logistic", N=50, t=0.5,
+        progress=False,
+    )  # fmt: skip
+    assert float(read_csv(path)[-1]["error_rate"]) == expected.error_rate[-1, 0]
+
+
+WORDED_PLAN = """
+function = "simulate_training"
+[grid]
+loss = "square,huber:0.5"
+inputs = ["power:1:1:20", "isotropic"]
+[fixed]
+alpha = 1.5
+S = 0.1
+zeta = 0.1
+N = 20
+noise = "input"
+teacher = "linear"
+method = "newton"
+"""
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_sweep_takes_losses_labels_and_inputs_as_words(run, tmp_path, executor):
+    store, plan = tmp_path / "runs.sqlite", tmp_path / "sweep.toml"
+    plan.write_text(f'executor = "{executor}"{WORDED_PLAN}')
+    code, out, err = run("sweep", plan, "--store", store, "-o", tmp_path / "table.csv")
+    assert (code, "4 done" in out) == (0, True), err
+    rows = read_csv(tmp_path / "table.csv")
+    names = [(row["loss"], row["inputs"]) for row in rows]
+    kinds = ("power:1:1:20", "isotropic")
+    assert names == [(loss, inputs) for loss in ("square", "huber:0.5") for inputs in kinds]
+    options = {"zeta": 0.1, "N": 20, "method": "newton", "progress": False}
+    expected = simulate_training(
+        1.5, 0.1, noise="input", loss="huber:0.5", inputs=PowerLaw(1.0, size=20), **options
+    )
+    assert float(rows[2]["gen_error"]) == expected.gen_error[-1, 0]
+    code, out, err = run("sweep", plan, "--store", store, "--dry-run")  # the same code, too
+    assert (code, "4 done" in out, err) == (0, True, "")
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ('loss = ["hing"]', "did you mean hinge?"),
+        ('noise = ["flip:2"]', "probability must lie in"),
+        ('inputs = ["powr:1"]', "did you mean power?"),
+    ],
+)
+def test_sweep_refuses_bad_words_before_the_first_run(run, tmp_path, line, word):
+    plan = tmp_path / "sweep.toml"
+    plan.write_text(f'function = "simulate_training"\n[grid]\nalpha = [1]\n{line}\n[fixed]\nS = 0')
+    code, out, err = run("sweep", plan, "--store", tmp_path / "runs.sqlite")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert word in err
+    assert not (tmp_path / "runs.sqlite").exists()
 
 
 PLAN = """

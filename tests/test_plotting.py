@@ -108,6 +108,38 @@ def test_plot_curve_labels_axes_and_curves():
     ]
 
 
+def test_plot_curve_names_what_all_curves_share_in_the_title():
+    inputs = replica.PowerLaw(1.0, size=9)
+    ax = plotting.plot_curve([0.5, 2.0], 0.25, 0.1, student=["linear", "relu"], inputs=inputs)
+    assert ax.get_title(loc="left") == "power(1, 1, 9), S = 0.25, ζ = 0.1"
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["linear student", "relu student"]
+    plotting.plot_curve([0.5, 2.0], 0.0, 1.0, loss="hinge", teacher="sign", ax=ax)
+    assert ax.get_legend().get_texts()[-1].get_text() == (
+        "linear student, hinge loss, sign teacher, S = 0, ζ = 1"
+    )
+    expected = replica.gen_error([0.5, 2.0], 0.25, 0.1, student="relu", inputs=inputs)
+    np.testing.assert_array_equal(curves_of(ax)[1].get_ydata(), expected)
+
+
+def test_plot_curve_draws_a_family_of_curves_of_other_inputs():
+    inputs = replica.PowerLaw(1.0, size=9)
+    decays = np.geomspace(0.01, 1.0, 12)
+    ax = plotting.plot_curve([0.5, 2.0], 0.25, decays, student=["linear", "relu"], inputs=inputs)
+    assert ax.get_title(loc="left") == "power(1, 1, 9), S = 0.25"
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["linear student", "relu student"]
+
+
+def test_plot_curve_draws_any_quantity_of_clusters():
+    inputs = replica.Clusters(0.3)
+    ax = plotting.plot_curve([0.5, 2.0], 0.0, 0.1, inputs=inputs, quantity="train_error_rate")
+    expected = replica.solve_clusters([0.5, 2.0], 0.1, inputs=inputs).train_error_rate
+    np.testing.assert_array_equal(curves_of(ax)[0].get_ydata(), expected)
+    with pytest.raises(ValueError, match="no teacher"):
+        plotting.plot_curve([0.5], 0.0, inputs=inputs, teacher="sign", quantity="gamma")
+
+
 def test_plot_curve_takes_axes_label_and_line_properties():
     figure, ax = plotting.new_axes()
     assert plotting.plot_curve(ALPHA, 0.25, label="mine", ax=ax, color="black") is ax

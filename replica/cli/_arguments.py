@@ -6,11 +6,12 @@ message that says what is allowed. Physical ranges (alpha > 0, ...) are the libr
 
 from __future__ import annotations
 
+import csv
 import math
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from replica._core.suggest import suggestion
 
@@ -20,21 +21,26 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from replica.inputs import Inputs
     from replica.labels import Flip, NoiseWord
     from replica.losses import Loss
     from replica.students import LeakyReLU, Student
 
 __all__ = [
+    "INPUTS",
     "LOSSES",
     "NOISES",
     "NUMBERS",
     "PICTURES",
     "STUDENTS",
     "TABLES",
+    "NamedInputs",
     "UsageError",
+    "add_inputs",
     "add_labels",
     "add_loss",
     "add_output",
+    "inputs",
     "listed",
     "loss",
     "name_of",
@@ -48,6 +54,7 @@ __all__ = [
     "students",
     "suggestion",
     "whole_number",
+    "words_of",
 ]
 
 # How to write these arguments, for help texts.
@@ -65,6 +72,16 @@ LOSSES = (
     "squared-hinge, logistic or exponential"
 )
 NOISES = "output, input, logistic or flip:PROBABILITY"
+
+# Those of `replica.inputs`, and how each is written.
+_INPUTS = {
+    "isotropic": "isotropic",
+    "power": "power:EXPONENT[:TEACHER_EXPONENT[:SIZE]]",
+    "features": "features:ACTIVATION:RATIO",
+    "spectrum": "spectrum:FILE.csv",
+    "clusters": "clusters:VARIANCE[:FRACTION[:bias]]",
+}
+INPUTS = f"{', '.join(list(_INPUTS.values())[:-1])} or {_INPUTS['clusters']}"
 
 PICTURES = (".png", ".pdf", ".svg")
 TABLES = (".csv", ".json")
@@ -227,6 +244,106 @@ def noise(text: str) -> NoiseWord | Flip:
         raise ArgumentTypeError(str(error)) from None
 
 
+class NamedInputs(NamedTuple):
+    """Inputs, and how they were written: tables repeat that."""
+
+    text: str
+    value: Inputs
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether labels come with the inputs, and no teacher gives them."""
+        from replica.inputs import Clusters
+
+        return isinstance(self.value, Clusters)
+
+
+def inputs(text: str) -> NamedInputs:
+    """Return the inputs called `text`, one of INPUTS.
+
+    Examples
+    --------
+    >>> inputs("power:1.2:1.5:50").value
+    PowerLaw(exponent=1.2, teacher_exponent=1.5, size=50)
+    """
+    from replica.inputs import Clusters, Isotropic, PowerLaw, RandomFeatures
+
+    kind, _, rest = text.partition(":")
+    parts = rest.split(":") if rest else []
+    usage = f"{text!r} is not written as {_INPUTS.get(kind, kind)}"
+    try:
+        if kind == "isotropic" and not parts:
+            return NamedInputs(text, Isotropic())
+        if kind == "power" and 1 <= len(parts) <= 3:
+            size = positive_integer(parts[2]) if len(parts) > 2 else 1000
+            if size > _MAX_COUNT:
+                raise ArgumentTypeError(f"{text!r} has more than {_MAX_COUNT:,} modes")
+            return NamedInputs(text, PowerLaw(*map(number, parts[:2]), size=size))
+        if kind == "features" and len(parts) >= 2:  # an activation may be leaky:SLOPE
+            activation = student(":".join(parts[:-1]))
+            return NamedInputs(text, RandomFeatures(activation, number(parts[-1])))
+        if kind == "spectrum" and rest:
+            return NamedInputs(text, _spectrum(Path(rest)))
+        if kind == "clusters" and 1 <= len(parts) <= 3 and parts[2:] in ([], ["bias"]):
+            bias = len(parts) > 2
+            return NamedInputs(text, Clusters(*map(number, parts[:2]), bias=bias))
+    except (ValueError, TypeError) as error:
+        raise ArgumentTypeError(f"{text!r}: {error}") from None
+    if kind in _INPUTS:
+        raise ArgumentTypeError(usage)
+    hint = suggestion(kind, _INPUTS)
+    raise ArgumentTypeError(f"{text!r} are no inputs (write {INPUTS}){hint}")
+
+
+# What a file of inputs may hold; the names of the parameters of `Spectrum`.
+_COLUMNS = ("variances", "teacher", "weights")
+
+
+def _spectrum(path: Path) -> Inputs:
+    """The inputs of a CSV file: columns of _COLUMNS, or one of variances without a name."""
+    from replica.inputs import Spectrum
+
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(row)]
+    except OSError as error:
+        raise ArgumentTypeError(f"{path}: {error.strerror or error}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ArgumentTypeError(f"{path} is not a CSV file: {error}") from None
+    names = rows[0] if rows else []
+    if len(names) == 1 and _is_number(names[0]):
+        names = ["variances"]
+    else:
+        rows = rows[1:]
+    for name in names:
+        if name not in _COLUMNS or names.count(name) > 1:
+            raise ArgumentTypeError(
+                f"{path}: the first line names columns, each once, out of {listed(_COLUMNS)}; "
+                f"got {name[:40]!r}{suggestion(name, _COLUMNS)}"
+            )
+    if "variances" not in names:
+        raise ArgumentTypeError(f"{path}: there is no column 'variances'")
+    columns: dict[str, list[float]] = {name: [] for name in names}
+    for count, row in enumerate(rows, 1):
+        if len(row) != len(names):
+            raise ArgumentTypeError(
+                f"{path}: row {count} has {len(row)} values for {len(names)} columns"
+            )
+        for name, cell in zip(names, row, strict=True):
+            if not _is_number(cell):
+                raise ArgumentTypeError(f"{path}: {cell[:40]!r} in row {count} is not a number")
+            columns[name].append(number(cell))
+    return Spectrum(**columns)  # type: ignore[arg-type]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        number(text)
+    except ArgumentTypeError:
+        return False
+    return True
+
+
 def name_of(value: str | Loss | Flip | LeakyReLU | Student) -> str:
     """Return how tables and titles call a student, a loss or a noise.
 
@@ -239,10 +356,42 @@ def name_of(value: str | Loss | Flip | LeakyReLU | Student) -> str:
 
 
 def problem_of(arguments: Namespace) -> dict[str, Any]:
-    """Return the loss, the teacher and the noise if one of them is not what it usually is."""
-    chosen = {name: getattr(arguments, name) for name in ("loss", "teacher", "noise")}
-    usual = ["square", "linear", "output"]
-    return chosen if [name_of(value) for value in chosen.values()] != usual else {}
+    """Return the options that say what the labels, the loss and the inputs are.
+
+    Loss, teacher and noise only if one of them is not what it usually is, inputs if they are given.
+    """
+    names = [name for name in _LABELS if hasattr(arguments, name)]
+    chosen = {name: getattr(arguments, name) for name in names}
+    if [name_of(value) for value in chosen.values()] == [_LABELS[name] for name in names]:
+        chosen = {}
+    if arguments.inputs is not None:
+        chosen["inputs"] = arguments.inputs.value
+    return chosen
+
+
+_LABELS = {"loss": "square", "teacher": "linear", "noise": "output"}
+
+
+def words_of(arguments: Namespace, options: dict[str, Any]) -> dict[str, str]:
+    """Return how tables call these options; clusters have neither a teacher nor noise."""
+    words = {name: name_of(value) for name, value in options.items() if name != "inputs"}
+    if arguments.inputs is not None:
+        words["inputs"] = arguments.inputs.text
+        if arguments.inputs.has_labels:
+            words = {name: word for name, word in words.items() if name not in ("teacher", "noise")}
+    return words
+
+
+def add_inputs(parser: ArgumentParser) -> None:
+    """Add the option `--inputs`."""
+    parser.add_argument(
+        "--inputs",
+        type=inputs,
+        metavar="INPUTS",
+        help=f"what the inputs are like: {INPUTS} (default: isotropic). A file has the columns "
+        "variances and, if need be, teacher and weights; clusters have labels of their own, and "
+        "S = 0",
+    )
 
 
 def add_loss(parser: ArgumentParser) -> None:
@@ -256,14 +405,20 @@ def add_loss(parser: ArgumentParser) -> None:
     )
 
 
-def add_labels(parser: ArgumentParser, usual: str = "output") -> None:
-    """Add the options `--teacher` and `--noise`, and say what they are if not given."""
+def add_labels(
+    parser: ArgumentParser, usual: str = "output", *, teacher: str | None = "linear"
+) -> None:
+    """Add the options `--teacher` and `--noise`, and say what they are if not given.
+
+    Without a usual `teacher` it is None if not given: that of a simulation depends on its kind.
+    """
+    default = teacher or "linear; online: the student's"
     parser.add_argument(
         "--teacher",
         type=student,
-        default="linear",
+        default=teacher,
         metavar="TEACHER",
-        help=f"activation phi of the teacher: {STUDENTS} (default: linear)",
+        help=f"activation phi of the teacher: {STUDENTS} (default: {default})",
     )
     parser.add_argument(
         "--noise",

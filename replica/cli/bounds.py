@@ -39,7 +39,12 @@ examples:
   replica optimum --alpha 2 --S 0.25 --student relu
   replica optimum --alpha 0.5,1,2 --S 0.25 --loss huber:1.5
   replica optimum --alpha 2 --loss logistic --teacher sign
+  replica optimum --alpha 0.5,1,2 --S 0.25 --inputs power:1.2
 """
+
+# A decay that is as good as infinite: weights are of the order of alpha over it,
+# and so is what an error lacks to its limit.
+_STRONG = 1e15
 
 
 def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
@@ -82,7 +87,7 @@ def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "optimum",
         help="the decay of least error, and that error",
         description="Find the weight decay of least generalization error, and that error. Where "
-        "the limit of strong decay is best, zeta is inf and the error nan.",
+        "the limit of strong decay is best, zeta is inf, and the error is that limit.",
         epilog=_OPTIMUM_EPILOG,
     )
     _add_alpha(optimum)
@@ -96,6 +101,7 @@ def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     )
     arg.add_loss(optimum)
     arg.add_labels(optimum)
+    arg.add_inputs(optimum)
     arg.add_output(optimum, arg.TABLES)
     optimum.set_defaults(run=_run_optimum)
 
@@ -179,15 +185,17 @@ def _run_threshold(arguments: Namespace) -> None:
 def _run_optimum(arguments: Namespace) -> None:
     import replica
 
-    problem = {name: getattr(arguments, name) for name in ("student", "loss", "teacher", "noise")}
-    names = ("student", "loss", "teacher", "noise", "S", "alpha", "zeta", "gen_error")
+    names = ("student", "loss", "teacher", "noise")
+    problem = {name: getattr(arguments, name) for name in names}
+    problem |= arg.problem_of(arguments)
+    words = arg.words_of(arguments, problem)
+    names = (*words, "S", "alpha", "zeta", "gen_error")
     table: dict[str, list[object]] = {name: [] for name in names}
-    words = [arg.name_of(value) for value in problem.values()]
     for S, alpha in product(arguments.S.tolist(), arguments.alpha.tolist()):
         zeta = replica.optimal_zeta(alpha, S, **problem)
-        # No decay is infinite: the least error is a limit there.
-        least = replica.gen_error(alpha, S, zeta, **problem) if math.isfinite(zeta) else math.nan
-        for name, value in zip(names, (*words, S, alpha, zeta, least), strict=True):
+        at = zeta if math.isfinite(zeta) or math.isnan(zeta) else _STRONG
+        least = math.nan if math.isnan(zeta) else replica.gen_error(alpha, S, at, **problem)
+        for name, value in zip(names, (*words.values(), S, alpha, zeta, least), strict=True):
             table[name].append(value)
     _write(table, arguments.output)
 

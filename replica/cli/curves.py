@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from itertools import product
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from . import _arguments as arg
 from ._output import as_csv, json_value, say_written, write_table
@@ -24,6 +24,8 @@ examples:
   replica error --alpha 1 --S 0.25 --student relu --theory published
   replica error --alpha 2 --S 0.25 --zeta 0.1 --student erf
   replica error --alpha 2 --S 0 --zeta 0.1 --loss logistic --teacher sign
+  replica error --alpha 2 --S 0.25 --zeta 0.1 --inputs power:1.2
+  replica error --alpha 2 --S 0 --zeta 0.1 --loss hinge --inputs clusters:0.3 --all
   replica error --alpha 2 --S 0.25 --zeta 1/64 --zeta-mean --json
 """
 
@@ -34,12 +36,12 @@ examples:
   replica curve --alpha log:1e-2:1e2:200 --S 0,0.25 --student leaky:0.1 -o curve.pdf
   replica curve --alpha 0.5,1,2 --S 0.25 | column -s, -t
   replica curve --alpha log:0.1:100:60 --S 0 --loss hinge --teacher sign --bayes -o hinge.png
+  replica curve --alpha log:0.1:10:99 --S 0.1 --zeta 0,0.1 --inputs features:relu:2 -o peak.png
   replica curve --alpha 0.1:4:200 --S 0.25 --student relu --theory published -o curve.json
 """
 
-# What `replica error --all` shows, in this order.
+# What `replica error --all` shows after gen_error, in this order.
 _FIELDS = (
-    "gen_error",
     "gamma",
     "R",
     "chi",
@@ -50,8 +52,13 @@ _FIELDS = (
     "residual",
     "n_iter",
 )
-# And for labels that are signs, or another loss than the square.
+# Before them, for labels that are signs, or another loss than the square.
 _MORE_FIELDS = ("error_rate", "train_error_rate", "test_loss", "train_loss", "margin")
+# What `solve_clusters` finds.
+_CLUSTER_FIELDS = (
+    *("error_rate", "bayes_error", "train_error_rate", "test_loss", "train_loss", "gamma", "R"),
+    *("bias", "chi", "residual", "n_iter"),
+)
 
 
 def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
@@ -81,6 +88,7 @@ def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     _add_theory(error)
     arg.add_loss(error)
     arg.add_labels(error)
+    arg.add_inputs(error)
     error.add_argument(
         "--zeta-mean",
         action="store_true",
@@ -88,7 +96,10 @@ def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         "instead of their sum",
     )
     error.add_argument(
-        "--all", action="store_true", help="print the order parameters and diagnostics as well"
+        "--all",
+        action="store_true",
+        help="print the order parameters, other errors and diagnostics as well, those that mean "
+        "something for this problem",
     )
     error.add_argument("--json", action="store_true", help="print a JSON object")
     error.set_defaults(run=_run_error)
@@ -126,6 +137,7 @@ def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     _add_theory(curve)
     arg.add_loss(curve)
     arg.add_labels(curve)
+    arg.add_inputs(curve)
     curve.add_argument(
         "--bayes",
         action="store_true",
@@ -151,18 +163,15 @@ def _run_error(arguments: Namespace) -> None:
     problem = {"alpha": arguments.alpha, "S": arguments.S, "zeta": arguments.zeta}
     if arguments.zeta_mean:
         problem["zeta"] = replica.zeta_from_mean(arguments.zeta, arguments.alpha)
-    labels = arg.problem_of(arguments)
-    options = {"student": arguments.student, "theory": arguments.theory} | labels
+    options = {"student": arguments.student, "theory": arguments.theory}
+    options |= arg.problem_of(arguments)
     if arguments.all:
-        solution = replica.solve_equilibrium(**problem, **options)
-        fields = (*_FIELDS, *_MORE_FIELDS) if labels else _FIELDS
-        result = {name: getattr(solution, name).item() for name in fields}
-        result["status"] = replica.Status(solution.status.item()).message
+        result = _solved(problem, options, arguments)
     else:
         result = {"gen_error": replica.gen_error(**problem, **options)}
 
     if arguments.json:
-        named = problem | {name: arg.name_of(value) for name, value in options.items()} | result
+        named = problem | arg.words_of(arguments, options) | result
         print(json.dumps({name: json_value(value) for name, value in named.items()}))
     elif arguments.all:
         width = max(map(len, result))
@@ -170,6 +179,38 @@ def _run_error(arguments: Namespace) -> None:
             print(f"{name:<{width}}  {value!r}")
     else:
         print(repr(result["gen_error"]))
+
+
+def _solved(
+    problem: dict[str, Any], options: dict[str, Any], arguments: Namespace
+) -> dict[str, Any]:
+    """All that is known at the point."""
+    import numpy as np
+
+    import replica
+
+    if arguments.inputs is not None and arguments.inputs.has_labels:
+        rate = replica.gen_error(**problem, **options)  # and refuses what clusters do not have
+        solution = replica.solve_clusters(
+            problem["alpha"],
+            problem["zeta"],
+            inputs=options["inputs"],
+            loss=options.get("loss", "square"),
+        )
+        result, fields = {"gen_error": rate}, _CLUSTER_FIELDS
+    else:
+        solution = replica.solve_equilibrium(**problem, **options)
+        result = {"gen_error": solution.gen_error.item()}
+        of_signs = not np.isnan(solution.error_rate)
+        fields = (
+            (*_MORE_FIELDS, *_FIELDS) if of_signs or solution.loss.name != "square" else _FIELDS
+        )
+    result |= {name: getattr(solution, name).item() for name in fields}
+    status = replica.Status(solution.status.item())
+    if status in (replica.Status.CONVERGED, replica.Status.DIVERGENT) and not arguments.json:
+        # What is NaN there has no meaning for this problem.
+        result = {name: value for name, value in result.items() if value == value}
+    return result | {"status": status.message}
 
 
 def _run_curve(arguments: Namespace) -> None:
@@ -208,8 +249,8 @@ def _tabulate(arguments: Namespace) -> dict[str, list[object]]:
     import replica
 
     alpha, theory, labels = arguments.alpha, arguments.theory, arg.problem_of(arguments)
-    words = [arg.name_of(value) for value in labels.values()]
-    names = ("student", "theory", *labels, "S", "zeta", "alpha", "gen_error")
+    words = arg.words_of(arguments, labels)
+    names = ("student", "theory", *words, "S", "zeta", "alpha", "gen_error")
     names += ("bayes",) * arguments.bayes
     table: dict[str, list[object]] = {name: [] for name in names}
     bounds = _bounds(arguments) if arguments.bayes else [None] * arguments.S.size
@@ -219,7 +260,7 @@ def _tabulate(arguments: Namespace) -> dict[str, list[object]]:
         columns = [np.asarray(replica.gen_error(alpha, S, zeta, **options))]
         columns += [] if bound is None else [bound]
         for row in zip(alpha, *columns, strict=True):
-            values = (student.name, theory, *words, S, zeta, *row)
+            values = (student.name, theory, *words.values(), S, zeta, *row)
             for name, value in zip(names, values, strict=True):
                 table[name].append(value)
     return table
@@ -229,6 +270,15 @@ def _bounds(arguments: Namespace) -> list[NDArray[np.float64]]:
     """The least `gen_error` over the loads, for each S: an error rate where that is one."""
     import replica
 
+    inputs = arguments.inputs
+    if inputs is not None and inputs.has_labels:
+        # The same for every loss and decay: those that are the quickest.
+        bound = replica.solve_clusters(arguments.alpha, 1.0, inputs=inputs.value).bayes_error
+        return [bound] * arguments.S.size
+    if inputs is not None and not isinstance(inputs.value, replica.Isotropic):
+        raise arg.UsageError(
+            f"--bayes is known for isotropic inputs and clusters only, got {arguments.inputs.text}"
+        )
     labels = {"teacher": arguments.teacher, "noise": arguments.noise}
     solved = replica.bayes_optimal(arguments.alpha, arguments.S[:, None], **labels)
     of_margins = getattr(arguments.loss, "of", "residual") == "margin"

@@ -8,6 +8,8 @@ import shutil
 import sys
 import traceback
 from argparse import ArgumentTypeError
+from collections.abc import Callable
+from functools import update_wrapper
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
@@ -20,9 +22,10 @@ from ._output import as_csv, as_text, say_written, write_table
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from inspect import Parameter
 
+    from replica.simulation import OnlineRun, TrainingRun
     from replica.sweeps import SweepTable
 
 _TABLE = "write the table to this .csv or .json file"
@@ -32,6 +35,8 @@ examples:
   replica simulate --alpha 2 --S 0.25 --zeta 1/64 --N 1000 --epochs 50 --n-runs 4
   replica simulate --alpha 2 --S 0.25 --student relu --normalizer bn-var --batch-size 16 -o run.png
   replica simulate --alpha 1.5 --S 0.25 --student relu --engine matrix-free --N 1e6 --dtype float32
+  replica simulate --alpha 2 --S 0 --teacher sign --loss hinge --zeta 0.1 --method newton --N 500
+  replica simulate --alpha 2 --S 0.1 --inputs power:1.2 --zeta 0.1 --method newton --N 500
   replica simulate --online --S 0.25 --student relu --normalizer wn --N 1e6 -t 20 -o run.csv
 """
 
@@ -45,7 +50,7 @@ A sweep file names a function, its grid and its fixed parameters:
 
   [grid]                             # every combination is one run
   alpha = "0.5:4:8"                  # a list, or a text as in `replica curve`
-  student = ["linear", "relu"]
+  student = ["linear", "relu"]       # loss, teacher, noise, inputs: as on the command line
   seed = [0, 1, 2, 3]
 
   [fixed]
@@ -78,7 +83,18 @@ examples:
 
 _TRAINING_COLUMNS = ("gamma", "R", "train_error", "gen_error", "energy", "dead_fraction")
 _ONLINE_COLUMNS = ("gamma", "R", "L", "gen_error")
+# Where they mean something: for a loss other than the square, and for labels that are signs.
+_LOSS_COLUMNS = ("train_loss", "test_loss")
+_SIGN_COLUMNS = ("train_error_rate", "error_rate")
 _STUDENTS = ("student", "teacher")
+# How the words of other parameters of a simulator are read, to be refused before the first run.
+_PARSERS: dict[str, Callable[[str], object]] = {
+    "loss": arg.loss,
+    "noise": arg.noise,
+    "inputs": arg.inputs,
+}
+# Parameters of a simulator of which a text in a grid is a list of words.
+_WORDED = (*_STUDENTS, *_PARSERS, "method", "normalizer", "engine", "schedule", "dtype")
 
 #: What is printed of a run, column by column.
 Cell: TypeAlias = bool | int | float | str
@@ -107,7 +123,10 @@ def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         default="linear",
         help=f"{arg.STUDENTS} (default: linear)",
     )
-    add("--teacher", type=arg.student, help="online: the teacher's (default: the student's)")
+    arg.add_loss(simulate)
+    arg.add_labels(simulate, teacher=None)
+    arg.add_inputs(simulate)
+    add("--method", help="sgd, or to the minimum: newton or l-bfgs (default: sgd)")
     add("--normalizer", choices=get_args(Normalizer), default="none", help="(default: none)")
     add("--batch-size", type=arg.positive_integer, help="samples per step (default: 32; online: 1)")
     add("--learning-rate", type=arg.number, help="(default: 0.1; online: 0.5)")
@@ -170,11 +189,11 @@ def add_parsers(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def _run_simulate(arguments: Namespace) -> None:
-    common = ("S", "zeta", "student", "normalizer", "n_runs", "seed")
+    common = ("S", "zeta", "student", "teacher", "noise", "loss", "normalizer", "n_runs", "seed")
     both = ("N", "batch_size", "learning_rate", "engine", "gamma0", "L0")
     training = ("alpha", "schedule", "epochs", "momentum", "dropout", "anneal", "tolerance")
-    training += ("dtype",)
-    online = ("t", "teacher", "R0")
+    training += ("dtype", "method", "inputs")
+    online = ("t", "R0")
     here, elsewhere = (online, training) if arguments.online else (training, online)
     for name in elsewhere:
         if getattr(arguments, name) is not None:
@@ -184,6 +203,8 @@ def _run_simulate(arguments: Namespace) -> None:
             )
     options = {name: getattr(arguments, name) for name in (*common, *both, *here)}
     options = {name: value for name, value in options.items() if value is not None}
+    if "inputs" in options:
+        options["inputs"] = options["inputs"].value
     if arguments.online:
         from replica.simulation import simulate_online
 
@@ -202,7 +223,7 @@ def _run_simulate(arguments: Namespace) -> None:
         print(run)
     elif output.suffix.lower() in arg.TABLES:
         table = {time[0]: time[1]}
-        for name in columns:
+        for name in (*columns, *_further(run)):
             table |= {name: run.mean(name), f"{name}_se": run.standard_error(name)}
         write_table(output, table)
         say_written(output)
@@ -213,6 +234,15 @@ def _run_simulate(arguments: Namespace) -> None:
         run.plot("gen_error", ax=axes)
         save_figure(figure, output)
         say_written(output)
+
+
+def _further(run: TrainingRun | OnlineRun) -> list[str]:
+    """The columns that not every problem has."""
+    import numpy as np
+
+    names = _LOSS_COLUMNS if arg.name_of(run.loss) != "square" else ()
+    known = [name for name in (*names, *_SIGN_COLUMNS) if hasattr(run, name)]
+    return [name for name in known if not np.isnan(getattr(run, name)).all()]
 
 
 def _words(text: str) -> list[str]:
@@ -231,6 +261,8 @@ def _run_sweep(arguments: Namespace) -> int:
     grid = _whole(function, _values(plan["grid"], is_simulator))
     if is_simulator:
         fixed.setdefault("progress", False)  # the sweep has its own bar
+        if "inputs" in (fixed | grid):
+            function = _ReadsInputs(function)
     store = arguments.store or plan.get("store", "runs.sqlite")
     options = {name: plan[name] for name in ("executor", "retries") if name in plan}
     table = sweep(function, grid, store=store, fixed=fixed, dry_run=arguments.dry_run, **options)
@@ -388,7 +420,7 @@ def _values(grid: dict[str, object], is_simulator: bool) -> dict[str, list[objec
     for name, values in grid.items():
         if isinstance(values, str):
             try:
-                read = _words if name in _STUDENTS else arg.numbers
+                read = _words if name in (_WORDED if is_simulator else _STUDENTS) else arg.numbers
                 values = list(read(values))
             except ArgumentTypeError as error:
                 raise arg.UsageError(f"grid.{name}: {error}") from None
@@ -424,6 +456,11 @@ def _parameters(function: Callable[..., object]) -> Mapping[str, Parameter]:
 
 def _scalar(name: str, value: object, is_simulator: bool) -> object:
     """A value as TOML has it, but a leaky student as the object; the same in grid and fixed."""
+    if is_simulator and name in _PARSERS and isinstance(value, str):
+        try:
+            _PARSERS[name](value)
+        except ArgumentTypeError as error:
+            raise arg.UsageError(f"{name}: {error}") from None
     if name not in _STUDENTS or not isinstance(value, str):
         return value
     if not (is_simulator or value.startswith("leaky:")):
@@ -433,6 +470,19 @@ def _scalar(name: str, value: object, is_simulator: bool) -> object:
     except ArgumentTypeError as error:
         raise arg.UsageError(f"{name}: {error}") from None
     return student if student.name.startswith("leaky") else student.name
+
+
+class _ReadsInputs:
+    """A simulator whose `inputs` are text: so the store keeps them, and workers read it."""
+
+    def __init__(self, simulator: Callable[..., object]) -> None:
+        update_wrapper(self, simulator)
+        self.simulator = simulator
+
+    def __call__(self, *, inputs: object = None, **options: Any) -> object:
+        if isinstance(inputs, str):
+            inputs = arg.inputs(inputs).value
+        return self.simulator(inputs=inputs, **options)
 
 
 def _flat(table: SweepTable) -> Columns:

@@ -167,8 +167,8 @@ def _distance(activation: PreparedActivation, y: float, chi: float, omega: float
 def _last_before(activation: PreparedActivation, y: float, chi: float, omega: float) -> int:
     """Return a vertex that lies before all minimizers of fields from `omega` on."""
     u = activation.u
-    v = max(np.searchsorted(u, omega) - 1, 0)
-    v = np.searchsorted(u, omega - _distance(activation, y, chi, omega, v)) - 2
+    v = max(int(np.searchsorted(u, omega)) - 1, 0)
+    v = int(np.searchsorted(u, omega - _distance(activation, y, chi, omega, v))) - 2
     while v > 0 and activation.kink[v]:
         v -= 1
     return max(v, 0)
@@ -178,9 +178,9 @@ def _last_before(activation: PreparedActivation, y: float, chi: float, omega: fl
 def _first_behind(activation: PreparedActivation, y: float, chi: float, omega: float) -> int:
     """Return a vertex that lies behind all minimizers of fields up to `omega`."""
     u = activation.u
-    end = u.size - 1
-    v = min(np.searchsorted(u, omega), end)
-    v = np.searchsorted(u, omega + _distance(activation, y, chi, omega, v)) + 1
+    end = int(u.size) - 1
+    v = min(int(np.searchsorted(u, omega)), end)
+    v = int(np.searchsorted(u, omega + _distance(activation, y, chi, omega, v))) + 1
     while v < end and activation.kink[v]:
         v += 1
     return min(v, end)
