@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -26,10 +26,9 @@ from replica._core.student_values import quick_values
 from replica.labels import Flip, NoiseWord
 from replica.students import LINEAR, LeakyReLU, Student
 
-if TYPE_CHECKING:
-    from ._inputs import Population
-
 __all__ = [
+    "FieldOverlaps",
+    "Population",
     "TrainingSet",
     "available_memory",
     "claim_memory",
@@ -49,6 +48,36 @@ Ended = TypeVar("Ended")  # what a run hands back
 
 # Random numbers are drawn in blocks of this many, which stay in the cache.
 DRAW_BLOCK = 1 << 14
+
+
+class FieldOverlaps(NamedTuple):
+    """Of a student's field u on fresh inputs: covariance with the teacher's z, and variance."""
+
+    m: float
+    q: float
+
+
+class Population:
+    """Where the inputs of one training set come from; `rho` is the variance of the teacher's field.
+
+    Attributes
+    ----------
+    N : int
+        Number of inputs of the student.
+    rho : float
+        Variance of the teacher's field z.
+    """
+
+    N: int
+    rho: float = 1.0
+
+    def draw(self, rng: np.random.Generator, X: NDArray[Any]) -> NDArray[np.float64]:
+        """Fill the rows of X with inputs and return the teacher's field of each."""
+        raise NotImplementedError
+
+    def overlaps(self, w: NDArray[Any]) -> FieldOverlaps:
+        """Return what a student of weights w has in common with the teacher on fresh inputs."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Samples of inputs that are not isotropic, and what a student of given weights has in common with
 its teacher on fresh ones.
 
-A `Population` is drawn once for each training set: the variances of the columns, the matrix of the
+A population is drawn once for each training set: the variances of the columns, the matrix of the
 random features, or the direction between the clusters. It draws the inputs x (rows X with
 u = X @ w, the factor 1/sqrt(N) included) and the teacher's field z of each, and knows the variance
 q of the field u on fresh inputs and its covariance m with z. Random features are what their name
@@ -11,7 +11,7 @@ says, not Gaussian inputs of the same covariance.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,16 +23,10 @@ from replica.inputs import Clusters, Inputs, RandomFeatures, hermite_coefficient
 from replica.labels import Flip, NoiseWord
 from replica.students import LeakyReLU, Student
 
-from ._data import TrainingSet, draw_labels, streams
+from ._data import FieldOverlaps, Population, TrainingSet, draw_labels, streams
 
-__all__ = [
-    "ClusterPopulation",
-    "FeaturePopulation",
-    "FieldOverlaps",
-    "Population",
-    "SpectrumPopulation",
-]
-__all__ += ["field_variance", "population_memory", "population_of", "structured_training_set"]
+__all__ = ["ClusterPopulation", "FeaturePopulation", "SpectrumPopulation", "field_variance"]
+__all__ += ["population_memory", "population_of", "structured_training_set"]
 
 # Powers of the overlaps of rows in the covariance of features: what is left out has 1e-12 of it.
 _NEGLIGIBLE = 1e-12
@@ -41,36 +35,6 @@ _MOST_POWERS = 40
 _BLOCK = 256
 
 Array = NDArray[np.float64]
-
-
-class FieldOverlaps(NamedTuple):
-    """Of a student's field u on fresh inputs: covariance with the teacher's z, and variance."""
-
-    m: float
-    q: float
-
-
-class Population:
-    """Where the inputs of one training set come from; `rho` is the variance of the teacher's field.
-
-    Attributes
-    ----------
-    N : int
-        Number of inputs of the student.
-    rho : float
-        Variance of the teacher's field z.
-    """
-
-    N: int
-    rho: float = 1.0
-
-    def draw(self, rng: np.random.Generator, X: NDArray[Any]) -> Array:
-        """Fill the rows of X with inputs and return the teacher's field of each."""
-        raise NotImplementedError
-
-    def overlaps(self, w: NDArray[Any]) -> FieldOverlaps:
-        """Return what a student of weights w has in common with the teacher on fresh inputs."""
-        raise NotImplementedError
 
 
 class SpectrumPopulation(Population):

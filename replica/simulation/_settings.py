@@ -20,8 +20,9 @@ from replica.losses import SQUARE, Loss
 from replica.students import LINEAR, SIGN, LeakyReLU, Student, stretched
 
 from . import _kernels as kernels
+from ._data import Population
 from ._fresh_errors import fresh_loss, generalization_error, normal_margin_loss, sign_error
-from ._inputs import Population, field_variance
+from ._inputs import field_variance
 from ._tables import Tables
 
 __all__ = ["NORMALIZERS", "OBSERVABLES", "Normalization", "RunRecord"]
