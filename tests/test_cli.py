@@ -118,8 +118,8 @@ def test_students_of_the_command_line_are_those_of_the_library():
 
 
 def test_simulate_says_whom_it_serves(run):
-    result = run("simulate", "--alpha", "1", "--S", "1", "--N", "20", "--student", "erf")
-    assert_one_line_error(result, "serves piecewise-linear students only")
+    result = run("simulate", "--alpha", "1", "--S", "1", "--N", "20", "--student", "sign")
+    assert_one_line_error(result, "student must be continuous")
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,7 @@ def _run_curve(arguments: Namespace) -> None:
     else:
         from replica.plotting import plot_curve, save_figure
 
+        bounds = _bounds(arguments) if arguments.bayes else []
         axes = plot_curve(
             arguments.alpha,
             arguments.S,
@@ -231,10 +232,10 @@ def _run_curve(arguments: Namespace) -> None:
             theory=arguments.theory,
             **arg.problem_of(arguments),
         )
-        if arguments.bayes:
+        if bounds:
             from replica._core.style import curves_of, draw_curve, finish_axes
 
-            for S, bound in zip(arguments.S.tolist(), _bounds(arguments), strict=True):
+            for S, bound in zip(arguments.S.tolist(), bounds, strict=True):
                 label = "Bayes bound" + (f", S = {S:.6g}" if arguments.S.size > 1 else "")
                 draw_curve(axes, arguments.alpha, bound, index=len(curves_of(axes)), label=label)
             finish_axes(axes, xlabel=axes.get_xlabel(), ylabel=axes.get_ylabel())
