@@ -538,7 +538,7 @@ def hermite_coefficients(activation: LeakyReLU | Student, count: int) -> NDArray
     for k in range(count + 1):
         found[k] = phi @ here
         before, here = here, (z * here - math.sqrt(k) * before) / math.sqrt(k + 1)
-    return found
+    return found + 0.0  # no negative zeros
 
 
 def _column(name: str, value: Any, size: int | None, **limits: Any) -> NDArray[np.float64]:

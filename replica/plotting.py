@@ -87,14 +87,11 @@ def plot_curve(
     inputs : Inputs, optional
         See `replica.gen_error`; `Clusters` have labels of their own, and S = 0.
     quantity : str
-    if isinstance(inputs, Clusters):
-        gen_error(loads[:1], S, zeta, **options)  # refuses what clusters do not have
-        fields = solve_clusters(loads, zeta, inputs=inputs, loss=loss).to_dict()
-    else:
-        found = solve_equilibrium(loads, S, zeta, **options)
-        if quantity == "rs_error":
-            return found.rs_error
-        fields = found.to_dict()
+        The field of `replica.Equilibrium` that is drawn, numbers or truth values; for `Clusters`
+        that of `replica.ClusterEquilibrium`.
+    band : bool
+        Whether to shade what lies between the error of replica symmetry and that of one step of its
+        breaking, `replica.Equilibrium.rs_error`, of up to ten curves; some 50 ms a point.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default on a new figure (``ax.figure``), which needs no display and has
         a logarithmic load axis if `alpha` is evenly spaced in the logarithm.

@@ -52,7 +52,6 @@ WITHOUT_EQUATION = {
     "as_student",
     "delete_runs",
     "draw_curve",
-    "epsilon_insensitive",
     "finish_axes",
     "hermite_coefficients",
     "line_style",
@@ -61,8 +60,6 @@ WITHOUT_EQUATION = {
     "plot_curve",
     "save_figure",
     "sweep",
-    "huber",
-    "quantile",
 }
 # Of numpydoc's checks all but these: sections that are optional here (SA01, ES01, EX01); shared
 # options that a docstring takes over from another, "as for `gamma_decay`", in one entry (PR03,

@@ -162,6 +162,7 @@ CALLS = {
     ),
     "bn_equilibrium": lambda **s: replica.bn_equilibrium(2.0, 0.25, batch_size=16, **s),
     "bn_gen_error": lambda **s: replica.bn_gen_error(2.0, 0.25, batch_size=16, **s),
+    "solve_broken_symmetry": lambda **s: replica.solve_broken_symmetry(1.7, 0.25, 0.2, **s),
     "solve_output_penalty": lambda **s: replica.solve_output_penalty(2.0, 0.25, 0.1, 0.1, **s),
     "gamma_decay_strength": lambda **s: replica.gamma_decay_strength(16, **s),
     "deep_gamma_decay": lambda **s: replica.deep_gamma_decay(*LAYERS, batch_size=8, **s),

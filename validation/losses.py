@@ -149,13 +149,13 @@ def compare(
 
 def compare_fits(loss: str, alpha: float, N: int, n_runs: int, seed: int) -> dict[str, Any]:
     """Largest |W - W'|/|W'| of our minima W and scikit-learn's W' on the same samples."""
-    case = LOSSES[loss] | NEWTON
+    case: dict[str, Any] = LOSSES[loss] | NEWTON
     if loss == "absolute":  # scikit-learn has the decay of |W|_1 there
         case = case | {"zeta": 0.0}
 
     def train(**changes: Any) -> Any:
-        options = {"N": N, "n_runs": n_runs, "seed": seed, "n_threads": 1, "progress": False}
-        return simulate_training(alpha, **options, **case | changes)
+        options: dict[str, Any] = {"N": N, "n_runs": n_runs, "seed": seed, **case, **changes}
+        return simulate_training(alpha, n_threads=1, progress=False, **options)
 
     fitted, distances = train(), []
     teacher = SIGN if case["teacher"] == "sign" else LINEAR
@@ -171,7 +171,7 @@ def compare_fits(loss: str, alpha: float, N: int, n_runs: int, seed: int) -> dic
     return {"distance": float(np.max(distances))}
 
 
-def by_scikit_learn(loss: str, X: Array, y: Array, zeta: float) -> tuple[Array, float]:
+def by_scikit_learn(loss: str, X: NDArray[Any], y: Array, zeta: float) -> tuple[Array, float]:
     """scikit-learn's weights, and of Huber's regression the scale s that it estimates.
 
     It minimizes sum_j s h(r_j/s) + s + a |W|^2 over W and s, with h(x) = x^2 for |x| below e, and

@@ -148,7 +148,7 @@ def solve_clusters(
     >>> from replica.inputs import Clusters
     >>> found = solve_clusters(2.0, [0.1, 1e6], inputs=Clusters(0.3))
     >>> found.error_rate.round(6), found.bayes_error.round(6)
-    (array([0.050559, 0.04433 ]), array([0.04433, 0.04433]))
+    (array([0.078337, 0.04433 ]), array([0.04433, 0.04433]))
     """
     if not isinstance(inputs, Clusters):
         raise ArgumentTypeError(f"inputs must be Clusters(variance), got {inputs!r}")

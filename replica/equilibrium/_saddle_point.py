@@ -41,6 +41,8 @@ _HAND_OVER = 1e-7
 _ACCURATE = 1e-5
 # E[f^2] so small beside the loss is rounding: chi^2 E[f^2] is a length squared on the scale of u.
 _NO_PULL = 1e-16
+# Above it a field of size 1/zeta is no more than rounding of the breaks of a table.
+_LARGEST_DECAY = 1e15
 # Solutions so near to each other are one: Newton's method, nearer than that, goes to the same.
 _SAME = 0.01
 # Half-widths of the tables of an activation, tried in turn until all fields are inside.
@@ -181,7 +183,7 @@ def solve_all(
     for point in points[:1]:  # a user function that raises does so here, in the calling thread
         point.table()
         point.law()
-    rows: list[dict[str, Any] | None] = [_unbounded(point) for point in points]
+    rows: list[dict[str, Any] | None] = [_without_solution(point) for point in points]
     _on_threads(points, rows, lambda point: _solve_cold(point))
     _continue(points, rows, parameters)
     for i, point in enumerate(points):
@@ -237,13 +239,17 @@ def _checked(row: dict[str, Any]) -> dict[str, Any]:
     return row if sound or row["status"] != Status.CONVERGED else _failed(Status.NON_FINITE)
 
 
-def _unbounded(point: Point) -> dict[str, Any] | None:
-    """Return the row of a problem that has no solution because nothing bounds the weights.
+def _without_solution(point: Point) -> dict[str, Any] | None:
+    """Return the row of a problem that nothing bounds, or that is beyond the quadrature.
+
+    A field whose spread is rounding beside the table of the activation has no averages.
 
     The saddle point asks for alpha E[1 - var_u / V] = 1 - zeta chi, and the variance is positive
     (at zero temperature du/domega, which is not negative): fewer samples than weights leave
     directions without any force. Inputs of a lower rank have fewer weights.
     """
+    if point.zeta > _LARGEST_DECAY and point.cold is None:
+        return _failed(Status.NON_FINITE)
     if point.zeta > 0.0 or point.alpha > point.weights.rank:
         return None
     return None if point.cold and math.isinf(point.beta) else _failed(Status.NEEDS_DECAY)
