@@ -6,6 +6,7 @@ import copy
 import itertools
 import math
 import pickle
+import warnings
 
 import numba
 import numpy as np
@@ -543,3 +544,21 @@ def test_noise_free_point_without_decay_is_not_said_to_have_infinite_chi():
     with pytest.warns(ConvergenceWarning):
         result = solve_general_student(3.0, 0.0, 0.0, student="softplus", teacher="softplus")
     assert result.status == Status.MAX_ITERATIONS
+
+
+@pytest.mark.parametrize("zeta", [1e17, 1e30, 1e100])
+def test_decay_beyond_the_quadrature_is_a_status(zeta):
+    with pytest.warns(replica.ConvergenceWarning):
+        found = replica.solve_equilibrium(2.0, 0.1, zeta, teacher="quadratic")
+    assert np.isnan(found.gen_error)
+    assert found.status == replica.Status.NON_FINITE
+
+
+@pytest.mark.parametrize("alpha", [1e-100, 1e-17, 1e17])
+@pytest.mark.parametrize("students", [("linear", "quadratic"), ("erf", "linear")])
+def test_loads_at_the_ends_of_the_range_have_a_status(alpha, students):
+    student, teacher = students
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", replica.ConvergenceWarning)
+        found = replica.solve_equilibrium(alpha, 0.1, 1.0, student=student, teacher=teacher)
+    assert np.isnan(found.gen_error) == (found.status != replica.Status.CONVERGED)

@@ -248,11 +248,12 @@ def _without_solution(point: Point) -> dict[str, Any] | None:
     (at zero temperature du/domega, which is not negative): fewer samples than weights leave
     directions without any force. Inputs of a lower rank have fewer weights.
     """
-    if point.zeta > _LARGEST_DECAY and point.cold is None:
+    known = point.cold is not None and math.isinf(point.beta)
+    if point.zeta > _LARGEST_DECAY and not known:
         return _failed(Status.NON_FINITE)
     if point.zeta > 0.0 or point.alpha > point.weights.rank:
         return None
-    return None if point.cold and math.isinf(point.beta) else _failed(Status.NEEDS_DECAY)
+    return None if known else _failed(Status.NEEDS_DECAY)
 
 
 def _on_threads(points: list[Point], rows: list[Any], solve: Callable[[Point], Any]) -> None:
@@ -368,7 +369,8 @@ def _linear_start(point: Point) -> NDArray[np.float64]:
         return np.array([math.log(chi), m, math.log(rest)])
     if zeta > 0:
         b = zeta + alpha - 1
-        chi = (math.hypot(b, 2 * math.sqrt(zeta)) - b) / (2 * zeta)
+        root = math.hypot(b, 2 * math.sqrt(zeta))
+        chi = 2 / (root + b) if b > 0 else (root - b) / (2 * zeta)
     else:
         chi = 1 / (alpha - 1) if alpha > 1.05 else 20.0
     chi = min(chi, 1e3)

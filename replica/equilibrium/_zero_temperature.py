@@ -60,6 +60,8 @@ _PART = 3.0
 # The values of g are kept for pieces of the table cut into up to so many parts: more are needed
 # only by pieces far out, of which a sample sees a part.
 _PARTS = 4
+# More than any law of omega has; a field whose spread underflows would ask for more than integers.
+_MOST_PARTS = 10_000
 
 
 def solve_general_student(
@@ -391,6 +393,13 @@ def _add_by_law(
 
 
 @jit
+def _parts_of(length: float, tau: float) -> int:
+    """Into how many parts a stretch of fields is cut; no integer beyond the bounds of an array."""
+    parts = length / (_PART * tau)
+    return 1 + int(parts) if parts < _MOST_PARTS else _MOST_PARTS
+
+
+@jit
 def _add_pinned_by_rule(
     row: Stretch,
     y: float,
@@ -407,7 +416,7 @@ def _add_pinned_by_rule(
     nodes, weights, _ = rule
     left = max(row.omega_low, low)
     right = min(row.omega_high, high)
-    parts = 1 + int((right - left) / (_PART * tau))
+    parts = _parts_of(right - left, tau)
     length = (right - left) / parts
     for part in range(parts):
         for k in range(nodes.size):
@@ -490,7 +499,7 @@ def _add_smooth(
         if right_field <= from_field:
             continue
         # Most pieces are passed as a whole by every sample.
-        parts = 1 + int((right_field - left_field) / (_PART * tau))
+        parts = _parts_of(right_field - left_field, tau)
         whole = parts <= _PARTS and left == breaks[piece] and right == breaks[piece + 1]
         start, stop = left, right
         if not whole:
@@ -499,7 +508,7 @@ def _add_smooth(
             if right_field > to_field:
                 stop = _cut(student, row, y, chi, to_field)
             inside = min(right_field, to_field) - max(left_field, from_field)
-            parts = 1 + int(inside / (_PART * tau))
+            parts = _parts_of(inside, tau)
         elif not seen.known[piece, parts - 1]:
             _learn(student, seen, piece, parts, rule)
         length = (stop - start) / parts
