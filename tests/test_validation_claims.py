@@ -272,7 +272,8 @@ def test_descent_limit_tends_to_the_flow(monkeypatch):
 
 # A validation of tiny runs, one script, as the command line runs it; it hangs after some runs.
 TINY = """
-import itertools, sys, threading
+import itertools, signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 import replica.sweeps._sweep as sweeps
 from validation import __main__, _runs, figure1_linear, finite_size
 _runs.Setup.quick = classmethod(lambda cls, output: cls(output, N=48, n_runs=4, sizes=(16, 24)))
