@@ -5,7 +5,7 @@ The energy is sum_j l(y_j, u_j) + zeta |w|^2/2; "square", r^2/2, is ridge regres
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
@@ -17,7 +17,7 @@ from scipy.special import expit
 
 from ._core.activation_table import ActivationTable, tabulate
 from ._core.arguments import ArgumentError, ArgumentTypeError, choice, real_array, real_scalar
-from ._core.callables import evaluate, refuse_random
+from ._core.callables import check_function, checked_kinks, evaluate, name_of
 from ._core.suggest import suggestion
 
 __all__ = ["ABSOLUTE", "EXPONENTIAL", "HINGE", "LOGISTIC", "SQUARE", "SQUARED_HINGE"]
@@ -127,30 +127,19 @@ class Loss:
         choice("of", self.of, get_args(Of))
         if isinstance(self.function, _Quadratics | _Known):
             return
-        given = self.kinks
-        listed = isinstance(given, Iterable) and not isinstance(given, str)
-        kinks = real_array("kinks", list(given) if listed else given)
-        if kinks.ndim != 1 or (np.diff(kinks) <= 0).any():
-            raise ArgumentError(f"kinks must be strictly increasing, got {given!r}")
-        object.__setattr__(self, "kinks", tuple(kinks.tolist()))
-        # Two points away from most kinks: enough to refuse what is not a scalar function.
-        points = np.array([-0.6180339887, 0.7548776662])
-        for name in ("function", "derivative"):
-            function = getattr(self, name)
-            if name == "function" or function is not None:
-                values = evaluate(function, points, name=name)
-                refuse_random(function, points, values, name=name)
-                if not isinstance(function, Hashable):
-                    raise ArgumentTypeError(f"{name} must be hashable, got {function!r}")
+        object.__setattr__(self, "kinks", checked_kinks(self.kinks))
+        check_function(self.function, "function")
+        if self.derivative is not None:
+            check_function(self.derivative, "derivative")
         self.table(-_TESTED, _TESTED)
 
     def __repr__(self) -> str:
         known = self._known
         if known is not None:
             return known.shown
-        parts = [_name_of(self.function)]
+        parts = [name_of(self.function)]
         if self.derivative is not None:
-            parts.append(f"derivative={_name_of(self.derivative)}")
+            parts.append(f"derivative={name_of(self.derivative)}")
         if self.kinks:
             parts.append(f"kinks={self.kinks}")
         return f"Loss({', '.join(parts)}, of={self.of!r})"
@@ -163,7 +152,7 @@ class Loss:
     def name(self) -> str:
         """The name in labels and tables; `as_loss` takes it, unless it is that of a function."""
         known = self._known
-        return _name_of(self.function).strip("_<>") if known is None else known.name
+        return name_of(self.function).strip("_<>") if known is None else known.name
 
     @property
     def strips(self) -> Strips | None:
@@ -229,10 +218,6 @@ class Loss:
         return _tabulate_once(self.function, self.derivative, self.kinks, float(low), float(high))
 
 
-def _name_of(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", type(function).__name__)
-
-
 @lru_cache(maxsize=_KEPT)
 def _tabulate_once(
     function: Callable[..., Any],
@@ -242,7 +227,7 @@ def _tabulate_once(
     high: float,
 ) -> ActivationTable:
     table = tabulate(function, derivative, kinks, high, low=low, name="function", variable="x")
-    _refuse_what_is_not_convex(table, _name_of(function))
+    _refuse_what_is_not_convex(table, name_of(function))
     return table
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -13,7 +13,7 @@ from scipy.special import erf, expit
 
 from ._core.activation_table import ActivationTable, first_breaks, tabulate
 from ._core.arguments import ArgumentError, ArgumentTypeError, real_array, real_scalar
-from ._core.callables import RealFunction, evaluate, refuse_random
+from ._core.callables import RealFunction, check_function, checked_kinks, evaluate, name_of
 from ._core.suggest import suggestion
 
 __all__ = ["ERF", "LINEAR", "QUADRATIC", "RELU", "SIGN", "SOFTPLUS", "TANH"]
@@ -132,24 +132,15 @@ class Student:
     kinks: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        kinks = real_array("kinks", _as_list(self.kinks))
-        if kinks.ndim != 1 or (np.diff(kinks) <= 0).any():
-            raise ArgumentError(f"kinks must be strictly increasing, got {self.kinks!r}")
-        object.__setattr__(self, "kinks", tuple(kinks.tolist()))
-        # Two points away from most kinks: enough to refuse what is not a scalar function.
-        points = np.array([-0.6180339887, 0.7548776662])
-        for name in ("activation", "derivative"):
-            function = getattr(self, name)
-            if name == "activation" or function is not None:
-                values = evaluate(function, points, name=name)
-                refuse_random(function, points, values, name=name)
-                if not isinstance(function, Hashable):
-                    raise ArgumentTypeError(f"{name} must be hashable, got {function!r}")
+        object.__setattr__(self, "kinks", checked_kinks(self.kinks))
+        check_function(self.activation, "activation")
+        if self.derivative is not None:
+            check_function(self.derivative, "derivative")
 
     def __repr__(self) -> str:
-        parts = [_name_of(self.activation)]
+        parts = [name_of(self.activation)]
         if self.derivative is not None:
-            parts.append(f"derivative={_name_of(self.derivative)}")
+            parts.append(f"derivative={name_of(self.derivative)}")
         if self.kinks:
             parts.append(f"kinks={self.kinks}")
         return _constant(self) or f"Student({', '.join(parts)})"
@@ -157,7 +148,7 @@ class Student:
     @property
     def name(self) -> str:
         """The name in labels and tables, that of the activation."""
-        return _name_of(self.activation).strip("_<>")
+        return name_of(self.activation).strip("_<>")
 
     def values(self, u: ArrayLike) -> NDArray[np.float64]:
         """Return g(u), elementwise."""
@@ -198,17 +189,9 @@ class Student:
         return _tabulate_once(self.activation, self.derivative, self.kinks, float(half_width))
 
 
-def _name_of(function: RealFunction) -> str:
-    return getattr(function, "__name__", type(function).__name__)
-
-
 def _constant(student: LeakyReLU | Student) -> str | None:
     """The name of the constant of this module that equals `student`, if one does."""
     return next((name.upper() for name, known in _BY_NAME.items() if known == student), None)
-
-
-def _as_list(kinks: object) -> object:
-    return list(kinks) if isinstance(kinks, Iterable) and not isinstance(kinks, str) else kinks
 
 
 def _erf(u: float) -> float:

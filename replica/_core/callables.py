@@ -7,18 +7,25 @@ with its own traceback.
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from functools import lru_cache
 from typing import TypeAlias, cast
 
 import numba
 import numpy as np
 from numba.core.registry import CPUDispatcher
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from .arguments import ArgumentError, ArgumentTypeError
+from .arguments import ArgumentError, ArgumentTypeError, real_array
 
-__all__ = ["RealFunction", "evaluate", "refuse_random"]
+__all__ = [
+    "RealFunction",
+    "check_function",
+    "checked_kinks",
+    "evaluate",
+    "name_of",
+    "refuse_random",
+]
 
 #: A user function; some take arrays as well.
 RealFunction: TypeAlias = Callable[..., float | NDArray[np.float64]]
@@ -149,3 +156,27 @@ def _compiled_loop(function: CPUDispatcher, dimension: int) -> Callable[..., Non
     loop = (loop_1d, loop_2d, loop_3d)[dimension - 1]
     # A loop that closes over a user's function cannot be cached on disk, hence not `jit`.
     return cast(Callable[..., None], numba.njit(nogil=True, error_model="numpy")(loop))
+
+
+def name_of(function: RealFunction) -> str:
+    """What `function` is called in texts."""
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def checked_kinks(given: ArrayLike | Iterable[float]) -> tuple[float, ...]:
+    """Return the kinks of a user function as numbers, strictly increasing."""
+    listed = isinstance(given, Iterable) and not isinstance(given, str)
+    kinks = real_array("kinks", list(given) if listed else given)
+    if kinks.ndim != 1 or (np.diff(kinks) <= 0).any():
+        raise ArgumentError(f"kinks must be strictly increasing, got {given!r}")
+    return tuple(kinks.tolist())
+
+
+def check_function(function: RealFunction, name: str) -> None:
+    """Refuse what is not a scalar function that can be remembered."""
+    # Two points away from most kinks are enough.
+    points = np.array([-0.6180339887, 0.7548776662])
+    values = evaluate(function, points, name=name)
+    refuse_random(function, points, values, name=name)
+    if not isinstance(function, Hashable):
+        raise ArgumentTypeError(f"{name} must be hashable, got {function!r}")

@@ -1,4 +1,4 @@
-"""Fixed points of a smooth map in any dimension."""
+"""Fixed points of a smooth map in any dimension; one Newton step in three, compiled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FixedPoint", "Step", "fixed_point"]
+from replica._core.jit import jit
+
+__all__ = ["FixedPoint", "Step", "fixed_point", "newton_step"]
 
 Vector = NDArray[np.float64]
 
@@ -122,3 +124,16 @@ def fixed_point(
                     jacobian = None
         x, here, residual, size = x + move, there, new, new_size
     return None
+
+
+@jit
+def newton_step(a11, a12, a13, a21, a22, a23, a31, a32, a33, r1, r2, r3):
+    """Return the solution d of ``a d = -r`` in three unknowns, by Cramer's rule."""
+    q1 = a22 * a33 - a23 * a32
+    q2 = a23 * a31 - a21 * a33
+    q3 = a21 * a32 - a22 * a31
+    det = a11 * q1 + a12 * q2 + a13 * q3
+    d1 = -(q1 * r1 + (a13 * a32 - a12 * a33) * r2 + (a12 * a23 - a13 * a22) * r3) / det
+    d2 = -(q2 * r1 + (a11 * a33 - a13 * a31) * r2 + (a13 * a21 - a11 * a23) * r3) / det
+    d3 = -(q3 * r1 + (a12 * a31 - a11 * a32) * r2 + (a11 * a22 - a12 * a21) * r3) / det
+    return d1, d2, d3

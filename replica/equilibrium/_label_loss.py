@@ -19,6 +19,7 @@ import numpy as np
 from replica._core.jit import jit
 from replica._core.status import Status
 
+from ._fixed_point import newton_step
 from ._pull import EXPONENTIAL_CURVE, new_nodes, place_nodes, value_slope_curvature
 from ._residual_loss import Found, failed, write_found
 from ._ridge import ridge_point
@@ -205,7 +206,7 @@ class Saddle(NamedTuple):
 
 
 @jit
-def _moved(m, step, scale):
+def moved(m, step, scale):
     """m after a step of its logarithm, or in units of `scale` where it is near 0."""
     return m * math.exp(step * scale / m) if abs(m) > 0.5 * scale else m + step * scale
 
@@ -245,7 +246,7 @@ def _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums):
             if damping < 1e-5:
                 break
             chi = chi0 if limit else chi0 * math.exp(damping * d_l)
-            m = _moved(m0, damping * d_m, scale0)
+            m = moved(m0, damping * d_m, scale0)
             v = v0 * math.exp(damping * d_v)
             small = False
             continue
@@ -286,13 +287,7 @@ def _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums):
         a32 = -scale * (s.W_m + 2.0 * m * s.W_q) / s.W
         a33 = 1.0 - v * s.W_q / s.W
         r3 = -math.log(alpha * s.W / v)
-        q1 = a22 * a33 - a23 * a32
-        q2 = a23 * a31 - a21 * a33
-        q3 = a21 * a32 - a22 * a31
-        det = a11 * q1 + a12 * q2 + a13 * q3
-        d_l = -(q1 * r1 + (a13 * a32 - a12 * a33) * r2 + (a12 * a23 - a13 * a22) * r3) / det
-        d_m = -(q2 * r1 + (a11 * a33 - a13 * a31) * r2 + (a13 * a21 - a11 * a23) * r3) / det
-        d_v = -(q3 * r1 + (a12 * a31 - a11 * a32) * r2 + (a11 * a22 - a12 * a21) * r3) / det
+        d_l, d_m, d_v = newton_step(a11, a12, a13, a21, a22, a23, a31, a32, a33, r1, r2, r3)
         size = max(abs(d_l), abs(d_m), abs(d_v))
         if not size < math.inf:
             break
@@ -305,7 +300,7 @@ def _newton(alpha, zeta, sides, law, chi, m, v, nodes, sums):
         if longest > 1.0:
             d_l, d_m, d_v = d_l / longest, d_m / longest, d_v / longest
         chi = chi if limit else chi * math.exp(d_l)
-        m = _moved(m, d_m, scale)
+        m = moved(m, d_m, scale)
         v *= math.exp(d_v)
     return Saddle(chi0, m0, v0, h, norm0, _MOST_STEPS, False)
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from replica._core.jit import jit
 from replica._core.status import Status
 
+from ._fixed_point import newton_step
 from ._ridge import Point, write_point
 
 __all__ = ["UNIQUE_SLOPE", "UNIQUE_ZETA", "optimal_zeta_piecewise", "piecewise_error"]
@@ -340,13 +341,7 @@ def _newton(alpha, S, zeta, a, chi, m, h, v, max_iter):
         a31 = -alpha * here.W_l / v
         a32 = -2.0 * alpha * (Y_l - Y - h * (X - X_l)) * scale / v
         a33 = alpha * (X_rest + X_l) - (alpha - 1.0) - r3
-        q1 = a22 * a33 - a23 * a32
-        q2 = a23 * a31 - a21 * a33
-        q3 = a21 * a32 - a22 * a31
-        det = a11 * q1 + a12 * q2 + a13 * q3
-        d_chi = -(q1 * r1 + (a13 * a32 - a12 * a33) * r2 + (a12 * a23 - a13 * a22) * r3) / det
-        d_m = -(q2 * r1 + (a11 * a33 - a13 * a31) * r2 + (a13 * a21 - a11 * a23) * r3) / det
-        d_v = -(q3 * r1 + (a12 * a31 - a11 * a32) * r2 + (a11 * a22 - a12 * a21) * r3) / det
+        d_chi, d_m, d_v = newton_step(a11, a12, a13, a21, a22, a23, a31, a32, a33, r1, r2, r3)
         size = max(abs(d_chi), abs(d_m), abs(d_v))
         if not size < math.inf:
             break

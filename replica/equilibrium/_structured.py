@@ -18,6 +18,7 @@ import numpy as np
 from replica._core.jit import jit
 from replica._core.status import Status
 
+from ._fixed_point import newton_step
 from ._piecewise import Branch, cone_saddle, excess_error, piecewise_point, relu_interpolates
 from ._ridge import Point, write_point
 from ._spectrum_ridge import spectrum_point
@@ -142,34 +143,10 @@ def _newton(
         else:
             norm0 = norm
             accepted[:] = x
-            b1 = out[1, 1] * out[2, 2] - out[1, 2] * out[2, 1]
-            b2 = out[1, 2] * out[2, 0] - out[1, 0] * out[2, 2]
-            b3 = out[1, 0] * out[2, 1] - out[1, 1] * out[2, 0]
-            det = out[0, 0] * b1 + out[0, 1] * b2 + out[0, 2] * b3
-            d0 = (
-                -(
-                    b1 * r0
-                    + (out[0, 2] * out[2, 1] - out[0, 1] * out[2, 2]) * r1
-                    + (out[0, 1] * out[1, 2] - out[0, 2] * out[1, 1]) * r2
-                )
-                / det
-            )
-            d1 = (
-                -(
-                    b2 * r0
-                    + (out[0, 0] * out[2, 2] - out[0, 2] * out[2, 0]) * r1
-                    + (out[0, 2] * out[1, 0] - out[0, 0] * out[1, 2]) * r2
-                )
-                / det
-            )
-            d2 = (
-                -(
-                    b3 * r0
-                    + (out[0, 1] * out[2, 0] - out[0, 0] * out[2, 1]) * r1
-                    + (out[0, 0] * out[1, 1] - out[0, 1] * out[1, 0]) * r2
-                )
-                / det
-            )
+            d0, d1, d2 = newton_step(
+                out[0, 0], out[0, 1], out[0, 2], out[1, 0], out[1, 1], out[1, 2],
+                out[2, 0], out[2, 1], out[2, 2], r0, r1, r2,
+            )  # fmt: skip
             size = max(abs(d0), abs(d1) / scale, abs(d2))
             if not size < math.inf:
                 break

@@ -20,7 +20,8 @@ import numpy as np
 from replica._core.jit import jit
 from replica._core.status import Status
 
-from ._label_loss import NORMAL, Law, agreement, label_point, separability_load
+from ._fixed_point import newton_step
+from ._label_loss import NORMAL, Law, agreement, label_point, moved, separability_load
 from ._label_loss import _everything as label_averages
 from ._label_loss import _sums as label_sums
 from ._pull import new_nodes, pull, value_slope_curvature
@@ -99,12 +100,6 @@ class _Saddle(NamedTuple):
 
 
 @jit
-def _moved(m, step, scale):
-    """m after a step of its logarithm, or in units of `scale` where it is near 0."""
-    return m * math.exp(step * scale / m) if abs(m) > 0.5 * scale else m + step * scale
-
-
-@jit
 def _newton(kind, modes, alpha, zeta, limit, sides, law, x, m, v, nodes, sums):
     """Newton's method on (ln x, m, ln v) from a start; x is chi, or kappa if `limit`."""
     E, U = modes.explained, modes.unexplained
@@ -143,7 +138,7 @@ def _newton(kind, modes, alpha, zeta, limit, sides, law, x, m, v, nodes, sums):
             if damping < 1e-5:
                 break
             x = x0 * math.exp(damping * d_l)
-            m = _moved(m0, damping * d_m, scale0)
+            m = moved(m0, damping * d_m, scale0)
             v = v0 * math.exp(damping * d_v)
             small = False
             continue
@@ -194,34 +189,10 @@ def _newton(kind, modes, alpha, zeta, limit, sides, law, x, m, v, nodes, sums):
                 J[1, k] /= scale
             J[1, 1] -= 1.0
         J[2, 2] -= 1.0
-        q1 = J[1, 1] * J[2, 2] - J[1, 2] * J[2, 1]
-        q2 = J[1, 2] * J[2, 0] - J[1, 0] * J[2, 2]
-        q3 = J[1, 0] * J[2, 1] - J[1, 1] * J[2, 0]
-        det = J[0, 0] * q1 + J[0, 1] * q2 + J[0, 2] * q3
-        d_l = (
-            -(
-                q1 * r1
-                + (J[0, 2] * J[2, 1] - J[0, 1] * J[2, 2]) * r2
-                + (J[0, 1] * J[1, 2] - J[0, 2] * J[1, 1]) * r3
-            )
-            / det
-        )
-        d_m = (
-            -(
-                q2 * r1
-                + (J[0, 0] * J[2, 2] - J[0, 2] * J[2, 0]) * r2
-                + (J[0, 2] * J[1, 0] - J[0, 0] * J[1, 2]) * r3
-            )
-            / det
-        )
-        d_v = (
-            -(
-                q3 * r1
-                + (J[0, 1] * J[2, 0] - J[0, 0] * J[2, 1]) * r2
-                + (J[0, 0] * J[1, 1] - J[0, 1] * J[1, 0]) * r3
-            )
-            / det
-        )
+        d_l, d_m, d_v = newton_step(
+            J[0, 0], J[0, 1], J[0, 2], J[1, 0], J[1, 1], J[1, 2], J[2, 0], J[2, 1], J[2, 2],
+            r1, r2, r3,
+        )  # fmt: skip
         size = max(abs(d_l), abs(d_m), abs(d_v))
         if not size < math.inf:
             break
@@ -231,7 +202,7 @@ def _newton(kind, modes, alpha, zeta, limit, sides, law, x, m, v, nodes, sums):
         if longest > 1.0:
             d_l, d_m, d_v = d_l / longest, d_m / longest, d_v / longest
         x *= math.exp(d_l)
-        m = _moved(m, d_m, scale)
+        m = moved(m, d_m, scale)
         v *= math.exp(d_v)
     return _Saddle(x0, m0, v0, norm0, _MOST_STEPS, False)
 
