@@ -9,12 +9,12 @@ from __future__ import annotations
 import numbers
 from collections.abc import Callable, Hashable, Iterable
 from functools import lru_cache
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numba
 import numpy as np
 from numba.core.registry import CPUDispatcher
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from .arguments import ArgumentError, ArgumentTypeError, real_array
 
@@ -163,7 +163,7 @@ def name_of(function: RealFunction) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
-def checked_kinks(given: ArrayLike | Iterable[float]) -> tuple[float, ...]:
+def checked_kinks(given: Any) -> tuple[float, ...]:
     """Return the kinks of a user function as numbers, strictly increasing."""
     listed = isinstance(given, Iterable) and not isinstance(given, str)
     kinks = real_array("kinks", list(given) if listed else given)
